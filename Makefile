@@ -1,0 +1,57 @@
+# The only definition of green. A fresh machine needs Python 3.11, pip and make, and nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: install demo test check lint types contracts format slow gpu bench dist clean
+
+install: $(STAMP)
+
+# torch comes first and alone: any other request than the pinned one fetches gigabytes of CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --constraint constraints.txt --editable ".[http,notebook,test,dev]"
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/unet-dask demo demo
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+check: lint types contracts test
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+contracts: install
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: install
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+gpu: install
+	$(BIN)/python -m pytest -m gpu
+
+bench: install
+	$(BIN)/python benchmarks/bare_loop.py
+	$(BIN)/python benchmarks/plumbing.py
+
+dist: install
+	rm -rf build dist
+	$(PIP) build
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist demo

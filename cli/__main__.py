@@ -1,0 +1,5 @@
+"""``python -m unet_dask_cli``."""
+
+from . import main
+
+main()

@@ -1,0 +1,1 @@
+"""From the array of a region to probabilities, in tiles, on one device."""

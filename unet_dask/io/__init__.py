@@ -1,0 +1,1 @@
+"""Sources and sinks: Zarr, OME-Zarr, xarray and annotated images."""

@@ -1,0 +1,1 @@
+"""Scores of the field. Pure numpy."""

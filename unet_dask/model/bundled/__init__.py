@@ -1,0 +1,1 @@
+"""Model files that ship with the package, each with a model card beside it."""

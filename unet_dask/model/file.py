@@ -1,0 +1,274 @@
+"""Model files: safetensors with a JSON header, and nothing that can run code.
+
+A safetensors file carries no checksum of its own (bit flips in it load as other weights), so the header
+stores the SHA-256 of the tensors and every load compares it. The checksum also names the model: caches,
+fingerprints and workers refer to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from unet_dask.errors import ModelError
+from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from unet_dask.model.unet import UNet
+
+#: The model that `segment` uses when none is named.
+DEFAULT_MODEL = "nuclei"
+#: A header larger than this is an attack or an accident.
+_MAX_HEADER_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file that was looked at but not loaded.
+
+    Attributes
+    ----------
+    path : of the file
+    header : what it says about itself
+    checksum : SHA-256 of its tensors, as the header states it; `load_model` verifies it
+    """
+
+    path: Path
+    header: ModelHeader
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded network with everything needed to run it.
+
+    Attributes
+    ----------
+    network : torch module in evaluation mode, (b, c, \\*spatial) float32 -> logits (b, classes, \\*spatial)
+    header : what the file says about itself
+    checksum : SHA-256 of the tensors
+    path : of the file, or None for a model that was never saved
+    """
+
+    network: UNet
+    header: ModelHeader
+    checksum: str
+    path: Path | None = None
+
+    def normalise(self, array: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return network input for grey values of (c, \\*spatial): float32, the same for every tile.
+
+        Raises
+        ------
+        ModelError
+            If the model takes its constants from the whole volume, which one array cannot tell; then
+            bind them first with :meth:`with_statistics`.
+        """
+        return normalise(array, self.header.normalisation)
+
+    def with_statistics(self, *, mean: Sequence[float], std: Sequence[float]) -> Model:
+        """Return this model with the statistics of a volume as its constants, one value per channel."""
+        constants = Normalisation("constant", tuple(map(float, mean)), tuple(map(float, std)))
+        return replace(self, header=replace(self.header, normalisation=constants))
+
+
+def normalise(array: NDArray[np.generic], constants: Normalisation) -> NDArray[np.float32]:
+    """Apply constants to grey values of (c, \\*spatial) in any byte order; float32 out."""
+    if constants.kind != "constant":
+        raise ModelError(
+            "This model is normalised by the mean and standard deviation of the whole volume. "
+            "Bind them first: model.with_statistics(mean=[...], std=[...])."
+        )
+    if array.shape[0] != len(constants.offset):
+        raise ModelError(
+            f"The model was made for {len(constants.offset)} channels, but the image has {array.shape[0]}."
+        )
+    per_channel = (-1, *(1,) * (array.ndim - 1))
+    offset = np.asarray(constants.offset, np.float32).reshape(per_channel)
+    scale = np.asarray([1 / value for value in constants.scale], np.float32).reshape(per_channel)
+    normalised = array.astype(np.float32)
+    normalised -= offset
+    normalised *= scale
+    return normalised
+
+
+def find_model(name: str | os.PathLike[str]) -> Path:
+    """Return the path of a model file, given its path or the name of a bundled model.
+
+    Raises
+    ------
+    ModelError
+        If there is neither; the message lists the bundled models.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    bundled = {
+        entry.stem: entry for entry in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors")
+    }
+    if str(name) in bundled:
+        return bundled[str(name)]
+    kind = "is a folder, not a model file" if path.is_dir() else "is neither a model file nor a bundled model"
+    raise ModelError(f"{os.fspath(name)} {kind}. Bundled: {', '.join(sorted(bundled)) or 'none'}.")
+
+
+def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
+    """Read the header of a model file, without torch and without the weights.
+
+    Raises
+    ------
+    ModelError
+        If it is not one of our model files.
+    """
+    path = find_model(name)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _MAX_HEADER_BYTES:
+            raise ModelError(
+                f"{path} is not a safetensors model file. Pickled checkpoints (.pt, .pth) are never opened, because "
+                "they can run code; train or save a model with unet-dask."
+            )
+        with safe_open(path, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a safetensors model file ({error}). Pickled checkpoints (.pt, .pth) are never opened, "
+            "because they can run code; train or save a model with unet-dask."
+        ) from error
+    if "unet_dask" not in metadata or "checksum" not in metadata:
+        raise ModelError(f"{path} is a safetensors file of another program: it has no unet_dask header.")
+    return ModelFile(path, ModelHeader.from_json(metadata["unet_dask"]), str(metadata["checksum"]))
+
+
+def load_model(name: str | os.PathLike[str]) -> Model:
+    """Load a model file, or a bundled model by its name.
+
+    Parameters
+    ----------
+    name : path of a .safetensors file, or the name of a bundled model such as "nuclei"
+
+    Returns
+    -------
+    model with its network in evaluation mode, in float32, on the CPU
+
+    Raises
+    ------
+    ModelError
+        If the file is not ours, is damaged, or its weights do not fit its header.
+    """
+    from safetensors.torch import load_file
+
+    from unet_dask.model.unet import UNet
+
+    found = inspect_model(name)
+    try:
+        tensors = load_file(found.path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{found.path} cannot be read: {error}.") from error
+    if tensor_checksum(tensors) != found.checksum:
+        raise ModelError(
+            f"{found.path} is damaged: its weights do not match its checksum. Copy the file again."
+        )
+    network = UNet(found.header.network)
+    try:
+        network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ModelError(f"{found.path}: the weights do not fit the network of its header.") from error
+    return Model(network.eval(), found.header, found.checksum, found.path)
+
+
+def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False) -> ModelFile:
+    """Write a model file atomically: complete under its name, or not at all.
+
+    Parameters
+    ----------
+    model : network and header
+    path : to write, .safetensors; replaced if it exists
+    half : store floating tensors in 16 bit, half the size; they are loaded as float32
+
+    Returns
+    -------
+    the file, as :func:`inspect_model` would see it
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in model.network.state_dict().items():
+        kept = tensor.detach().cpu().contiguous()
+        tensors[key] = kept.half() if half and kept.is_floating_point() else kept
+    checksum = tensor_checksum(tensors)
+    data = save(tensors, metadata={"unet_dask": model.header.to_json(), "checksum": checksum})
+    _write_atomically(path, data)
+    return ModelFile(path, model.header, checksum)
+
+
+def new_model(
+    spec: NetworkSpec,
+    *,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+    normalisation: Normalisation | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> Model:
+    """Return an untrained model with the initial weights of the paper.
+
+    Parameters
+    ----------
+    spec : parameters of the network
+    seed : of the weights
+    class_names : default "background", then "class 1", "class 2", ...
+    normalisation : default none: offset 0, scale 1
+    training : record to keep in the header
+    """
+    from unet_dask.model.unet import UNet, initialise
+
+    names = ["background", *(f"class {index}" for index in range(1, spec.classes))]
+    header = ModelHeader(
+        network=spec,
+        normalisation=normalisation
+        or Normalisation("constant", (0.0,) * spec.channels, (1.0,) * spec.channels),
+        class_names=tuple(class_names or names),
+        training=dict(training or {"seed": seed, "iterations": 0}),
+    )
+    network = initialise(UNet(spec), seed=seed).eval()
+    return Model(network, header, tensor_checksum(network.state_dict()))
+
+
+def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous().numpy()
+        digest.update(json.dumps([key, str(value.dtype), list(value.shape)]).encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target, flush to disk, rename."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error

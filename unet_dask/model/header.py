@@ -1,0 +1,223 @@
+"""What a model file says about itself, without its weights and without torch.
+
+The header is all that planning needs: sizes, halo and lattice follow from it. It is JSON inside the
+metadata of a safetensors file, read field by field against an allow-list with bounds, so that a hostile
+file can ask for nothing that this module does not name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from unet_dask.errors import ModelError
+from unet_dask.tiling import valid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Version of the header; a reader refuses what it does not know.
+FORMAT = "unet-dask/1"
+
+NormalisationKind = Literal["constant", "volume"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """Parameters of a valid-convolution U-Net (paper, section 2).
+
+    Attributes
+    ----------
+    dims : spatial dimensions, 2 or 3
+    width : feature channels of the first level; they double at every pooling
+    depth : number of poolings
+    channels : channels of the image
+    classes : classes of the output, background included
+    batch_norm : batch normalisation after every 3-wide convolution
+    dropout : probability of the dropout at the end of the contracting path
+
+    Examples
+    --------
+    >>> NetworkSpec(dims=2, width=64, depth=4).halo
+    (92, 92)
+    """
+
+    dims: int = 2
+    width: int = 64
+    depth: int = 4
+    channels: int = 1
+    classes: int = 2
+    batch_norm: bool = False
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("dims", 2, 3),
+            ("width", 1, 1024),
+            ("depth", 1, 6),
+            ("channels", 1, 512),
+            ("classes", 2, 255),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ModelError(
+                    f"A network's {name} must be a whole number from {low} to {high}, not {value!r}."
+                )
+        if type(self.batch_norm) is not bool:
+            raise ModelError(f"A network's batch_norm must be true or false, not {self.batch_norm!r}.")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ModelError(f"A network's dropout must be in [0, 1), not {self.dropout!r}.")
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Context consumed per side and spatial axis, in pixels."""
+        return (valid.halo(self.depth),) * self.dims
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Period of the pooling lattice per spatial axis, in pixels."""
+        return (valid.stride(self.depth),) * self.dims
+
+    @property
+    def slack(self) -> tuple[int, ...]:
+        """Pixels computed beyond a core on the lattice, per spatial axis."""
+        return (valid.slack(self.depth),) * self.dims
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Map grey values to network input, by constants that hold for the whole volume.
+
+    ``(value - offset) / scale`` per channel. `constant` stores both in the model file; `volume` takes
+    the mean and the standard deviation of the whole volume, from one pass that the run stores. Statistics
+    of a tile would make seams, so there is no such kind.
+
+    Attributes
+    ----------
+    kind : "constant" or "volume"
+    offset, scale : one value per channel; empty for "volume"
+    """
+
+    kind: NormalisationKind = "constant"
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("constant", "volume"):
+            raise ModelError(f"A model's normalisation must be constant or volume, not {self.kind!r}.")
+        if len(self.offset) != len(self.scale):
+            raise ModelError("A model's normalisation needs as many offsets as scales.")
+        if not all(math.isfinite(value) for value in (*self.offset, *self.scale)) or 0 in self.scale:
+            raise ModelError(f"A model's normalisation must be finite and its scale not 0: {self}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    """All that a model file says beside its weights.
+
+    Attributes
+    ----------
+    network : parameters of the network
+    normalisation : grey values to network input
+    class_names : one name per class, in the order of the output channels; the first is background
+    spacing : pixel size of the training images, one value per spatial axis, or None if unknown
+    unit : of the spacing, such as "micrometer"; None if unknown
+    training : free record of recipe, data and scores; plain JSON
+    """
+
+    network: NetworkSpec
+    normalisation: Normalisation
+    class_names: tuple[str, ...]
+    spacing: tuple[float, ...] | None = None
+    unit: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.network.classes:
+            raise ModelError(
+                f"A model of {self.network.classes} classes needs as many names, not {len(self.class_names)}: "
+                f"{', '.join(self.class_names) or 'none'}."
+            )
+        if self.normalisation.kind == "constant" and len(self.normalisation.offset) != self.network.channels:
+            raise ModelError(
+                f"A model of {self.network.channels} channels needs as many normalisation constants, "
+                f"not {len(self.normalisation.offset)}."
+            )
+        if self.spacing is not None and len(self.spacing) != self.network.dims:
+            raise ModelError(
+                f"A model of {self.network.dims} dimensions has a spacing of {len(self.spacing)} values."
+            )
+
+    @property
+    def axes(self) -> str:
+        """Axes of the network's input, channel first: "cyx" or "czyx"."""
+        return "c" + "zyx"[-self.network.dims :]
+
+    def to_json(self) -> str:
+        """Return the header as JSON, with the derived sizes for other readers."""
+        derived = {
+            "format": FORMAT,
+            "axes": self.axes,
+            "halo": list(self.network.halo),
+            "stride": list(self.network.stride),
+        }
+        return json.dumps(derived | asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelHeader:
+        """Read a header against the allow-list.
+
+        Raises
+        ------
+        ModelError
+            If the text is not a header of this format, or a value is out of bounds.
+        """
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The model's header is not JSON: {error}.") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            found = record.get("format") if isinstance(record, dict) else type(record).__name__
+            raise ModelError(f"The model's header is of format {found!r}; this version reads {FORMAT!r}.")
+        try:
+            return cls._from_record(record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"The model's header is damaged: {error}.") from error
+
+    @classmethod
+    def _from_record(cls, record: dict[str, Any]) -> ModelHeader:
+        network = NetworkSpec(**_known(record["network"], NetworkSpec))
+        constants = _known(record["normalisation"], Normalisation)
+        spacing = record.get("spacing")
+        unit = record.get("unit")
+        training = record.get("training", {})
+        if not isinstance(training, dict) or not (unit is None or isinstance(unit, str)):
+            raise ModelError("The model's header is damaged: training must be an object and unit a text.")
+        header = cls(
+            network=network,
+            normalisation=Normalisation(
+                kind=cast("NormalisationKind", constants.get("kind", "constant")),
+                offset=tuple(float(value) for value in constants.get("offset", ())),
+                scale=tuple(float(value) for value in constants.get("scale", ())),
+            ),
+            class_names=tuple(str(name) for name in record["class_names"]),
+            spacing=None if spacing is None else tuple(float(value) for value in spacing),
+            unit=unit,
+            training=training,
+        )
+        if tuple(record.get("halo", header.network.halo)) != header.network.halo:
+            raise ModelError(
+                f"The model's header declares a halo of {record['halo']}, but its network consumes "
+                f"{list(header.network.halo)}. The file was edited or made by something else."
+            )
+        return header
+
+
+def _known(record: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Return the record if every key is a field of the dataclass `kind`."""
+    unknown = set(record) - {each.name for each in fields(kind)}
+    if unknown:
+        raise ModelError(f"The model's header has unknown fields: {', '.join(sorted(unknown))}.")
+    return dict(record)

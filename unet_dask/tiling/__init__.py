@@ -1,0 +1,1 @@
+"""Pure geometry: sizes, regions and the mirror. Knows neither torch nor dask nor files."""

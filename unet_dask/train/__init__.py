@@ -1,0 +1,1 @@
+"""Training: the recipe of section 3 of the paper."""
