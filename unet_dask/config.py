@@ -1,0 +1,162 @@
+"""The settings of a run: the only home of their defaults, and how they are read from text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from unet_dask.errors import OptionError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+#: Products that a run can make.
+PRODUCTS = ("classes", "probabilities")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentConfig:
+    """Everything that `segment` can be told beside source, sink and model.
+
+    Attributes
+    ----------
+    products : of :data:`PRODUCTS`
+    probability_dtype : "float32", or "uint8" for probabilities scaled to 0-254
+    device, precision, backend : how networks are run; "auto" chooses
+    workers : local worker processes; None for one per GPU, else one per two cores
+    threads : of each worker's network; None to share out the cores
+    memory : bytes that one worker may use; None to share out the machine
+    key, axes, level, channels : which array of the source, and how to understand it
+    roi : part of the volume, "z0:z1,y0:y1,x0:x1"; either end may be left out
+    nan : "stop" or "zero", for values that are not finite
+    scheduler, scheduler_file : of a running cluster
+    """
+
+    products: tuple[str, ...] = ("classes",)
+    probability_dtype: str = "float32"
+    device: str = "auto"
+    precision: str = "auto"
+    backend: str = "torch"
+    workers: int | None = None
+    threads: int | None = None
+    memory: int | None = None
+    key: str | None = None
+    axes: str | None = None
+    level: int | None = None
+    channels: tuple[int, ...] | None = None
+    roi: str | None = None
+    nan: str = "stop"
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.products if name not in PRODUCTS]
+        if unknown or not self.products:
+            raise OptionError(
+                f"There is no product {', '.join(map(repr, unknown)) or 'named'}. Use one or more of: "
+                f"{', '.join(PRODUCTS)}."
+            )
+        for name, value, allowed in (
+            ("probability type", self.probability_dtype, ("float32", "uint8")),
+            ("rule for NaN", self.nan, ("stop", "zero")),
+        ):
+            if value not in allowed:
+                raise OptionError(f"There is no {name} {value!r}. Use one of: {', '.join(allowed)}.")
+        for name, number in (("workers", self.workers), ("threads", self.threads)):
+            if number is not None and number < 1:
+                raise OptionError(f"A run needs at least one of its {name}, not {number}.")
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of a text such as "8GiB" or "500 MB".
+
+    Raises
+    ------
+    OptionError
+        If the text is not a number with a unit of bytes.
+
+    Examples
+    --------
+    >>> parse_bytes("8GiB"), parse_bytes("1.5 GB")
+    (8589934592, 1500000000)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
+    if not found or found[2] not in _UNITS:
+        raise OptionError(f"{text!r} is not an amount of memory. Write it like 8GiB or 500MB.")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def format_bytes(number: float) -> str:
+    """Return bytes for people, in binary units.
+
+    Examples
+    --------
+    >>> format_bytes(3 * 2**30), format_bytes(512)
+    ('3.0 GiB', '512 B')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def parse_products(text: str) -> tuple[str, ...]:
+    """Return the names in a comma-separated list, each once, in the order given."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def parse_channels(text: str) -> tuple[int, ...]:
+    """Return the channel numbers of a text such as "0,2".
+
+    Raises
+    ------
+    OptionError
+        If it is not a comma-separated list of whole numbers from 0.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise OptionError(f"{text!r} is not a list of channels. Write them like 0,2; the first is 0.")
+    return tuple(int(part) for part in parts)
+
+
+def parse_roi(text: str, *, axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return (start, stop) per axis for a region of interest on the last spatial axes.
+
+    Parameters
+    ----------
+    text : one "start:stop" per spatial axis, from the left; either number may be left out
+    axes : canonical axes of the volume
+    shape : of the volume
+
+    Raises
+    ------
+    OptionError
+        If the text does not fit the axes, or lies outside of the volume.
+
+    Examples
+    --------
+    >>> parse_roi("0:10,:20", axes="cyx", shape=(3, 50, 60))
+    ((0, 3), (0, 10), (0, 20))
+    """
+    spatial = [axis for axis in axes if axis in "zyx"]
+    parts = text.split(",")
+    if len(parts) != len(spatial):
+        raise OptionError(
+            f"The region {text!r} has {len(parts)} intervals, but the volume has the axes "
+            f"{', '.join(spatial)}. Write one start:stop for each."
+        )
+    given = dict(zip(spatial, parts, strict=True))
+    return tuple(
+        _interval(given[axis], axis=axis, size=size) if axis in given else (0, size)
+        for axis, size in zip(axes, shape, strict=True)
+    )
+
+
+def _interval(text: str, *, axis: str, size: int) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
+    if not found:
+        raise OptionError(f"{text!r} is not an interval along {axis}. Write it like 0:{size}.")
+    start, stop = int(found[1] or 0), int(found[2] or size)
+    if not start < stop <= size:
+        raise OptionError(f"The interval {start}:{stop} along {axis} is empty or beyond its {size} voxels.")
+    return start, stop

@@ -1,0 +1,92 @@
+"""What runs a network: one small protocol, and the backend that is always there.
+
+A backend is loaded once per process and called with one tile at a time, always of the same shape, so that
+every tile of a run passes the same kernels and equal tiles give equal bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+from torch.nn.utils import fusion
+
+from unet_dask.engine.device import torch_dtype
+from unet_dask.errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from unet_dask.model.file import Model
+    from unet_dask.model.unet import UNet
+
+BACKENDS = ("torch",)
+
+
+class Backend(Protocol):
+    """Something that runs one network on one device."""
+
+    def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits of (classes, \\*core) for a normalised tile of (c, \\*input)."""
+        ...
+
+
+class TorchBackend:
+    """Plain torch, channels last, batch normalisation folded into the convolutions.
+
+    Parameters
+    ----------
+    model : to run; it is not changed
+    device : "cpu", "cuda" or "mps"
+    precision : "float32", "bfloat16" or "float16"
+    """
+
+    def __init__(self, model: Model, *, device: str, precision: str) -> None:
+        network = fold_batch_norm(copy.deepcopy(model.network)).eval().requires_grad_(requires_grad=False)
+        layout = torch.channels_last if model.header.network.dims == 2 else torch.channels_last_3d
+        self._layout: torch.memory_format = layout
+        self._dtype = torch_dtype(precision)
+        self._device = torch.device(device)
+        self._network = network.to(device=self._device, dtype=self._dtype)
+        self._network = self._network.to(memory_format=layout)  # type: ignore[call-overload] # torch's stubs omit it
+
+    def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32 logits for a normalised tile."""
+        with torch.inference_mode():
+            image = torch.from_numpy(tile)[None].to(self._device, self._dtype)
+            output = self._network(image.contiguous(memory_format=self._layout))[0]
+            logits: NDArray[np.float32] = output.float().cpu().numpy()
+        return logits
+
+
+def load_backend(name: str, model: Model, *, device: str, precision: str) -> Backend:
+    """Return the backend of this name with a network loaded.
+
+    Raises
+    ------
+    OptionError
+        If there is no such backend.
+    """
+    if name != "torch":
+        raise OptionError(f"There is no backend {name!r}. Use one of: {', '.join(BACKENDS)}.")
+    return TorchBackend(model, device=device, precision=precision)
+
+
+def fold_batch_norm(network: UNet) -> UNet:
+    """Fold every batch normalisation into the convolution before it, in place.
+
+    At inference it is an affine map per channel, so the folded network computes the same function.
+    """
+    network.eval()
+    for sequence in (*network.contracting, *network.expansive):
+        if not isinstance(sequence, nn.Sequential):
+            continue
+        for index in range(1, len(sequence)):
+            before, module = sequence[index - 1], sequence[index]
+            if isinstance(before, nn.Conv2d | nn.Conv3d) and isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+                sequence[index - 1] = fusion.fuse_conv_bn_eval(before, module)
+                sequence[index] = nn.Identity()
+    return network

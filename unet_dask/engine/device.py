@@ -1,0 +1,84 @@
+"""Choice of device and precision, and what this machine's processor can do natively."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_dask.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+#: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
+#: times slower than float32.
+_NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def choose_device(device: str) -> str:
+    """Return "cuda", "mps" or "cpu" for a wish that may be "auto".
+
+    Raises
+    ------
+    OptionError
+        If the device that was asked for is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if device not in there:
+        raise OptionError(f"There is no device {device!r}. Use auto, cpu, cuda or mps.")
+    if not there[device]:
+        raise OptionError(f"torch finds no {device} device on this machine. Use --device auto or cpu.")
+    return device
+
+
+def choose_precision(precision: str, device: str) -> str:
+    """Return "float32", "bfloat16" or "float16" for a wish that may be "auto".
+
+    Reduced precision is chosen where the device multiplies it natively; the run then compares it with
+    float32 on the user's own data before it trusts it.
+    """
+    if precision == "auto":
+        return "bfloat16" if device == "cuda" or (device == "cpu" and native_bfloat16()) else "float32"
+    if precision not in ("float32", "bfloat16", "float16"):
+        raise OptionError(
+            f"There is no precision {precision!r}. Use auto, float32, bfloat16 or float16."
+        )
+    if precision == "float16" and device == "cpu":
+        raise OptionError("A CPU has no fast float16. Use --precision float32 or bfloat16.")
+    return precision
+
+
+@lru_cache(maxsize=1)
+def native_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 in hardware."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(_NATIVE_BFLOAT16 & set(line.split()) for line in flags.splitlines() if "lags" in line)
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return torch's type of a precision."""
+    import torch
+
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return types[precision]
+
+
+def use_threads(threads: int) -> None:
+    """Let the network use this many threads of this process."""
+    import torch
+
+    torch.set_num_threads(max(threads, 1))
+
+
+def available_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

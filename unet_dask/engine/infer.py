@@ -1,0 +1,186 @@
+"""From the window of a region to its probabilities or classes: the overlap-tile strategy.
+
+All tiles have one shape. Their outputs are the cores of `tiling.region`, on the lattice of the volume, each
+computed with its full context; nothing is blended and nothing depends on where the tiles are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from unet_dask.errors import DataError
+from unet_dask.model.file import normalise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from unet_dask.engine.backend import Backend
+    from unet_dask.model.header import Normalisation
+    from unet_dask.tiling.region import AxisGrid, Interval
+
+ProductName = Literal["classes", "probabilities"]
+#: logits (classes, \*space) -> values of a product, (\*space) or (classes, \*space)
+Decision = Callable[["NDArray[np.float32]"], "NDArray[np.generic]"]
+
+#: What a voxel holds until a region has written it. No class has this number.
+UNWRITTEN_CLASS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """A product of a run: what is kept of the logits, and in which type.
+
+    Attributes
+    ----------
+    name : "classes" or "probabilities"
+    dtype : "uint8" for classes; "float32", or "uint8" scaled to 0-254, for probabilities
+    """
+
+    name: ProductName
+    dtype: str
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether the product has a channel axis, one channel per class."""
+        return self.name == "probabilities"
+
+    @property
+    def unwritten(self) -> float:
+        """The sentinel of a voxel that was never written: no class and no probability."""
+        return float("nan") if self.dtype == "float32" else UNWRITTEN_CLASS
+
+    def decide(self, logits: NDArray[np.float32]) -> NDArray[np.generic]:
+        """Return the values of this product for logits of (classes, \\*space)."""
+        if self.name == "classes":
+            return np.argmax(logits, axis=0).astype(np.uint8)
+        probabilities = softmax(logits)
+        if self.dtype == "uint8":
+            return np.rint(probabilities * np.float32(254)).astype(np.uint8)
+        return probabilities
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the pixel-wise soft-max over the first axis (paper, section 3)."""
+    shifted = np.exp(logits - logits.max(axis=0))
+    shifted /= shifted.sum(axis=0)
+    return shifted
+
+
+def infer(
+    window: NDArray[np.generic],
+    *,
+    grids: tuple[AxisGrid, ...],
+    write: tuple[Interval, ...],
+    backend: Backend,
+    normalisation: Normalisation,
+    outputs: tuple[OutputSpec, ...],
+    classes: int,
+) -> tuple[NDArray[np.generic], ...]:
+    """Segment one region.
+
+    Parameters
+    ----------
+    window : (\\*planes, c, \\*space), everything the region reads, mirrored where it lies beyond the volume
+    grids : of the spatial axes
+    write : voxels of the region along the spatial axes
+    backend : the loaded network
+    normalisation : constants of the whole volume
+    outputs : products to make
+    classes : of the network
+
+    Returns
+    -------
+    one array per product: (\\*planes, \\*space) for classes, (\\*planes, classes, \\*space) for probabilities
+    """
+    dims = len(grids)
+    planes = window.shape[: -dims - 1]
+    lengths = tuple(stop - start for start, stop in write)
+    flat = window.reshape(-1, *window.shape[-dims - 1 :])
+    results = [
+        np.empty((len(flat), *((classes,) if each.has_channels else ()), *lengths), each.dtype)
+        for each in outputs
+    ]
+    buffer = np.zeros((flat.shape[1], *(grid.tile for grid in grids)), np.float32)
+    for plane, origin in product(
+        range(len(flat)), product(*(grid.tiles(n) for grid, n in zip(grids, lengths, strict=True)))
+    ):
+        logits = backend.logits(_tile(flat[plane], origin, buffer, normalisation))
+        source, target = _kept(origin, grids, lengths)
+        for output, result in zip(outputs, results, strict=True):
+            result[(plane, ..., *target)] = output.decide(logits[(slice(None), *source)])
+    return tuple(
+        result.reshape(*planes, *result.shape[1:]) for result in results
+    )
+
+
+def check_finite(window: NDArray[np.generic], *, origin: tuple[int, ...], axes: str, nan: str) -> NDArray[np.generic]:
+    """Return the window if the network can be run on it.
+
+    One NaN poisons everything within the halo, and the most probable class of NaN is the first: silently
+    background. So it stops the region, unless the user decided otherwise.
+
+    Parameters
+    ----------
+    window : grey values
+    origin : of the window in the volume
+    axes : of the window
+    nan : "stop", or "zero" to replace what is not finite by zero
+
+    Raises
+    ------
+    DataError
+        If a value is not finite; the message gives the place of the first.
+    """
+    if window.dtype.kind != "f":
+        return window
+    wrong = ~np.isfinite(window)
+    if not wrong.any():
+        return window
+    if nan == "zero":
+        return np.where(wrong, window.dtype.type(0), window)
+    first = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    place = ", ".join(f"{axis}={int(a) + b}" for axis, a, b in zip(axes, first, origin, strict=True))
+    raise DataError(
+        f"The source holds {int(wrong.sum())} values that are not finite in one region, the first at {place}. "
+        "Mend the source, or use --nan zero."
+    )
+
+
+def _tile(
+    plane: NDArray[np.generic],
+    origin: tuple[int, ...],
+    buffer: NDArray[np.float32],
+    normalisation: Normalisation,
+) -> NDArray[np.float32]:
+    """Return the network input whose core begins at `origin`, in `buffer`, whose shape never changes.
+
+    Where the region is shorter than a tile, the rest stays as it is: no voxel that is kept looks there.
+    """
+    inside = tuple(
+        slice(start, min(start + side, have))
+        for start, side, have in zip(origin, buffer.shape[1:], plane.shape[1:], strict=True)
+    )
+    part = normalise(plane[(slice(None), *inside)], normalisation)
+    if part.shape == buffer.shape:
+        return part
+    buffer[...] = 0
+    buffer[(slice(None), *(slice(0, side) for side in part.shape[1:]))] = part
+    return buffer
+
+
+def _kept(
+    origin: tuple[int, ...], grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the part of a tile's output that belongs to the region, and its place there."""
+    source, target = [], []
+    for first, grid, length in zip(origin, grids, lengths, strict=True):
+        start = max(first - grid.phase, 0)
+        stop = min(first - grid.phase + grid.core, length)
+        target.append(slice(start, stop))
+        source.append(slice(start - first + grid.phase, stop - first + grid.phase))
+    return tuple(source), tuple(target)

@@ -1,0 +1,172 @@
+"""The ledger: the only truth about which regions of a run are done.
+
+A chunk in the store proves nothing: it may be torn, from another run, or missing because its region is
+background. So the driver appends one line per finished region, after the worker has flushed the region's
+chunks to disk, and flushes the line too. Every line carries its own checksum; a torn last line counts as
+never written. Each driver writes a file of its own, so that drivers never share one.
+
+When all is done the files are replaced by one, sorted and free of times, so that a run which was killed
+and resumed leaves the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from unet_dask.errors import SinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+_FINAL = "ledger.jsonl"
+_FOLDER = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finished piece of work.
+
+    Attributes
+    ----------
+    index : of the region, or of the block of a pyramid level
+    level : 0 for a region, else the pyramid level
+    checksums : of the values written, per product, bound to their place
+    """
+
+    index: tuple[int, ...]
+    level: int = 0
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[int, tuple[int, ...]]:
+        """What makes the work unique."""
+        return self.level, self.index
+
+
+class Ledger:
+    """Append-only record of finished regions in the folder of a run.
+
+    Parameters
+    ----------
+    folder : path or URL of the run's `_unet_dask` folder
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._fs, root = fsspec.core.url_to_fs(folder)
+        self._root = root.rstrip("/")
+        self._local = isinstance(self._fs, LocalFileSystem)
+        self._name = uuid.uuid4().hex
+        self._count = 0
+        self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        """Return the ledger itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the driver's file."""
+        self.close()
+
+    def entries(self) -> dict[tuple[int, tuple[int, ...]], Entry]:
+        """Return all finished work, of all drivers so far; damaged lines count as never written."""
+        found: dict[tuple[int, tuple[int, ...]], Entry] = {}
+        for path in self._files():
+            for line in self._fs.cat_file(path).split(b"\n"):
+                entry = _decode(line)
+                if entry is not None:
+                    found[entry.key] = entry
+        return found
+
+    def append(self, entry: Entry) -> None:
+        """Record finished work, durably: when this returns, a power cut does not lose it."""
+        data = _encode(entry)
+        try:
+            if self._local:
+                self._append_local(data)
+            else:
+                self._fs.pipe_file(f"{self._root}/{_FOLDER}/{self._name}-{self._count:09d}.jsonl", data)
+                self._count += 1
+        except OSError as error:
+            raise SinkError(
+                f"The ledger in {self._root} cannot be written: {error.strerror or error}. What is done is kept; "
+                "make room and --resume."
+            ) from error
+
+    def compact(self) -> None:
+        """Replace the files of all drivers by one that depends on the result alone."""
+        entries = sorted(self.entries().values(), key=lambda entry: entry.key)
+        self.close()
+        data = b"".join(map(_encode, entries))
+        final = f"{self._root}/{_FINAL}"
+        if self._local:
+            partial = f"{final}.partial"
+            with open(partial, "wb") as file:  # noqa: PTH123 # the file system's own path
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, final)  # noqa: PTH105
+            sync_folder(self._root)
+        else:
+            self._fs.pipe_file(final, data)
+        if self._fs.isdir(f"{self._root}/{_FOLDER}"):
+            self._fs.rm(f"{self._root}/{_FOLDER}", recursive=True)
+
+    def close(self) -> None:
+        """Close the driver's file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _append_local(self, data: bytes) -> None:
+        if self._file is None:
+            folder = f"{self._root}/{_FOLDER}"
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            self._file = os.open(f"{folder}/{self._name}.jsonl", flags, 0o644)
+            sync_folder(folder)
+            sync_folder(self._root)
+        os.write(self._file, data)
+        os.fsync(self._file)
+
+    def _files(self) -> Iterable[str]:
+        self._fs.invalidate_cache()
+        final = f"{self._root}/{_FINAL}"
+        if self._fs.exists(final):
+            yield final
+        folder = f"{self._root}/{_FOLDER}"
+        if self._fs.isdir(folder):
+            yield from sorted(self._fs.ls(folder, detail=False))
+
+
+def sync_folder(folder: str) -> None:
+    """Flush a local folder, so that files renamed into it survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _encode(entry: Entry) -> bytes:
+    record = {"checksums": dict(entry.checksums), "index": list(entry.index), "level": entry.level}
+    text = json.dumps(record, sort_keys=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _decode(line: bytes) -> Entry | None:
+    checksum, _, text = line.partition(b" ")
+    if not text or checksum != b"%08x" % zlib.crc32(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return Entry(tuple(record["index"]), record["level"], record["checksums"])

@@ -1,0 +1,125 @@
+"""What one pass through the network costs: multiplications and memory, by arithmetic alone.
+
+The plan chooses tiles by these figures, thousands of candidates at a time, so every function takes
+arrays of sizes as well as numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from unet_dask.model.header import NetworkSpec
+
+Sides = TypeVar("Sides", int, "NDArray[np.int64]")
+
+
+def tile_flop(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
+    """Return the floating-point operations of one pass, two per multiply-add.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis, legal for the network
+
+    Examples
+    --------
+    >>> from unet_dask.model.header import NetworkSpec
+    >>> round(tile_flop(NetworkSpec(channels=1), (572, 572)) / 1e9)  # GFLOP for 572 -> 388
+    301
+    """
+    taps = 3**spec.dims
+    total, sides = 0 * sides[0], list(sides)
+    before = spec.channels
+    for level in range(spec.depth + 1):
+        width = spec.width << level
+        for incoming in (before, width):
+            sides = [side - 2 for side in sides]
+            total = total + 2 * taps * incoming * width * _product(sides)
+        before = width
+        if level < spec.depth:
+            sides = [side // 2 for side in sides]
+    for level in reversed(range(spec.depth)):
+        width = spec.width << level
+        sides = [2 * side for side in sides]
+        total = total + 2 * (2 * width) * width * _product(sides)
+        for incoming in (2 * width, width):
+            sides = [side - 2 for side in sides]
+            total = total + 2 * taps * incoming * width * _product(sides)
+    return total + 2 * spec.width * spec.classes * _product(sides)
+
+
+def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
+    """Return the most bytes of feature maps that are alive at once during one pass.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    item : bytes of a number, 4 for float32
+    """
+    sides = list(sides)
+    peak, skips = 0 * sides[0], []
+    features = spec.channels * _product(sides)
+    for level in range(spec.depth + 1):
+        width = spec.width << level
+        first = width * _product([side - 2 for side in sides])
+        sides = [side - 4 for side in sides]
+        second = width * _product(sides)
+        held = sum(skips, start=0 * first)
+        peak = np.maximum(peak, held + features + first + second)
+        if level < spec.depth:
+            skips.append(second)
+            sides = [side // 2 for side in sides]
+            features = width * _product(sides)
+            peak = np.maximum(peak, sum(skips, start=0 * first) + features)
+        else:
+            features = second
+    for level in reversed(range(spec.depth)):
+        width = spec.width << level
+        sides = [2 * side for side in sides]
+        joined = 2 * width * _product(sides)
+        held = sum(skips, start=0 * joined)
+        peak = np.maximum(peak, held + features + joined // 2)
+        peak = np.maximum(peak, held + joined // 2 + joined)
+        skips.pop()
+        held = sum(skips, start=0 * joined)
+        first = width * _product([side - 2 for side in sides])
+        sides = [side - 4 for side in sides]
+        features = width * _product(sides)
+        peak = np.maximum(peak, held + joined + first + features)
+    return peak * item
+
+
+def parameter_count(spec: NetworkSpec) -> int:
+    """Return the number of weights and biases, batch normalisation left out (it is folded).
+
+    Examples
+    --------
+    >>> from unet_dask.model.header import NetworkSpec
+    >>> parameter_count(NetworkSpec(channels=1, classes=2))
+    31030658
+    """
+    taps, up = 3**spec.dims, 2**spec.dims
+    total, before = 0, spec.channels
+    for level in range(spec.depth + 1):
+        width = spec.width << level
+        total += taps * (before + width) * width + 2 * width
+        before = width
+    for level in range(spec.depth):
+        width = spec.width << level
+        total += up * 2 * width * width + width + taps * 3 * width * width + 2 * width
+    return total + spec.width * spec.classes + spec.classes
+
+
+def _product(sides: Sequence[Sides]) -> Sides:
+    product = sides[0]
+    for side in sides[1:]:
+        product = product * side
+    return product

@@ -1,0 +1,281 @@
+"""Regions: the units of work, laid on the write units of the store and on the pooling lattice.
+
+One axis of the volume, cut into three regions; ``|`` are the edges of the regions, ``:`` the chunks of
+the sink, the write units that two tasks must never share::
+
+      volume   0         :         |         :         |         :      ~ n
+      write    |<--- region 0 ---->|<--- region 1 ---->|<-- region 2 -->|
+      read  <--|---------------halo|-->                |                |
+      (1)               <--halo----|--- region 1 ------|----halo-->     |
+      tiles                        [  core  ][  core  ]
+                                          each core: a multiple of 2**depth long, begun on the lattice
+
+Region 0 reads beyond the volume on the left: there the worker mirrors. The last region takes in a
+remainder that would be thinner than the context, since ``map_overlap`` can only fetch context from the
+neighbour next door.
+
+Everything is in voxels of the volume. A region of interest that begins off the lattice costs up to
+``2**depth - 1`` voxels of additional context (the *phase*), never another result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
+
+from unet_dask.errors import GeometryError
+from unet_dask.tiling.valid import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: (start, stop) in voxels
+Interval = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a network consumes along one axis.
+
+    Attributes
+    ----------
+    halo : voxels of context per side
+    stride : period of the pooling lattice
+    slack : voxels computed beyond a core on the lattice
+    """
+
+    halo: int = 0
+    stride: int = 1
+    slack: int = 0
+
+
+@dataclass(frozen=True)
+class AxisGrid:
+    """Regions along one axis.
+
+    Attributes
+    ----------
+    size : of the axis of the volume
+    start, stop : the part of it to segment
+    step : length of a region; the last one may be longer or shorter
+    core : length of a tile, a multiple of the stride
+    context : what the network consumes
+    """
+
+    size: int
+    start: int
+    stop: int
+    step: int
+    core: int
+    context: Context
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.stop <= self.size:
+            raise GeometryError(f"The part {self.start}:{self.stop} is not within an axis of {self.size} voxels.")
+        if self.core % self.context.stride or self.core < 1:
+            raise GeometryError(
+                f"A tile of {self.core} voxels is not on the pooling lattice. "
+                f"Use a multiple of {self.context.stride}."
+            )
+        if self.step < 1 or (len(self.edges) > 2 and self.step % self.context.stride):
+            raise GeometryError(
+                f"A region of {self.step} voxels is not on the pooling lattice. "
+                f"Use a multiple of {self.context.stride}."
+            )
+
+    @property
+    def phase(self) -> int:
+        """Voxels from the last point of the lattice to the beginning of every region."""
+        return self.start % self.context.stride
+
+    @property
+    def before(self) -> int:
+        """Context read before a region."""
+        return self.context.halo + self.phase
+
+    @property
+    def after(self) -> int:
+        """Context read after a region that is not the last."""
+        return self.context.halo + self.context.slack + (-self.phase) % self.context.stride
+
+    @cached_property
+    def edges(self) -> tuple[int, ...]:
+        """Beginnings of all regions, then the end of the last."""
+        edges = list(range(self.start, self.stop, self.step))
+        if len(edges) > 1 and self.stop - edges[-1] < self.thinnest:
+            edges.pop()
+        return (*edges, self.stop) if edges else (self.start, self.stop)
+
+    @property
+    def thinnest(self) -> int:
+        """Least length of a region that has a neighbour, which must find its context in it."""
+        return max(self.before, self.after, 1)
+
+    @property
+    def count(self) -> int:
+        """Number of regions."""
+        return len(self.edges) - 1
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest region."""
+        return max(stop - start for start, stop in zip(self.edges, self.edges[1:], strict=False))
+
+    def write(self, index: int) -> Interval:
+        """Return the voxels that region `index` owns."""
+        return self.edges[index], self.edges[index + 1]
+
+    def read(self, index: int) -> Interval:
+        """Return the voxels that region `index` needs; they may lie outside the volume."""
+        start, stop = self.write(index)
+        first = start - self.phase
+        beyond = aligned(stop - first, self.context.stride) + self.context.slack + self.context.halo
+        return first - self.context.halo, first + beyond
+
+    def clipped(self, index: int) -> Interval:
+        """Return the part of :meth:`read` that lies within the volume."""
+        start, stop = self.read(index)
+        return max(start, 0), min(stop, self.size)
+
+    @property
+    def tile(self) -> int:
+        """Input size of a tile."""
+        return self.core + self.context.slack + 2 * self.context.halo
+
+    def tiles(self, length: int) -> tuple[int, ...]:
+        """Return the first lattice points of the tiles that cover a region of `length`, from its own first.
+
+        The last tile is moved back, along the lattice, so that it needs no more context than the region
+        has; a region shorter than one tile is covered by one that reaches beyond it.
+        """
+        covered = aligned(self.phase + length, self.context.stride)
+        if covered <= self.core:
+            return (0,)
+        return (*range(0, covered - self.core, self.core), covered - self.core)
+
+    @cached_property
+    def tile_count(self) -> int:
+        """Number of tiles along the axis."""
+        inner = len(self.tiles(self.step)) * (self.count - 1) if self.count > 1 else 0
+        return inner + len(self.tiles(self.edges[-1] - self.edges[-2]))
+
+
+@dataclass(frozen=True)
+class RegionGrid:
+    """All regions of a run: the product of one :class:`AxisGrid` per axis.
+
+    Attributes
+    ----------
+    axes : canonical axes, such as "czyx"
+    grids : one per axis; the channel axis is one region
+    """
+
+    axes: str
+    grids: tuple[AxisGrid, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of regions per axis."""
+        return tuple(grid.count for grid in self.grids)
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        return math.prod(self.counts) if all(grid.stop > grid.start for grid in self.grids) else 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole volume."""
+        return tuple(grid.size for grid in self.grids)
+
+    @property
+    def roi(self) -> tuple[Interval, ...]:
+        """The part to segment."""
+        return tuple((grid.start, grid.stop) for grid in self.grids)
+
+    def indices(self) -> Iterator[tuple[int, ...]]:
+        """Yield the index of every region, the last axis fastest."""
+        if len(self):
+            yield from product(*(range(count) for count in self.counts))
+
+    def write(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
+        """Return the voxels that a region owns."""
+        return tuple(grid.write(each) for grid, each in zip(self.grids, index, strict=True))
+
+    def read(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
+        """Return the voxels that a region needs; they may lie outside the volume."""
+        return tuple(grid.read(each) for grid, each in zip(self.grids, index, strict=True))
+
+    def clipped(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
+        """Return the needed voxels that lie within the volume."""
+        return tuple(grid.clipped(each) for grid, each in zip(self.grids, index, strict=True))
+
+    def waves(self, regions: int) -> Iterator[Wave]:
+        """Yield boxes of about `regions` regions that together hold every region once.
+
+        A box is as cubic as it can be, since the context at its faces is read twice.
+        """
+        if not len(self):
+            return
+        side = [1] * len(self.counts)
+        while math.prod(side) < regions:
+            growable = [axis for axis, count in enumerate(self.counts) if side[axis] < count]
+            if not growable:
+                break
+            axis = max(growable, key=lambda each: (-side[each], each))
+            if math.prod(side) // side[axis] * (side[axis] + 1) > 2 * regions:
+                break
+            side[axis] += 1
+        for start in product(*(range(0, count, step) for count, step in zip(self.counts, side, strict=True))):
+            stop = tuple(min(a + b, c) for a, b, c in zip(start, side, self.counts, strict=True))
+            yield Wave(self, start, stop)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A box of regions that are submitted together.
+
+    Attributes
+    ----------
+    grid : of all regions
+    start, stop : first index and index after the last, per axis
+    """
+
+    grid: RegionGrid
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def window(self) -> tuple[Interval, ...]:
+        """Voxels to read, context included, within the volume."""
+        return tuple(
+            (grid.clipped(start)[0], grid.clipped(stop - 1)[1])
+            for grid, start, stop in zip(self.grid.grids, self.start, self.stop, strict=True)
+        )
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Lengths of the blocks that `window` is cut into, one per region.
+
+        The outermost blocks hold the outer context too; every inner edge is the edge of a region, so that
+        ``map_overlap`` completes each block to exactly what its region reads.
+        """
+        chunks = []
+        for grid, start, stop, window in zip(self.grid.grids, self.start, self.stop, self.window, strict=True):
+            edges = [window[0], *grid.edges[start + 1 : stop], window[1]]
+            chunks.append(tuple(b - a for a, b in zip(edges, edges[1:], strict=False)))
+        return tuple(chunks)
+
+    @property
+    def depth(self) -> tuple[tuple[int, int], ...]:
+        """Context that a block takes from its neighbours, (before, after) per axis."""
+        return tuple(
+            (grid.before, grid.after) if stop - start > 1 else (0, 0)
+            for grid, start, stop in zip(self.grid.grids, self.start, self.stop, strict=True)
+        )
+
+    def indices(self) -> Iterator[tuple[int, ...]]:
+        """Yield the index of every region of the wave."""
+        yield from product(*(range(a, b) for a, b in zip(self.start, self.stop, strict=True)))
