@@ -1,0 +1,157 @@
+"""Names and order of axes: one lower-case letter each, always in the order of OME-Zarr.
+
+Stored arrays come in any order and leave axes out; everything behind the reader sees the *canonical*
+form, ``tczyx`` without the axes that the array does not have, except that `c` is always there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+#: Order of the axes in OME-Zarr 0.4 and 0.5: time, channel, space.
+CANONICAL = "tczyx"
+
+#: Names that mean one of our axes; compared in lower case.
+SYNONYMS = {
+    "t": "t",
+    "time": "t",
+    "frame": "t",
+    "c": "c",
+    "channel": "c",
+    "channels": "c",
+    "ch": "c",
+    "band": "c",
+    "wavelength": "c",
+    "s": "c",
+    "rgb": "c",
+    "z": "z",
+    "depth": "z",
+    "plane": "z",
+    "section": "z",
+    "y": "y",
+    "row": "y",
+    "height": "y",
+    "x": "x",
+    "col": "x",
+    "column": "x",
+    "width": "x",
+}
+
+
+def validate(axes: str) -> str:
+    """Return `axes` in lower case if they can describe an image.
+
+    Parameters
+    ----------
+    axes : one letter per dimension of the stored array, in its order
+
+    Raises
+    ------
+    InputError
+        If a letter is unknown or repeated, or y or x is missing.
+
+    Examples
+    --------
+    >>> validate("ZYX"), validate("yxc")
+    ('zyx', 'yxc')
+    """
+    lower = axes.lower()
+    unknown = sorted(set(lower) - set(CANONICAL))
+    if unknown:
+        raise InputError(
+            f"Axes {axes!r} hold {unknown[0]!r}, which names no axis. Use one letter per dimension out of "
+            f"t, c, z, y, x in the order of the array, such as 'zyx'."
+        )
+    repeated = [axis for axis in CANONICAL if lower.count(axis) > 1]
+    if repeated:
+        raise InputError(
+            f"Axes {axes!r} name {repeated[0]!r} more than once. Name each dimension once, such as 'zyx'."
+        )
+    missing = [axis for axis in "yx" if axis not in lower]
+    if missing:
+        raise InputError(
+            f"Axes {axes!r} have no {missing[0]!r}, and an image has both y and x. Use for example 'zyx'."
+        )
+    return lower
+
+
+def canonical(axes: str) -> str:
+    """Return the axes in the order of `CANONICAL`, with `c` even where the array has none.
+
+    Examples
+    --------
+    >>> canonical("yx"), canonical("xyzt"), canonical("yxc")
+    ('cyx', 'tczyx', 'cyx')
+    """
+    present = validate(axes)
+    return "".join(axis for axis in CANONICAL if axis in present or axis == "c")
+
+
+def permutation(axes: str) -> tuple[int, ...]:
+    """Return the stored position of each axis of the array, in canonical order.
+
+    An inserted `c` has no stored position and is left out.
+
+    Examples
+    --------
+    >>> permutation("yxc"), permutation("xyz")
+    ((2, 0, 1), (2, 1, 0))
+    """
+    return tuple(axes.index(axis) for axis in CANONICAL if axis in axes)
+
+
+def to_canonical(array: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
+    """Return a view of `array`, stored with `axes`, in canonical order.
+
+    Examples
+    --------
+    >>> to_canonical(np.zeros((4, 5, 3)), "yxc").shape, to_canonical(np.zeros((4, 5)), "yx").shape
+    ((3, 4, 5), (1, 4, 5))
+    """
+    ordered = array.transpose(permutation(axes))
+    return ordered if "c" in axes else np.expand_dims(ordered, canonical(axes).index("c"))
+
+
+def from_names(names: Iterable[object]) -> str | None:
+    """Return the axes that dimension names stand for, or None if none of them is known.
+
+    Parameters
+    ----------
+    names : one name per dimension; anything that is not a known name counts as unknown
+
+    Raises
+    ------
+    InputError
+        If some names are known and others not, or two names mean the same axis.
+
+    Examples
+    --------
+    >>> from_names(["time", "band", "Y", "X"])
+    'tcyx'
+    >>> from_names(["dim_0", "dim_1"]) is None
+    True
+    """
+    asked = tuple(names)
+    found = [SYNONYMS.get(name.lower()) if isinstance(name, str) else None for name in asked]
+    if not any(found):
+        return None
+    unknown = [name for name, axis in zip(asked, found, strict=True) if axis is None]
+    if unknown:
+        raise InputError(
+            f"Dimension {unknown[0]!r} among {_listed(asked)} means none of t, c, z, y, x. Rename it, or say "
+            f"what the dimensions are, one letter each, with --axes."
+        )
+    return validate("".join(axis for axis in found if axis))
+
+
+def _listed(names: tuple[object, ...]) -> str:
+    return "(" + ", ".join(str(name) for name in names) + ")"

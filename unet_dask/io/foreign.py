@@ -1,0 +1,105 @@
+"""What a path is that holds no Zarr: told by its first bytes, with the way to make a Zarr of it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING
+
+from unet_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TIFFFILE = "tifffile.imread"
+_SKIMAGE = "skimage.io.imread"
+
+#: First bytes, what they mean, and the function that reads such a file into memory.
+_MAGIC = (
+    (b"II*\x00", "a TIFF image", _TIFFFILE),
+    (b"MM\x00*", "a TIFF image", _TIFFFILE),
+    (b"II+\x00", "a BigTIFF image", _TIFFFILE),
+    (b"MM\x00+", "a BigTIFF image", _TIFFFILE),
+    (b"\x89PNG", "a PNG image", _SKIMAGE),
+    (b"\xff\xd8\xff", "a JPEG image", _SKIMAGE),
+    (b"\x93NUMPY", "a NumPy array", "numpy.load"),
+    (b"\x89HDF\r\n", "an HDF5 file", None),
+    (b"PK\x03\x04", "a zip archive", None),
+    (b"\x1f\x8b", "a gzip archive", None),
+    (b"ZISRAWFILE", "a Zeiss CZI image", None),
+)
+_MARKERS = (".zarray", ".zgroup", "zarr.json")
+
+
+def is_store(folder: Path) -> bool:
+    """Tell whether a folder is a Zarr array or group."""
+    return any((folder / marker).exists() for marker in _MARKERS)
+
+
+def missing(path: Path) -> InputError:
+    """Return the error for a path that does not exist, with the nearest name beside it."""
+    try:
+        beside = sorted(os.listdir(path.parent))  # noqa: PTH208  # names are wanted, not paths
+    except OSError:
+        return InputError(f"There is no {str(path)!r}, nor the folder it would be in. Check the path.")
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Check the path."
+    return InputError(f"There is no {str(path)!r}. {hint}")
+
+
+def no_store(path: Path) -> InputError:
+    """Return the error for a file or folder that exists but is no Zarr store."""
+    try:
+        return _folder(path) if path.is_dir() else _file(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return InputError(f"Cannot read {str(path)!r}: {reason}. Ask for access to it, or check the disk.")
+
+
+def _folder(path: Path) -> InputError:
+    names = sorted(entry.name for entry in os.scandir(path))
+    stores = [name for name in names[:1000] if is_store(path / name)]
+    if stores:
+        shown = ", ".join(repr(str(path / name)) for name in stores[:3])
+        return InputError(
+            f"{str(path)!r} is a folder and no Zarr store, but it holds {shown}. Name one of them."
+        )
+    if "attributes.json" in names:
+        return InputError(f"{str(path)!r} is an N5 container, which is not read. Convert it to Zarr.")
+    content = f"it holds {names[0]!r}" if names else "it is empty"
+    return InputError(
+        f"{str(path)!r} is a folder and no Zarr store: it has no zarr.json, .zgroup or .zarray; {content}. "
+        f"Name the folder of the store itself."
+    )
+
+
+def _file(path: Path) -> InputError:
+    with path.open("rb") as file:
+        start = file.read(512)
+    what, reader = _kind(start)
+    if path.name in _MARKERS:
+        advice = f"Name its folder, {str(path.parent)!r}"
+    elif reader:
+        target = path.with_suffix(".zarr").name
+        module = reader.rpartition(".")[0]
+        advice = (
+            f"Convert it: python -c \"import zarr, {module}; zarr.save_array('{target}', "
+            f"{reader}('{path.name}'))\", or with bioformats2raw if it is larger than memory"
+        )
+    else:
+        advice = "Convert it to Zarr, for microscope formats with bioformats2raw"
+    return InputError(f"{str(path)!r} is {what} and no Zarr store. {advice}.")
+
+
+def _kind(start: bytes) -> tuple[str, str | None]:
+    for magic, what, reader in _MAGIC:
+        if start.startswith(magic):
+            return what, reader
+    if not start:
+        return "an empty file", None
+    try:
+        # The read may have cut the last character.
+        start[:-4].decode() if len(start) == 512 else start.decode()
+    except UnicodeDecodeError:
+        return "a file of unknown kind", None
+    return "a text file", None

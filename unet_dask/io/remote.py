@@ -1,0 +1,309 @@
+"""Where a store is: folders and URLs, read byte by byte, compared and shown without their secrets.
+
+Zarr reads the chunks. The few metadata documents are read here instead, with a bound on their size and
+with one kind of error for whatever the file system underneath raises, because Zarr answers a damaged
+document with a dozen foreign exceptions. Credentials come from the environment or from fsspec's
+configuration, never as values; those inside a URL work but are never shown.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from unet_dask.errors import InputError
+
+#: Bytes of one metadata document; a larger one is no metadata (reliability: bombs).
+METADATA_LIMIT = 16 * 1024**2
+
+#: Schemes that mean the same service.
+_SAME_SCHEME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "adl": "az"}
+_DEFAULT_PORT = {"http": 80, "https": 443}
+_LOCAL_SCHEMES = ("file://", "local://")
+#: Packages whose exceptions mean that the service, not the data, is at fault.
+_NETWORK_PACKAGES = frozenset(
+    {"aiohttp", "aiobotocore", "botocore", "s3fs", "gcsfs", "adlfs", "azure", "google", "requests", "urllib3"}
+)
+_URL_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<user>[^/\s'\"@?#]*@)?(?P<rest>[^\s'\"]*)")
+
+
+class UnreachableError(InputError, OSError):
+    """The store did not answer or refused; trying again may help, unlike with damaged data."""
+
+
+def is_local(url: str) -> bool:
+    """Tell whether `url` is a path of this machine.
+
+    Examples
+    --------
+    >>> is_local("data/big.zarr"), is_local("file:///data/big.zarr"), is_local("s3://bucket/big.zarr")
+    (True, True, False)
+    """
+    return url.startswith(_LOCAL_SCHEMES) or not ("://" in url or "::" in url)
+
+
+def local_path(url: str) -> Path:
+    """Return the path that a local `url` stands for; percent signs stay as they are, as in fsspec.
+
+    Examples
+    --------
+    >>> local_path("file:///data/big.zarr/").as_posix()
+    '/data/big.zarr'
+    """
+    for scheme in _LOCAL_SCHEMES:
+        if url.startswith(scheme):
+            return Path(url[len(scheme) :])
+    return Path(url)
+
+
+def redact(text: str) -> str:
+    """Return `text` with the user, password, query and fragment of every URL in it removed.
+
+    Examples
+    --------
+    >>> redact("https://me:secret@host/big.zarr?X-Amz-Signature=secret")
+    'https://host/big.zarr'
+    """
+
+    def clean(match: re.Match[str]) -> str:
+        # A password may itself hold "/" or "?": cut at the last "@" before the query as well.
+        rest = re.split(r"[?#]", match["rest"], maxsplit=1)[0]
+        return f"{match['scheme']}://{rest}"
+
+    return _URL_IN_TEXT.sub(clean, text)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what a foreign error says: one line, no secrets, at most 200 characters."""
+    text = " ".join(redact(str(error)).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def wrap(error: BaseException, message: str, kind: type[InputError] = InputError) -> NoReturn:
+    """Raise `message` as our error, from `error` unless that one would show a secret.
+
+    Raises
+    ------
+    InputError
+        Always, of the given `kind`.
+    """
+    raise kind(message) from (error if redact(str(error)) == str(error) else None)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Tell whether `error` came from the file system or the network, not from decoding."""
+    if isinstance(error, gzip.BadGzipFile):
+        return False
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in _NETWORK_PACKAGES
+
+
+def source_aliases(url: str | os.PathLike[str]) -> str:
+    """Return one spelling for all the ways to write a location.
+
+    A local path becomes its real path: symbolic links, ``..``, a trailing slash and ``file://`` vanish. A
+    URL loses user, query and default port.
+
+    Examples
+    --------
+    >>> source_aliases("S3://bucket/a/../big.zarr/?versionId=1")
+    's3://bucket/big.zarr'
+    """
+    text = os.fspath(url)
+    if is_local(text):
+        return os.path.realpath(local_path(text))
+    if "::" in text:
+        return redact(text).rstrip("/")
+    parts = urlsplit(text)
+    scheme = _SAME_SCHEME.get(parts.scheme.lower(), parts.scheme.lower())
+    host = parts.netloc.rpartition("@")[2]
+    if scheme in _DEFAULT_PORT:
+        host = host.lower().removesuffix(f":{_DEFAULT_PORT[scheme]}")
+    path = posixpath.normpath(f"/{host}/{parts.path}".replace("//", "/")).lstrip("/")
+    return f"{scheme}://{path}"
+
+
+def contains(outer: str | os.PathLike[str], inner: str | os.PathLike[str]) -> bool:
+    """Tell whether `inner` is the location `outer` or lies in it, however the two are written.
+
+    Examples
+    --------
+    >>> contains("s3://bucket/big.zarr", "s3://bucket/big.zarr/labels/"), contains("a/b.zarr", "a/b.zarr2")
+    (True, False)
+    """
+    above, below = source_aliases(outer), source_aliases(inner)
+    if is_local(above) != is_local(below):
+        return False
+    if below == above or below.startswith(above.rstrip("/") + "/"):
+        return True
+    return is_local(above) and any(_same_file(above, part) for part in (Path(below), *Path(below).parents))
+
+
+def _same_file(one: str, other: Path) -> bool:
+    """Tell whether two existing paths are one folder: bind mounts, file systems that ignore case."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Location:
+    """The root of a store, local or not, whose documents can be read and listed.
+
+    Attributes
+    ----------
+    url : path or fsspec URL
+    """
+
+    url: str
+
+    def __repr__(self) -> str:
+        return f"Location({redact(self.url)!r})"
+
+    @property
+    def shown(self) -> str:
+        """The location as messages show it."""
+        return redact(str(local_path(self.url)) if is_local(self.url) else self.url)
+
+    def describe(self, key: str) -> str:
+        """Return the name of a node for messages."""
+        return repr(posixpath.join(self.shown, key) if key else self.shown)
+
+    def read(self, key: str, limit: int = METADATA_LIMIT) -> bytes | None:
+        """Return the bytes of an object, or None if there is none.
+
+        Raises
+        ------
+        InputError
+            If the object is larger than `limit` bytes.
+        UnreachableError
+            If the file system or service refuses or does not answer.
+        """
+        content = self.sample(key, limit + 1)
+        if content is not None and len(content) > limit:
+            raise InputError(
+                f"{self.describe(key)} is larger than {limit // 1024**2} MiB, which is more than the "
+                f"metadata of an array can need. Check that the store is sound."
+            )
+        return content
+
+    def sample(self, key: str, count: int) -> bytes | None:
+        """Return at most the first `count` bytes of an object, or None if there is none.
+
+        Raises
+        ------
+        UnreachableError
+            If the file system or service refuses or does not answer.
+        """
+        try:
+            return self._read(key, count)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except Exception as error:  # drivers raise anything
+            self.refuse(error)
+
+    def _read(self, key: str, count: int) -> bytes:
+        if is_local(self.url):
+            with (local_path(self.url) / key).open("rb") as file:
+                return file.read(count)
+        files, root = self.files()
+        return cast("bytes", files.cat_file(posixpath.join(root, key), start=0, end=count))[:count]
+
+    def names(self, key: str) -> list[str]:
+        """Return the sorted names below a folder; empty where the service cannot list.
+
+        Raises
+        ------
+        UnreachableError
+            If a local folder cannot be read.
+        """
+        if is_local(self.url):
+            try:
+                return sorted(entry.name for entry in os.scandir(local_path(self.url) / key))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+            except OSError as error:
+                self.refuse(error)
+        try:
+            files, root = self.files()
+            found = files.ls(posixpath.join(root, key), detail=False)
+        except Exception:  # a service that cannot list is not an error: see the docstring
+            return []
+        return sorted({posixpath.basename(str(name).rstrip("/")) for name in found})
+
+    def files(self) -> tuple[Any, str]:
+        """Return fsspec's file system and the path of the root in it.
+
+        Raises
+        ------
+        InputError
+            If the driver of the scheme is unknown or not installed.
+        """
+        import fsspec
+
+        try:
+            url, options = self.options()
+            return cast("tuple[Any, str]", fsspec.core.url_to_fs(url, **options))
+        except Exception as error:  # drivers raise anything
+            self.refuse(error)
+
+    def options(self) -> tuple[str, dict[str, Any]]:
+        """Return the URL without its query, and the options that send the query with every request.
+
+        A signed query belongs to each object of the store, not to its root.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme not in _DEFAULT_PORT or not parts.query:
+            return self.url, {}
+        return parts._replace(query="").geturl(), {"params": dict(parse_qsl(parts.query))}
+
+    def refuse(self, error: BaseException) -> NoReturn:
+        """Raise our error for a foreign one met while reaching the store.
+
+        Raises
+        ------
+        InputError
+            If a driver is missing or the URL is malformed.
+        UnreachableError
+            If the service refused or did not answer.
+        """
+        where = repr(self.shown)
+        if isinstance(error, InputError):
+            raise error
+        if isinstance(error, ImportError):
+            scheme = urlsplit(self.url).scheme
+            wrap(
+                error,
+                f"Cannot open {where}: the driver for {scheme}:// is not installed ({one_line(error)}). "
+                f"Install {_extra(scheme)}.",
+            )
+        if isinstance(error, ValueError) and "Protocol not known" in str(error):
+            wrap(
+                error,
+                f"Cannot open {where}: fsspec knows no scheme {urlsplit(self.url).scheme!r}. "
+                f"Use a path, or a URL such as s3://bucket/big.zarr.",
+            )
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+            wrap(
+                error,
+                f"Cannot read {where}: permission denied. Ask for read access to every file in it.",
+                UnreachableError,
+            )
+        wrap(
+            error,
+            f"Cannot reach {where}: {one_line(error)} ({type(error).__name__}). Check the address, the "
+            f"network and the credentials.",
+            UnreachableError,
+        )
+
+
+def _extra(scheme: str) -> str:
+    extra = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}.get(scheme)
+    return f"unet-dask[{extra}]" if extra else "the fsspec driver that it names"
