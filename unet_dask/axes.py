@@ -37,13 +37,18 @@ SYNONYMS = {
     "depth": "z",
     "plane": "z",
     "section": "z",
+    "slice": "z",
     "y": "y",
     "row": "y",
     "height": "y",
+    "lat": "y",
+    "latitude": "y",
     "x": "x",
     "col": "x",
     "column": "x",
     "width": "x",
+    "lon": "x",
+    "longitude": "x",
 }
 
 

@@ -66,7 +66,7 @@ def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     for entry in ordered:
         if entry.is_dir():
             yield from _files(entry.path)
-        else:
+        elif not entry.name.startswith(".") or entry.name in _DOCUMENTS:  # not what a file manager left
             yield entry
 
 

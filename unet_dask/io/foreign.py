@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
+from unet_dask.io.remote import shorten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +42,10 @@ def missing(path: Path) -> InputError:
     try:
         beside = sorted(os.listdir(path.parent))  # noqa: PTH208  # names are wanted, not paths
     except OSError:
-        return InputError(f"There is no {str(path)!r}, nor the folder it would be in. Check the path.")
+        return InputError(f"There is no {shorten(str(path))}, nor the folder it would be in. Check the path.")
     near = difflib.get_close_matches(path.name, beside, n=1)
     hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Check the path."
-    return InputError(f"There is no {str(path)!r}. {hint}")
+    return InputError(f"There is no {shorten(str(path))}. {hint}")
 
 
 def no_store(path: Path) -> InputError:
@@ -53,7 +54,9 @@ def no_store(path: Path) -> InputError:
         return _folder(path) if path.is_dir() else _file(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return InputError(f"Cannot read {str(path)!r}: {reason}. Ask for access to it, or check the disk.")
+        return InputError(
+            f"Cannot read {shorten(str(path))}: {reason}. Ask for access to it, or check the disk."
+        )
 
 
 def _folder(path: Path) -> InputError:
@@ -62,14 +65,14 @@ def _folder(path: Path) -> InputError:
     if stores:
         shown = ", ".join(repr(str(path / name)) for name in stores[:3])
         return InputError(
-            f"{str(path)!r} is a folder and no Zarr store, but it holds {shown}. Name one of them."
+            f"{shorten(str(path))} is a folder and no Zarr store, but it holds {shown}. Name one of them."
         )
     if "attributes.json" in names:
-        return InputError(f"{str(path)!r} is an N5 container, which is not read. Convert it to Zarr.")
+        return InputError(f"{shorten(str(path))} is an N5 container, which is not read. Convert it to Zarr.")
     content = f"it holds {names[0]!r}" if names else "it is empty"
     return InputError(
-        f"{str(path)!r} is a folder and no Zarr store: it has no zarr.json, .zgroup or .zarray; {content}. "
-        f"Name the folder of the store itself."
+        f"{shorten(str(path))} is a folder and no Zarr store: it has no zarr.json, .zgroup or .zarray; "
+        f"{content}. Name the folder of the store itself."
     )
 
 
@@ -79,6 +82,8 @@ def _file(path: Path) -> InputError:
     what, reader = _kind(start)
     if path.name in _MARKERS:
         advice = f"Name its folder, {str(path.parent)!r}"
+    elif what == "a zip archive":
+        advice = f"If it is a Zarr store, name it 'zip://::{path}', or unpack it, which is faster"
     elif reader:
         target = path.with_suffix(".zarr").name
         module = reader.rpartition(".")[0]
@@ -88,7 +93,7 @@ def _file(path: Path) -> InputError:
         )
     else:
         advice = "Convert it to Zarr, for microscope formats with bioformats2raw"
-    return InputError(f"{str(path)!r} is {what} and no Zarr store. {advice}.")
+    return InputError(f"{shorten(str(path))} is {what} and no Zarr store. {advice}.")
 
 
 def _kind(start: bytes) -> tuple[str, str | None]:

@@ -158,7 +158,7 @@ def _document(location: Location, key: str, name: str) -> tuple[bytes, Json] | N
 
 
 def _sizes(node: Node, value: object, what: str, *, least: int) -> tuple[int, ...]:
-    if isinstance(value, list) and all(type(size) is int and size >= least for size in value):
+    if isinstance(value, list) and all(type(size) is int and least <= size < 1 << 63 for size in value):
         return tuple(value)
     raise InputError(
         f"The metadata of {node.shown} is damaged: its {what} is not a list of whole numbers. Restore it "

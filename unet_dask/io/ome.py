@@ -10,7 +10,6 @@ References
 
 from __future__ import annotations
 
-import math
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,9 @@ from unet_dask.errors import InputError
 
 if TYPE_CHECKING:
     from unet_dask.io.node import Node
+
+#: Beyond every physical size, in any unit.
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +192,21 @@ def _transform(node: Node, steps: object, count: int) -> tuple[tuple[float, ...]
 
 
 def _numbers(node: Node, values: object, count: int, *, positive: bool) -> tuple[float, ...]:
-    if isinstance(values, list) and len(values) == count and all(type(v) in (int, float) for v in values):
-        numbers = tuple(float(value) for value in values)
-        if all(math.isfinite(n) and (n > 0 or not positive) for n in numbers):
-            return numbers
+    given = values if isinstance(values, list) else []
+    if len(given) == count and all(_is_size(value, positive=positive) for value in given):
+        return tuple(float(value) for value in given)
     raise InputError(
         f"The OME-Zarr metadata of {node.shown} is damaged: {str(values)[:60]} is no "
         f"{'scale' if positive else 'translation'} for {count} axes. Correct it, or name the array itself "
         f"with --key and its axes with --axes."
+    )
+
+
+def _is_size(value: object, *, positive: bool) -> bool:
+    """Tell whether a value is a number that a float can hold; JSON's may be larger."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) < _LARGEST
+        and (value > 0 or not positive)
     )

@@ -31,7 +31,8 @@ _LOCAL_SCHEMES = ("file://", "local://")
 _NETWORK_PACKAGES = frozenset(
     {"aiohttp", "aiobotocore", "botocore", "s3fs", "gcsfs", "adlfs", "azure", "google", "requests", "urllib3"}
 )
-_URL_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<user>[^/\s'\"@?#]*@)?(?P<rest>[^\s'\"]*)")
+#: A URL in running text; one that is chained to it with "::" is a match of its own.
+_URL_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>(?:(?!::[A-Za-z][\w+.-]*://)[^\s'\"])*)")
 
 
 class UnreachableError(InputError, OSError):
@@ -60,7 +61,7 @@ def local_path(url: str) -> Path:
     for scheme in _LOCAL_SCHEMES:
         if url.startswith(scheme):
             return Path(url[len(scheme) :])
-    return Path(url)
+    return Path(url).expanduser() if url.startswith("~/") else Path(url)
 
 
 def redact(text: str) -> str:
@@ -73,17 +74,37 @@ def redact(text: str) -> str:
     """
 
     def clean(match: re.Match[str]) -> str:
-        # A password may itself hold "/" or "?": cut at the last "@" before the query as well.
-        rest = re.split(r"[?#]", match["rest"], maxsplit=1)[0]
-        return f"{match['scheme']}://{rest}"
+        rest = match["rest"]
+        host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        if "@" in host:
+            rest = rest[host.rindex("@") + 1 :]
+        elif re.search(r":(?!\d*$)", host) and not host.startswith("["):
+            rest = rest.rpartition("@")[2]  # no port follows: a password that holds a slash
+        return f"{match['scheme']}://{re.split(r'[?#]', rest, maxsplit=1)[0]}"
 
     return _URL_IN_TEXT.sub(clean, text)
+
+
+def redact_url(url: str) -> str:
+    """Return `url` as it can be shown; unlike running text, all of it is one URL.
+
+    Examples
+    --------
+    >>> redact_url("https://me:sec'ret@host/big.zarr")
+    'https://host/big.zarr'
+    """
+    return redact(re.sub(r"[\s'\"]", "_", url)) if "://" in url else url
 
 
 def one_line(error: BaseException) -> str:
     """Return what a foreign error says: one line, no secrets, at most 200 characters."""
     text = " ".join(redact(str(error)).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def shorten(path: str) -> str:
+    """Return a quoted path for messages, of which the middle is left out if it is very long."""
+    return repr(path if len(path) <= 400 else f"{path[:200]}...{path[-197:]}")
 
 
 def wrap(error: BaseException, message: str, kind: type[InputError] = InputError) -> NoReturn:
@@ -165,16 +186,16 @@ class Location:
     url: str
 
     def __repr__(self) -> str:
-        return f"Location({redact(self.url)!r})"
+        return f"Location({redact_url(self.url)!r})"
 
     @property
     def shown(self) -> str:
         """The location as messages show it."""
-        return redact(str(local_path(self.url)) if is_local(self.url) else self.url)
+        return str(local_path(self.url)) if is_local(self.url) else redact_url(self.url)
 
     def describe(self, key: str) -> str:
         """Return the name of a node for messages."""
-        return repr(posixpath.join(self.shown, key) if key else self.shown)
+        return shorten(posixpath.join(self.shown, key) if key else self.shown)
 
     def read(self, key: str, limit: int = METADATA_LIMIT) -> bytes | None:
         """Return the bytes of an object, or None if there is none.
@@ -274,7 +295,7 @@ class Location:
         UnreachableError
             If the service refused or did not answer.
         """
-        where = repr(self.shown)
+        where = shorten(self.shown)
         if isinstance(error, InputError):
             raise error
         if isinstance(error, ImportError):
@@ -296,6 +317,9 @@ class Location:
                 f"Cannot read {where}: permission denied. Ask for read access to every file in it.",
                 UnreachableError,
             )
+        if is_local(self.url):
+            reason = getattr(error, "strerror", None) or one_line(error)
+            wrap(error, f"Cannot read {where}: {reason}. Check the path and the disk.", UnreachableError)
         wrap(
             error,
             f"Cannot reach {where}: {one_line(error)} ({type(error).__name__}). Check the address, the "

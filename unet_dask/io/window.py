@@ -1,0 +1,244 @@
+"""Reading windows of an array in any process: opened once, decoded by Zarr, distrusted.
+
+Zarr reads missing data as fill value without a word. That is right where nothing was stored, and wrong
+where a write was cut short or a mount was lost; the two are told apart here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import zarr
+from zarr.storage import FsspecStore, LocalStore
+
+from unet_dask import axes as axes_
+from unet_dask.errors import DataError, GeometryError, InputError
+from unet_dask.io import node, remote
+from unet_dask.io.remote import Location
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from zarr.abc.store import Store
+
+    from unet_dask.io.node import Node
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SourceSpec:
+    """All that a worker needs to read a source: small, picklable, hashable.
+
+    Attributes
+    ----------
+    url : path or fsspec URL of the root of the store; secrets in it are not shown by `repr`
+    key : path of the array in the store, "" if the root is the array
+    axes : of the stored array, in its order, such as "yxc"
+    channels : the channels to read, in this order; None for all
+    zarr_format : 2 or 3
+    metadata : SHA-256 of the documents of the array, so that a changed array is a different spec
+    """
+
+    url: str
+    key: str
+    axes: str
+    channels: tuple[int, ...] | None
+    zarr_format: int
+    metadata: str
+
+    def __repr__(self) -> str:
+        return (
+            f"SourceSpec(url={remote.redact_url(self.url)!r}, key={self.key!r}, axes={self.axes!r}, "
+            f"channels={self.channels!r}, zarr_format={self.zarr_format!r}, metadata={self.metadata[:12]!r})"
+        )
+
+
+def read_window(spec: SourceSpec, window: tuple[slice, ...]) -> NDArray[Any]:
+    """Return the values of a window, as `Source.read` does, in any process.
+
+    The array is opened once per process and spec.
+
+    Raises
+    ------
+    GeometryError
+        If the window does not lie in the array.
+    DataError
+        If a chunk is damaged, or the array was replaced since it was opened.
+    UnreachableError
+        If the store does not answer.
+    """
+    array = opened(spec)
+    selection = _selection(spec, array.shape, window)
+    _refuse_empty_shards(spec, array, selection)
+    try:
+        stored = np.asarray(array.oindex[selection])
+        _refuse_vanished(spec, array, stored)
+    except (MemoryError, InputError):
+        raise
+    except (Exception, RecursionError) as error:
+        _refuse_read(spec, window, error)
+    ordered = axes_.to_canonical(stored, spec.axes)
+    if "c" not in spec.axes:
+        position = axes_.canonical(spec.axes).index("c")
+        chosen = range(len(spec.channels) if spec.channels is not None else 1)[window[position]]
+        if len(chosen) != 1:
+            ordered = ordered.repeat(len(chosen), axis=position)
+    return np.ascontiguousarray(ordered, dtype=ordered.dtype.newbyteorder("="))
+
+
+@lru_cache(maxsize=32)
+def opened(spec: SourceSpec) -> zarr.Array[Any]:
+    """Return the array of a spec, opened once per process.
+
+    Raises
+    ------
+    DataError
+        If the array is gone or another one is in its place.
+    """
+    location = Location(spec.url)
+    found = node.read_node(location, spec.key)
+    if found is None or found.kind != "array" or sha256(found.document).hexdigest() != spec.metadata:
+        raise DataError(
+            f"The array {location.describe(spec.key)} was replaced since it was opened. Open the source "
+            f"again."
+        )
+    return open_array(found)
+
+
+def open_array(found: Node) -> zarr.Array[Any]:
+    """Return an array opened with Zarr, after our own checks of its document.
+
+    Raises
+    ------
+    InputError
+        If it is not numeric, not safe or not sound.
+    """
+    node.check_array(found)
+    try:
+        with warnings.catch_warnings():
+            # An array that numcodecs wrote is ours to read, whatever the specification says of it.
+            warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
+            array = zarr.open_array(
+                store=_store(found.location), path=found.key, mode="r", zarr_format=found.zarr_format
+            )
+    except InputError:
+        raise
+    except (Exception, RecursionError) as error:
+        if remote.is_unreachable(error):
+            found.location.refuse(error)
+        remote.wrap(
+            error,
+            f"The metadata of the array {found.shown} is damaged or of a kind that Zarr {zarr.__version__} "
+            f"does not read: {remote.one_line(error)} ({type(error).__name__}). Restore it from a copy, or "
+            f"write the array again.",
+        )
+    _refuse_bomb(found, array)
+    return array
+
+
+def _store(location: Location) -> Store:
+    if remote.is_local(location.url):
+        return LocalStore(remote.local_path(location.url), read_only=True)
+    url, options = location.options()
+    return FsspecStore.from_url(url, storage_options=options, read_only=True)
+
+
+def _refuse_bomb(found: Node, array: zarr.Array[Any]) -> None:
+    count = 1
+    for size in array.chunks:
+        count *= int(size)
+    decoded = count * np.dtype(array.dtype).itemsize
+    if decoded > node.CHUNK_LIMIT:
+        raise InputError(
+            f"One chunk of the array {found.shown} is {decoded / 1024**3:.1f} GiB in memory, more than the "
+            f"{node.CHUNK_LIMIT // 1024**3} GiB that a worker decodes at once. Write it again with smaller "
+            f"chunks, such as {'x'.join(['128'] * min(len(array.shape), 3))}."
+        )
+
+
+def _selection(
+    spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...]
+) -> tuple[slice | NDArray[np.intp], ...]:
+    """Return the window in stored axes, with the chosen channels as numbers."""
+    order = axes_.canonical(spec.axes)
+    sizes = dict(zip(spec.axes, shape, strict=True))
+    if spec.channels is not None or "c" not in sizes:
+        sizes["c"] = len(spec.channels) if spec.channels is not None else 1
+    if len(window) != len(order):
+        raise GeometryError(
+            f"A window of {len(window)} slices does not fit the axes {order}. Give one slice per axis."
+        )
+    parts: dict[str, slice] = {}
+    for axis, part in zip(order, window, strict=True):
+        start = 0 if part.start is None else int(part.start)
+        stop = sizes[axis] if part.stop is None else int(part.stop)
+        if part.step not in (None, 1) or not 0 <= start <= stop <= sizes[axis]:
+            raise GeometryError(
+                f"The window {start}:{stop} along {axis} does not lie in 0:{sizes[axis]}, or has a step. "
+                f"Clip it to the array."
+            )
+        parts[axis] = slice(start, stop)
+    return tuple(
+        np.asarray(spec.channels[parts["c"]], dtype=np.intp)
+        if axis == "c" and spec.channels is not None
+        else parts[axis]
+        for axis in spec.axes
+    )
+
+
+def _refuse_empty_shards(
+    spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice | NDArray[np.intp], ...]
+) -> None:
+    """Refuse shards of zero length, what a power cut can leave: Zarr would read them as fill value."""
+    if array.shards is None or not remote.is_local(spec.url):
+        return
+    root = remote.local_path(spec.url) / spec.key
+    touched = [
+        sorted({int(i) // shard for i in (range(part.start, part.stop) if isinstance(part, slice) else part)})
+        for part, shard in zip(selection, array.shards, strict=True)
+    ]
+    for position in itertools.product(*touched):
+        name = array.metadata.encode_chunk_key(position)
+        try:
+            empty = (root / name).stat().st_size == 0
+        except OSError:
+            continue  # a shard that is not there is fill value, by the specification
+        if empty:
+            raise DataError(
+                f"The shard {name!r} of the array {Location(spec.url).describe(spec.key)} has zero length: "
+                f"its writing was cut short. Write it again."
+            )
+
+
+def _refuse_vanished(spec: SourceSpec, array: zarr.Array[Any], stored: NDArray[Any]) -> None:
+    """Refuse a window of fill value from a store that is gone, such as one on a lost mount.
+
+    Zarr reads every chunk of it as missing and says nothing.
+    """
+    fill = np.asarray(array.metadata.fill_value or 0, dtype=stored.dtype)
+    if not stored.size or not np.array_equal(stored.flat[:1], fill[None], equal_nan=fill.dtype.kind == "f"):
+        return
+    missing = np.isnan(stored) if fill.dtype.kind == "f" and np.isnan(fill) else stored == fill
+    if missing.all() and node.read_node(Location(spec.url), spec.key) is None:
+        raise remote.UnreachableError(
+            f"The array {Location(spec.url).describe(spec.key)} is no longer there. Check that its disk is "
+            f"mounted or its service running, and resume."
+        )
+
+
+def _refuse_read(spec: SourceSpec, window: tuple[slice, ...], error: BaseException) -> NoReturn:
+    location = Location(spec.url)
+    if remote.is_unreachable(error):
+        location.refuse(error)
+    order = axes_.canonical(spec.axes)
+    shown = " ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(order, window, strict=True))
+    remote.wrap(
+        error,
+        f"Cannot decode the window {shown} of the array {location.describe(spec.key)}: a chunk is damaged or "
+        f"cut short ({type(error).__name__}: {remote.one_line(error)}). Restore the chunk from a copy.",
+        DataError,
+    )
