@@ -1,0 +1,229 @@
+"""``unet-dask train``: parse, call `unet_dask.train.loop.train`, render its events."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from unet_dask.train.events import Event, Started, Stepped, Validated
+    from unet_dask.train.loop import TrainResult
+
+#: Seconds between two lines of progress.
+_EVERY = 5.0
+#: Exit code of a program that was ended by SIGINT, as shells have it.
+_INTERRUPTED = 130
+
+
+class _Numbers(click.ParamType):
+    """Comma-separated numbers, one or one per axis."""
+
+    def __init__(self, kind: type[int | float]) -> None:
+        self.kind = kind
+        self.name = "NUMBERS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 384 or 16,128,128.", param, ctx)
+
+
+@click.command("train", short_help="Train a U-Net from annotated images.")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("targets", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="MODEL",
+    help="Model file to write, .safetensors; usable from the first validation on.",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Settings of the recipe; options given here win over it.",
+)
+@click.option(
+    "--dims", type=int, help="Dimensions of the network, 2 or 3. A stack is many images for 2, one for 3."
+)
+@click.option("--width", type=int, help="Feature channels of the first level.")
+@click.option("--depth", type=int, help="Number of poolings.")
+@click.option("--classes", type=int, help="Number of classes, background included.")
+@click.option("--class-names", metavar="A,B,...", help="Names of the classes, the first is background.")
+@click.option("--batch-norm/--no-batch-norm", default=None, help="Batch normalisation; not in the paper.")
+@click.option("--iterations", type=int, help="Steps of gradient descent, each on one tile.")
+@click.option("--tile", type=_Numbers(int), help="Side of a tile's core in pixels, one or one per axis.")
+@click.option("--learning-rate", type=float, help="Of the first iteration; it decays to 0.")
+@click.option("--seed", type=int, help="Of everything that is random.")
+@click.option(
+    "--validation", type=float, help="Images held out: a fraction below 1, or a number; 0 for none."
+)
+@click.option("--validate-every", type=int, help="Iterations between validations.")
+@click.option("--checkpoint-every", type=int, help="Iterations between checkpoints.")
+@click.option(
+    "--target-kind",
+    type=click.Choice(["auto", "classes", "instances"]),
+    help="What targets hold; auto looks at their values and says what it took them for.",
+)
+@click.option(
+    "--foreground-value", type=int, help="Targets of two classes: this value is class 1, all else class 0."
+)
+@click.option(
+    "--ignore", type=int, metavar="VALUE", help="Value of pixels that nobody annotated; they weigh nothing."
+)
+@click.option(
+    "--ignore-background",
+    is_flag=True,
+    default=None,
+    help="Unlabelled pixels are unknown, not background, except close to an annotated object.",
+)
+@click.option(
+    "--partial", multiple=True, metavar="GLOB", help="Images that --ignore-background is limited to."
+)
+@click.option(
+    "--normalisation",
+    type=click.Choice(["constant", "volume"]),
+    help="Grey values by constants of the training images, or by each volume's own.",
+)
+@click.option("--spacing", type=_Numbers(float), help="Pixel size of the images, one value per axis.")
+@click.option("--unit", help="Unit of the spacing, such as micrometer.")
+@click.option("--threads", type=int, help="Threads of torch.")
+@click.option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to standard output.")
+def train(
+    images: Path,
+    targets: Path,
+    output: Path,
+    config_file: Path | None,
+    *,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train a U-Net from IMAGES and their TARGETS, and keep the best network.
+
+    Both are TIFF stacks, folders of TIFF or PNG images that pair by name or number, or Zarr arrays.
+    Without options the recipe is that of the 2015 paper. Ctrl-C writes a checkpoint; --resume goes on.
+    """
+    from unet_dask.train.config import TrainConfig, load_config
+    from unet_dask.train.loop import train as run
+
+    base = load_config(config_file) if config_file else TrainConfig()
+    config = base.updated(_given(settings))
+    lines = None if quiet else _Lines()
+    try:
+        result = run(images, targets, output, config, resume=resume, on_event=lines)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted. Go on with --resume -o {output}.", err=True)
+        raise SystemExit(_INTERRUPTED) from None
+    _conclude(result, quiet=quiet, as_json=as_json)
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Keep the options that were given; None and an empty list mean "as configured"."""
+    given = {name: value for name, value in settings.items() if value is not None and value != ()}
+    if "class_names" in given:
+        given["class_names"] = tuple(name.strip() for name in given["class_names"].split(","))
+    return given
+
+
+def _conclude(result: TrainResult, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        record = {
+            "model": str(result.model),
+            "iterations": result.iterations,
+            "best_iteration": result.best_iteration,
+            "scores": result.scores,
+            "seconds": round(result.seconds, 1),
+            "log": str(result.log),
+            "picture": str(result.picture),
+        }
+        click.echo(json.dumps(record))
+    elif not quiet:
+        scores = result.scores
+        held = (
+            f", pixel error {scores['pixel_error']:.4f}, mean IoU {scores['mean_iou']:.4f}" if scores else ""
+        )
+        click.echo(f"{result.model}: best of iteration {result.best_iteration}{held}", err=True)
+
+
+class _Lines:
+    """Render events as lines on standard error, progress at most every few seconds."""
+
+    def __init__(self) -> None:
+        self.began = self.spoke = time.monotonic()
+        self.first = 0
+
+    def __call__(self, event: Event) -> None:
+        from unet_dask.train.events import Started, Stepped, Validated
+
+        if isinstance(event, Started):
+            self._started(event)
+        elif isinstance(event, Stepped):
+            self._stepped(event)
+        elif isinstance(event, Validated):
+            self._validated(event)
+
+    def _started(self, event: Started) -> None:
+        self.began, self.first = time.monotonic(), event.iteration
+        size = "x".join(str(side) for side in event.input_size)
+        out = "x".join(str(side) for side in event.output_size)
+        shares = ", ".join(f"{share:.1%}" for share in event.class_share)
+        click.echo(f"targets: {event.target_kind}; share of the classes: {shares}", err=True)
+        click.echo(
+            f"images: {len(event.images)} to train on, {len(event.held_out)} held out"
+            + (
+                f" ({', '.join(event.held_out[:3])}{', ...' * (len(event.held_out) > 3)})"
+                if event.held_out
+                else ""
+            ),
+            err=True,
+        )
+        click.echo(f"network: {event.parameters:,} parameters, tiles {size} -> {out}", err=True)
+        if event.iteration:
+            click.echo(f"resumed after iteration {event.iteration}", err=True)
+
+    def _stepped(self, event: Stepped) -> None:
+        now = time.monotonic()
+        if now - self.spoke < _EVERY:
+            return
+        self.spoke = now
+        left = (now - self.began) / (event.iteration - self.first) * (event.iterations - event.iteration)
+        click.echo(
+            f"{event.iteration}/{event.iterations}  loss {event.loss:.4f}  {event.seconds:.2f} s/iteration  "
+            f"{_duration(left)} left",
+            err=True,
+        )
+
+    @staticmethod
+    def _validated(event: Validated) -> None:
+        each = ", ".join(f"{value:.3f}" for value in event.iou)
+        kept = "  kept" if event.best else ""
+        click.echo(
+            f"{event.iteration}  validation: pixel error {event.pixel_error:.4f}, IoU {each}, "
+            f"mean loss {event.loss:.4f}{kept}",
+            err=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds as 1 h 05 min, 12 min or 40 s."""
+    minutes, hours = seconds / 60, int(seconds // 3600)
+    if hours:
+        return f"{hours} h {int(minutes) % 60:02d} min"
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

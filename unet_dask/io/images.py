@@ -1,0 +1,353 @@
+"""Annotated images for training, as people have them: TIFF stacks, folders of images, Zarr arrays.
+
+Everything comes out in one form: images of (c, *spatial) in their own data type, targets of
+(*spatial) in integers, one mask of the pixels that somebody annotated. What the integers mean, classes
+or instances, is decided later and explicitly, in `train/target.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from unet_dask.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+_TIFF = {".tif", ".tiff"}
+_SUFFIXES = {*_TIFF, ".png"}
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """One image with its target.
+
+    Attributes
+    ----------
+    name : of the image, for messages: the file's name, with [n] for the n-th of a stack
+    image : (c, *spatial), of the source's data type
+    target : (*spatial) integers, 0 where `known` is False
+    known : (*spatial), False where nobody annotated
+    spacing : pixel size in `unit` per spatial axis, if the file states it
+    unit : of the spacing
+    files : (base name, SHA-256) of the image's and of the target's file
+    """
+
+    name: str
+    image: NDArray[np.generic]
+    target: NDArray[np.integer]
+    known: NDArray[np.bool_]
+    spacing: tuple[float, ...] | None
+    unit: str | None
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """An array as it was stored, with the letters of its axes where the file names them."""
+
+    name: str
+    array: NDArray[np.generic]
+    axes: str | None
+    spacing: tuple[float, ...] | None
+    unit: str | None
+    digest: str
+
+
+def read_annotated(
+    images: str | os.PathLike[str],
+    targets: str | os.PathLike[str],
+    *,
+    dims: int = 2,
+    ignore: int | None = None,
+    image_key: str | None = None,
+    target_key: str | None = None,
+) -> list[AnnotatedImage]:
+    """Read images and their targets.
+
+    Parameters
+    ----------
+    images, targets : a TIFF or PNG file, a folder of them, or a Zarr store. The files of two folders
+        pair by equal names, else by the last number in the name, else in sorted order
+    dims : of the network. For 2, a stack (n, y, x) is n images; for 3 it is one volume. Channels may
+        come first or last where the file names its axes; without names, a last axis of 3 or 4 is colour
+    ignore : value of unannotated pixels in the targets
+    image_key, target_key : array inside of a Zarr group
+
+    Returns
+    -------
+    one entry per image or volume, in the order of the names. Colour images that are all grey come with
+    one channel; alpha is dropped.
+
+    Raises
+    ------
+    InputError
+        If something cannot be read, does not pair, or differs in size; the message names it.
+    DataError
+        If an image has values that are not finite.
+    """
+    pairs = _pairs(Path(images), Path(targets))
+    found: list[AnnotatedImage] = []
+    for image_path, target_path in pairs:
+        image = _read(image_path, image_key)
+        target = _read(target_path, target_key)
+        found += _annotated(image, target, dims=dims, ignore=ignore)
+    grey = all(_is_grey(each.image) for each in found)
+    found = [replace(each, image=each.image[:1]) for each in found] if grey else found
+    counts = {each.image.shape[0]: each.name for each in found}
+    if len(counts) > 1:
+        named = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items()))
+        raise InputError(f"The images differ in the number of channels: {named}. Convert them to one number.")
+    return found
+
+
+def _annotated(image: _Picture, target: _Picture, *, dims: int, ignore: int | None) -> list[AnnotatedImage]:
+    """Split one pair of files into images of `dims` dimensions."""
+    spatial_images = _split(image, dims)
+    spatial_targets = _split(target, dims)
+    if spatial_images.shape[0] != spatial_targets.shape[0] or (
+        spatial_images.shape[2:] != spatial_targets.shape[2:]
+    ):
+        raise InputError(
+            f"{image.name} holds {_sizes(spatial_images)}, but its target {target.name} holds "
+            f"{_sizes(spatial_targets)}. Each image needs a target of its own size."
+        )
+    if not np.isfinite(spatial_images).all():
+        raise DataError(f"{image.name} has values that are not finite (NaN or infinite). Replace them first.")
+    found: list[AnnotatedImage] = []
+    single = len(spatial_images) == 1
+    for number, (each, truth) in enumerate(zip(spatial_images, spatial_targets, strict=True)):
+        whole = _integers(truth, target.name)
+        known = np.ones(whole.shape, dtype=np.bool_) if ignore is None else whole != ignore
+        found.append(
+            AnnotatedImage(
+                name=image.name if single else f"{image.name}[{number}]",
+                image=each,
+                target=np.where(known, whole, 0),
+                known=known,
+                spacing=image.spacing if image.spacing and len(image.spacing) == dims else None,
+                unit=image.unit,
+                files=((image.name, image.digest), (target.name, target.digest)),
+            )
+        )
+    return found
+
+
+def _sizes(array: NDArray[np.generic]) -> str:
+    """Describe (n, c, *spatial) for a message."""
+    size = "x".join(str(side) for side in array.shape[2:])
+    return f"{array.shape[0]} of {size}"
+
+
+def _pairs(images: Path, targets: Path) -> list[tuple[Path, Path]]:
+    """Pair the files of two folders, or two single files."""
+    for path in (images, targets):
+        if not path.exists():
+            raise InputError(f"{path} does not exist.")
+    if _is_folder(images) != _is_folder(targets):
+        raise InputError(
+            f"{images} and {targets} do not pair: one is a folder of images and the other a single file."
+        )
+    if not _is_folder(images):
+        return [(images, targets)]
+    left, right = _listed(images), _listed(targets)
+    for by in (_stem, _number):
+        keyed_left, keyed_right = _keyed(left, by), _keyed(right, by)
+        if keyed_left is None or keyed_right is None or not keyed_left.keys() & keyed_right.keys():
+            continue
+        _require_partners(keyed_left, keyed_right, targets.name, "target")
+        _require_partners(keyed_right, keyed_left, images.name, "image")
+        return [(path, keyed_right[key]) for key, path in keyed_left.items()]
+    if len(left) != len(right):
+        raise InputError(
+            f"{images} holds {len(left)} images and {targets} {len(right)} targets, and neither names nor "
+            f"numbers pair them ({left[0].name}, {right[0].name}). Give pairs the same name."
+        )
+    return list(zip(left, right, strict=True))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder of images, which a Zarr store is not."""
+    return path.is_dir() and not _is_zarr(path)
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
+def _listed(folder: Path) -> list[Path]:
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise InputError(f"The folder {folder} holds no image (.tif, .tiff or .png).")
+    return found
+
+
+def _stem(path: Path) -> str:
+    return path.stem
+
+
+def _number(path: Path) -> str | None:
+    numbers: list[str] = re.findall(r"\d+", path.stem)
+    return str(int(numbers[-1])) if numbers else None
+
+
+def _keyed(paths: list[Path], by: object) -> dict[str, Path] | None:
+    """Return the paths by key, or None if a key is missing or not unique."""
+    keys = [by(path) for path in paths] if callable(by) else []
+    if None in keys or len(set(keys)) != len(paths):
+        return None
+    return {str(key): path for key, path in zip(keys, paths, strict=True)}
+
+
+def _require_partners(keyed: dict[str, Path], others: dict[str, Path], folder: str, what: str) -> None:
+    alone = [path.name for key, path in keyed.items() if key not in others]
+    if alone:
+        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+        raise InputError(
+            f"{', '.join(alone[:3])}{more} in {keyed[next(iter(keyed))].parent.name} has no {what} in "
+            f"{folder}. Files pair by equal names, or by the last number in them. Add the "
+            "partner or move the file away."
+        )
+
+
+def _read(path: Path, key: str | None) -> _Picture:
+    """Read one file or Zarr array whole."""
+    try:
+        if path.is_dir():
+            return _read_zarr(path, key)
+        if path.suffix.lower() in _TIFF:
+            return _read_tiff(path)
+        if path.suffix.lower() == ".png":
+            import imageio.v3
+
+            array = np.asarray(imageio.v3.imread(path))
+            return _Picture(path.name, array, "YXS"[: array.ndim], None, None, _digest(path.read_bytes()))
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}.") from error
+    raise InputError(f"{path} is not a TIFF or PNG file, a folder of them, or a Zarr store.")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_tiff(path: Path) -> _Picture:
+    import tifffile
+
+    with tifffile.TiffFile(path) as opened:
+        series = opened.series[0]
+        array = np.asarray(series.asarray())
+        axes = str(series.axes)
+        if len(opened.series) > 1 and all(each.shape == series.shape for each in opened.series):
+            array, axes = np.stack([each.asarray() for each in opened.series]), "I" + axes
+        spacing, unit = _tiff_spacing(opened.imagej_metadata, opened.pages[0])
+    return _Picture(path.name, array, axes, spacing, unit, _digest(path.read_bytes()))
+
+
+def _tiff_spacing(imagej: object, page: object) -> tuple[tuple[float, ...] | None, str | None]:
+    """Return the pixel size that ImageJ wrote, z first if it has one.
+
+    The resolution tags alone are not believed: most programs write 72 or 96 dots per inch there.
+    """
+    tags = getattr(page, "tags", {})
+    if not isinstance(imagej, dict) or "unit" not in imagej or "XResolution" not in tags:
+        return None, None
+    unit = str(imagej["unit"])
+    sides: list[float] = [float(imagej["spacing"])] if "spacing" in imagej else []
+    for name in ("YResolution", "XResolution"):
+        above, below = tags[name].value
+        if not above or not below:
+            return None, None
+        sides.append(below / above)
+    known = {"micron": "micrometer", "um": "micrometer", "\\u00b5m": "micrometer", "nm": "nanometer"}
+    return (None, None) if unit in ("pixel", "inch") else (tuple(sides), known.get(unit, unit))
+
+
+def _read_zarr(path: Path, key: str | None) -> _Picture:
+    import zarr
+
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Group):
+        node = node[key or _finest(node, path)]
+    if isinstance(node, zarr.Group):
+        raise InputError(f"{path}/{key} is a group, not an array. Name an array inside of it.")
+    array = np.asarray(node[...])
+    names = getattr(node.metadata, "dimension_names", None)
+    axes = "".join(names).upper() if names and all(name and len(name) == 1 for name in names) else None
+    return _Picture(path.name, array, axes, None, None, _digest(np.ascontiguousarray(array).tobytes()))
+
+
+def _finest(group: object, path: Path) -> str:
+    """Return the key of the finest level of an OME-Zarr image."""
+    attributes = dict(getattr(group, "attrs", {}))
+    multiscales = attributes.get("ome", attributes).get("multiscales")
+    if not multiscales:
+        raise InputError(f"{path} is a Zarr group without an OME image in it. Name the array to read.")
+    return str(multiscales[0]["datasets"][0]["path"])
+
+
+def _split(picture: _Picture, dims: int) -> NDArray[np.generic]:
+    """Return a stored array as (n, c, *spatial)."""
+    array = picture.array
+    axes = picture.axes if picture.axes and len(picture.axes) == array.ndim else None
+    if axes is None or not set(axes) <= set("CSZYXTIQR"):
+        axes = "Q" * array.ndim
+    channel = next((axes.index(letter) for letter in "SC" if letter in axes), None)
+    if channel is None and array.ndim > dims and _looks_like_colour(array, axes):
+        channel = array.ndim - 1
+    channels = 1 if channel is None else array.shape[channel]
+    array = array[..., np.newaxis] if channel is None else np.moveaxis(array, channel, -1)
+    if array.ndim - 1 < dims:
+        raise InputError(
+            f"{picture.name} is an array of {picture.array.shape}, too few dimensions for a network of "
+            f"{dims}. Use --dims {array.ndim - 1}."
+        )
+    array = array[..., :-1] if channels in (2, 4) and "S" in axes + "S" * (channels == 4) else array
+    planes = array.reshape(-1, *array.shape[-dims - 1 :])
+    return np.moveaxis(planes, -1, 1)
+
+
+def _looks_like_colour(array: NDArray[np.generic], axes: str) -> bool:
+    """Whether the last axis of an array without axis names is colour."""
+    return axes[-1] == "Q" and array.shape[-1] in (3, 4) and array.ndim >= 3 and array.shape[-2] > 4
+
+
+def _is_grey(image: NDArray[np.generic]) -> bool:
+    return image.shape[0] in (1, 3) and bool(np.all(image[:1] == image))
+
+
+def _integers(target: NDArray[np.generic], name: str) -> NDArray[np.integer]:
+    """Return a target of (c, *spatial) as integers of (*spatial)."""
+    first, rest = target[0], target[1:]
+    if not all(not channel.any() or np.array_equal(channel, first) for channel in rest):
+        raise InputError(
+            f"The target {name} is a colour image whose channels differ. Save classes or instances as "
+            "numbers in a single channel."
+        )
+    if first.dtype == np.bool_:
+        return np.asarray(first, dtype=np.uint8)
+    if np.issubdtype(first.dtype, np.floating):
+        if not np.array_equal(first, np.rint(cast("NDArray[np.float64]", first))):
+            raise InputError(f"The target {name} has fractions; targets are whole numbers.")
+        return np.asarray(first, dtype=np.int64)
+    if first.dtype.kind not in "iu":
+        raise InputError(f"The target {name} is of type {first.dtype}; targets are whole numbers.")
+    whole = cast("NDArray[np.integer]", first)
+    if whole.size and int(whole.min()) < 0:
+        raise InputError(f"The target {name} has the negative value {int(whole.min())}; use 0 and above.")
+    return whole

@@ -1,0 +1,61 @@
+"""Grey-value variation (paper, section 3.1), in float and after normalisation.
+
+The paper names robustness to "gray value variations" and no numbers; ours are small, and fields of
+`TrainConfig`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def vary_grey(
+    image: NDArray[np.float32],
+    rng: np.random.Generator,
+    *,
+    gain: float = 0.1,
+    offset: float = 0.1,
+    gamma: float = 0.1,
+    noise: float = 0.0,
+) -> NDArray[np.float32]:
+    """Vary contrast, brightness and tone of a normalised patch at random.
+
+    Parameters
+    ----------
+    image : (c, *spatial), with a mean of about 0 and a standard deviation of about 1
+    rng : source of randomness
+    gain : standard deviation of the logarithm of the contrast
+    offset : standard deviation of the brightness, in standard deviations of the image
+    gamma : standard deviation of the logarithm of the exponent, which acts between the patch's
+        darkest and brightest value
+    noise : upper end of the deviation of added Gaussian noise, itself drawn uniformly
+
+    Returns
+    -------
+    new array of the same shape
+
+    Examples
+    --------
+    >>> patch = np.zeros((1, 4, 4), np.float32)
+    >>> vary_grey(patch, np.random.default_rng(0), gain=0, offset=0, gamma=0).max()
+    np.float32(0.0)
+    """
+    channels = (image.shape[0], *(1,) * (image.ndim - 1))
+    exponent = np.exp(rng.normal(0.0, gamma))
+    contrast = np.exp(rng.normal(0.0, gain, channels)).astype(np.float32)
+    brightness = rng.normal(0.0, offset, channels).astype(np.float32)
+    deviation = rng.uniform(0.0, noise)
+    varied = image
+    span = float(image.max() - image.min())
+    if gamma and span > 0:
+        lowest = image.min()
+        varied = ((image - lowest) / np.float32(span)) ** np.float32(exponent) * np.float32(span) + lowest
+    varied = varied * contrast + brightness
+    if noise:
+        varied = varied + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(deviation)
+    return varied.astype(np.float32, copy=False)

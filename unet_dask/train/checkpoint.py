@@ -1,0 +1,160 @@
+"""Stop and go on as if nothing had happened.
+
+A checkpoint is one safetensors file with JSON in its metadata, written beside the model and atomically.
+It holds the parameters, the momentum of each and where the training is. It holds no state of a random
+generator, because there is none: the randomness of an iteration is drawn from (seed, iteration) alone, so
+a resumed training draws what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from unet_dask.errors import MismatchError, ModelError, SinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+    from torch.optim import SGD
+
+    from unet_dask.model.unet import UNet
+
+_FORMAT = "unet-dask-checkpoint/1"
+#: Settings that may differ when a training is resumed: they change no iteration that is done.
+_MAY_DIFFER = frozenset({"iterations", "checkpoint_every", "threads", "device", "validate_every"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training is.
+
+    Attributes
+    ----------
+    iteration : completed
+    best : highest validation score so far, or None before the first
+    best_iteration : of that score
+    scores : of the best validation: pixel_error, iou, mean_iou
+    seconds : of training so far
+    """
+
+    iteration: int = 0
+    best: float | None = None
+    best_iteration: int = 0
+    scores: Mapping[str, Any] | None = None
+    seconds: float = 0.0
+
+
+def checkpoint_path(output: Path) -> Path:
+    """Return where the checkpoint of a model file lies.
+
+    Examples
+    --------
+    >>> checkpoint_path(Path("cells.safetensors")).name
+    'cells.checkpoint'
+    """
+    return output.with_suffix(".checkpoint")
+
+
+def save_checkpoint(
+    path: Path,
+    network: UNet,
+    optimiser: SGD,
+    *,
+    progress: Progress,
+    fingerprint: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint atomically.
+
+    Parameters
+    ----------
+    path : to write
+    network, optimiser : their tensors are stored
+    progress : where the training is
+    fingerprint : plain JSON that must be the same at a resume: settings and data
+    """
+    from safetensors.torch import save
+
+    tensors = {f"network.{key}": _stored(value) for key, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{name}"] = _stored(momentum)
+    record = {"format": _FORMAT, "progress": asdict(progress), "fingerprint": fingerprint}
+    _write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
+
+
+def load_checkpoint(path: Path, network: UNet, optimiser: SGD, *, fingerprint: Mapping[str, Any]) -> Progress:
+    """Put network and optimiser into the state of a checkpoint, in place.
+
+    Raises
+    ------
+    ModelError
+        If the file is no checkpoint of ours, or of another network.
+    MismatchError
+        If the training was begun with other settings or other data; the message names them.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            metadata = opened.metadata() or {}
+        record = json.loads(metadata["unet_dask_checkpoint"])
+        tensors = load_file(path)
+        progress = Progress(**record["progress"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not a checkpoint of a training that can be resumed ({error})."
+        ) from error
+    _require_same(record["fingerprint"], fingerprint)
+    prefix = "network."
+    try:
+        network.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        )
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit the network that it was made for.") from error
+    for name, parameter in network.named_parameters():
+        if f"momentum.{name}" in tensors:
+            momentum = tensors[f"momentum.{name}"].to(parameter.device)
+            optimiser.state[parameter]["momentum_buffer"] = momentum
+    return progress
+
+
+def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare fingerprints, setting by setting."""
+    if before.get("files") != json.loads(json.dumps(now["files"])):
+        raise MismatchError(
+            "The training to resume was begun with other images or targets. Give the same files, or write to "
+            "another model."
+        )
+    begun, given = before.get("config", {}), json.loads(json.dumps(now["config"]))
+    for name, value in given.items():
+        if name not in _MAY_DIFFER and begun.get(name) != value:
+            raise MismatchError(
+                f"The training to resume was begun with {name} = {begun.get(name)!r}, not {value!r}. "
+                "Give the same value, or write to another model."
+            )
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside the target, flush to disk, rename."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise SinkError(f"The checkpoint cannot be written to {path}: {error.strerror or error}.") from error

@@ -1,0 +1,221 @@
+"""Every number of the training recipe, in one place.
+
+The defaults are the paper's where it states one, and the section stands beside it. The command line and
+the TOML file only replace fields of this class; neither has defaults of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from unet_dask.errors import OptionError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+TargetKind = Literal["auto", "classes", "instances"]
+
+#: Fields that may be None, with the type of their other values.
+_OPTIONAL: dict[str, type] = {"ignore": int, "foreground_value": int, "threads": int, "unit": str}
+#: (lowest, highest) of the numbers that have bounds; both are allowed.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "iterations": (1, 1 << 31),
+    "learning_rate": (1e-12, 100.0),
+    "momentum": (0.0, 0.9999),
+    "clip_norm": (0.0, math.inf),
+    "poly_power": (0.0, 10.0),
+    "validation": (0.0, 1e6),
+    "validate_every": (1, 1 << 31),
+    "checkpoint_every": (1, 1 << 31),
+    "w0": (0.0, 1e6),
+    "sigma": (0.1, 100.0),
+    "balance": (0.0, 1.0),
+    "border": (0, 50),
+    "trusted_ring": (0, 10_000),
+    "elastic_sigma": (0.0, 1000.0),
+    "elastic_grid": (2, 64),
+    "rotation": (0.0, 180.0),
+    "scaling": (0.0, 1.0),
+    "gain": (0.0, 2.0),
+    "offset": (0.0, 10.0),
+    "gamma": (0.0, 2.0),
+    "noise": (0.0, 10.0),
+    "seed": (0, (1 << 63) - 1),
+    "threads": (1, 4096),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "target_kind": ("auto", "classes", "instances"),
+    "normalisation": ("constant", "volume"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """The recipe of a training; the default is that of the paper.
+
+    Attributes
+    ----------
+    dims, width, depth, classes, batch_norm, dropout : of the network, see `NetworkSpec`
+    class_names : one per class; empty for "background", "class 1", ...
+    iterations : steps of gradient descent, each on one tile
+    tile : side of the target's core in pixels per axis, multiples of ``2**depth``; one value holds for
+        all axes; empty for 384 (the paper's 572 -> 388) in 2D and 40 (132 -> 44) in 3D, or less for
+        smaller images
+    learning_rate : of the first iteration; decays as ``(1 - iteration / iterations)**poly_power``
+    momentum : 0.99, section 3: "many of the previously seen samples determine the update"
+    clip_norm : longest gradient; a guard that momentum 0.99 needs in the first iterations, not in the
+        paper; 0 for none
+    seed : of everything that is random
+    validation : images held out: a fraction below 1 or a number of images; with a single image a part
+        of it; 0 for none
+    validate_every, checkpoint_every : in iterations
+    target_kind : what targets are: "classes", "instances", or "auto" to look at their values
+    foreground_value : targets have two classes: this value is class 1 and all else class 0
+    ignore : value of pixels in targets that nobody annotated; their weight is 0
+    ignore_background : pixels of value 0 are not background but unknown, except within
+        `trusted_ring` pixels of an annotated object
+    partial : glob patterns of the images that `ignore_background` is limited to; empty for all
+    trusted_ring : pixels around an annotated object that count as background all the same
+    border : width in pixels of the background that is cut into each of two touching instances (R4)
+    w0, sigma : of the separation term, section 3: 10 and about 5 pixels
+    balance : exponent of the inverse class frequency; 1 balances fully, 0 not at all
+    elastic_sigma, elastic_grid : section 3.1: 10 pixels on a 3 by 3 grid
+    rotation : largest angle in degrees, in the y-x plane
+    scaling : standard deviation of the logarithm of the zoom; not in the paper, 0 for none
+    gain, offset, gamma, noise : grey-value variation, see `augment.vary_grey`
+    normalisation : "constant" stores mean and deviation of the training images; "volume" lets each
+        volume be normalised by its own
+    spacing, unit : pixel size of the training images; empty to take it from the files
+    half : store the model in 16 bit
+    threads : of torch; None for torch's own choice
+    device : "cpu", "cuda", "cuda:1"; "auto" for CUDA where there is one
+
+    Examples
+    --------
+    >>> TrainConfig(width=16).momentum
+    0.99
+    """
+
+    dims: int = 2
+    width: int = 64
+    depth: int = 4
+    classes: int = 2
+    batch_norm: bool = False
+    dropout: float = 0.5
+    class_names: tuple[str, ...] = ()
+    iterations: int = 20_000
+    tile: tuple[int, ...] = ()
+    learning_rate: float = 1e-3
+    momentum: float = 0.99
+    clip_norm: float = 1.0
+    poly_power: float = 0.9
+    seed: int = 0
+    validation: float = 0.2
+    validate_every: int = 500
+    checkpoint_every: int = 500
+    target_kind: TargetKind = "auto"
+    foreground_value: int | None = None
+    ignore: int | None = None
+    ignore_background: bool = False
+    partial: tuple[str, ...] = ()
+    trusted_ring: int = 10
+    border: int = 1
+    w0: float = 10.0
+    sigma: float = 5.0
+    balance: float = 1.0
+    elastic_sigma: float = 10.0
+    elastic_grid: int = 3
+    rotation: float = 180.0
+    scaling: float = 0.0
+    gain: float = 0.1
+    offset: float = 0.1
+    gamma: float = 0.1
+    noise: float = 0.0
+    normalisation: Literal["constant", "volume"] = "constant"
+    spacing: tuple[float, ...] = ()
+    unit: str | None = None
+    half: bool = False
+    threads: int | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            _check(each.name, getattr(self, each.name), each.default)
+        if len(self.spacing) not in (0, self.dims):
+            raise OptionError(
+                f"A network of {self.dims} dimensions needs a spacing of {self.dims} values, not "
+                f"{self.spacing}."
+            )
+        if len(self.tile) not in (0, 1, self.dims):
+            raise OptionError(
+                f"A network of {self.dims} dimensions needs a tile of 1 or {self.dims} values, not "
+                f"{self.tile}."
+            )
+
+    def updated(self, settings: Mapping[str, Any]) -> TrainConfig:
+        """Return this configuration with some fields replaced.
+
+        Raises
+        ------
+        OptionError
+            If a name is none of ours, or a value is of another type or out of bounds.
+
+        Examples
+        --------
+        >>> TrainConfig().updated({"tile": [256]}).tile
+        (256,)
+        """
+        known = [each.name for each in fields(self)]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
+                raise OptionError(f"The training has no setting {name!r}.{hint}")
+        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list | tuple)}
+        return replace(self, **(dict(settings) | lists))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+
+def load_config(path: str | os.PathLike[str]) -> TrainConfig:
+    """Read a TOML file whose keys are fields of `TrainConfig`.
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read, is not TOML, or has a key that is no setting.
+    """
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"The configuration {path} cannot be read: {error}.") from error
+    return TrainConfig().updated(settings)
+
+
+def _check(name: str, value: object, default: object) -> None:
+    """Check type and bounds of one field; the type is that of its default."""
+    if name in _OPTIONAL:
+        if value is None:
+            return
+        expected = _OPTIONAL[name]
+    else:
+        expected = type(default)
+    fits = isinstance(value, int | float) if expected is float else isinstance(value, expected)
+    if not fits or (isinstance(value, bool) and expected is not bool):
+        raise OptionError(f"The training's {name} must be of type {expected.__name__}, not {value!r}.")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise OptionError(f"The training's {name} must be {' or '.join(_CHOICES[name])}, not {value!r}.")
+    if name in _BOUNDS and isinstance(value, int | float):
+        low, high = _BOUNDS[name]
+        if not low <= value <= high:
+            raise OptionError(f"The training's {name} must be from {low} to {high}, not {value!r}.")

@@ -1,0 +1,399 @@
+"""The training loop: one large tile per step, momentum 0.99, the best network kept (paper, section 3)."""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from unet_dask.errors import OptionError, SinkError
+from unet_dask.io.images import read_annotated
+from unet_dask.model.file import Model, new_model, save_model, tensor_checksum
+from unet_dask.model.header import ModelHeader, NetworkSpec
+from unet_dask.tiling import valid
+from unet_dask.train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
+from unet_dask.train.curves import CurvePoint, draw_curves, read_curves, write_curves
+from unet_dask.train.events import Event, Saved, Started, Stepped, Validated
+from unet_dask.train.interrupt import Interruption
+from unet_dask.train.loss import weighted_cross_entropy
+from unet_dask.train.prepare import TrainingSet, training_set
+from unet_dask.train.sample import Patch, draw_patch, tile_cores
+from unet_dask.train.validate import validate
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Generator, Iterator
+
+    from torch.optim import SGD
+
+    from unet_dask.model.unet import UNet
+    from unet_dask.train.config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a training left behind.
+
+    Attributes
+    ----------
+    model : path of the model file, the best network of the training
+    iterations : that were done
+    best_iteration : of the network that was kept
+    scores : of the kept network on held-out images: pixel_error, iou, mean_iou; empty without any
+    seconds : of training
+    log, picture : CSV and PNG of the curves
+    """
+
+    model: Path
+    iterations: int
+    best_iteration: int
+    scores: dict[str, Any]
+    seconds: float
+    log: Path
+    picture: Path
+
+
+@dataclass(slots=True)
+class _State:
+    """What changes while a training runs."""
+
+    network: UNet
+    optimiser: SGD
+    progress: Progress = field(default_factory=Progress)
+    curves: list[CurvePoint] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    saved_at: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What does not."""
+
+    config: TrainConfig
+    data: TrainingSet
+    cores: tuple[int, ...]
+    output: Path
+    device: torch.device
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {"config": self.config.to_record(), "files": [list(pair) for pair in self.data.files]}
+
+
+def train(
+    images: str | os.PathLike[str],
+    targets: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> TrainResult:
+    """Train a U-Net from annotated images and keep the best network.
+
+    Beside the model file lie its ``.checkpoint``, ``.csv`` and ``.png``.
+
+    Parameters
+    ----------
+    images, targets : TIFF stack, folder of images, or Zarr array
+    output : model file to write, .safetensors; it is there, and usable, from the first validation on
+    config : recipe
+    resume : go on from the checkpoint of an interrupted training of the same model
+    on_event : called with what happens, see `events`
+
+    Raises
+    ------
+    InputError
+        If images and targets cannot be used; the message names the file.
+    OptionError
+        If settings do not fit together, or the training diverged.
+    SinkError
+        If the model exists and `resume` is not given.
+    KeyboardInterrupt
+        After Ctrl-C, once the iteration is complete and its checkpoint written.
+    """
+    path = Path(output)
+    _require_free(path, resume=resume)
+    report = on_event or _ignore
+    annotated = read_annotated(images, targets, dims=config.dims, ignore=config.ignore)
+    with _settings_of_torch(config), Interruption() as interruption:
+        data = training_set(annotated, config)
+        cores = tile_cores(config, [each.target.shape for each in data.images])
+        job = _Job(config, data, cores, path, _device(config))
+        state = _initial(job)
+        if resume:
+            found = checkpoint_path(path)
+            state.progress = load_checkpoint(
+                found, state.network, state.optimiser, fingerprint=job.fingerprint
+            )
+            state.saved_at = state.progress.iteration
+            state.curves = read_curves(path.with_suffix(".csv"), until=state.progress.iteration)
+        report(_started(job, state))
+        with closing(_patches(job, state.progress.iteration)) as patches:
+            for patch in patches:
+                for event in _advance(job, state, patch):
+                    report(event)
+                if interruption.requested:
+                    report(_checkpoint(job, state))
+                    raise KeyboardInterrupt
+        return _finish(job, state)
+
+
+def _ignore(event: Event) -> None:
+    """Report to nobody."""
+
+
+def _require_free(path: Path, *, resume: bool) -> None:
+    """Refuse to destroy hours of training by accident, and to resume what is not there."""
+    if path.suffix != ".safetensors":
+        raise OptionError(f"A model file ends in .safetensors, but {path.name!r} does not.")
+    checkpoint = checkpoint_path(path)
+    if resume and not checkpoint.exists():
+        raise OptionError(f"There is nothing to resume: {checkpoint} does not exist. Train without --resume.")
+    if not resume:
+        for existing in (path, checkpoint):
+            if existing.exists():
+                raise SinkError(
+                    f"{existing} exists already. Use --resume to go on with it, or choose another name."
+                )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{path.parent} cannot be created: {error.strerror or error}.") from error
+
+
+@contextmanager
+def _settings_of_torch(config: TrainConfig) -> Iterator[None]:
+    """Use the threads and the randomness of this training, and give both back afterwards."""
+    before = torch.get_num_threads()
+    try:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device(config: TrainConfig) -> torch.device:
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(config.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"The device {config.device!r} cannot be used here. Use cpu or auto.") from error
+    return device
+
+
+def _initial(job: _Job) -> _State:
+    """Return the untrained network and its optimiser."""
+    config = job.config
+    spec = NetworkSpec(
+        dims=config.dims,
+        width=config.width,
+        depth=config.depth,
+        channels=job.data.channels,
+        classes=config.classes,
+        batch_norm=config.batch_norm,
+        dropout=config.dropout,
+    )
+    if config.class_names and len(config.class_names) != config.classes:
+        raise OptionError(
+            f"{config.classes} classes need as many names, not {len(config.class_names)}: "
+            f"{', '.join(config.class_names)}."
+        )
+    network = new_model(spec, seed=config.seed).network.to(job.device)
+    optimiser = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
+    return _State(network, optimiser)
+
+
+def _started(job: _Job, state: _State) -> Started:
+    data, config = job.data, job.config
+    sizes = tuple(valid.input_size(core, config.depth) for core in job.cores)
+    return Started(
+        images=tuple(image.name for image in data.images),
+        held_out=tuple(image.name for image in data.held_out),
+        target_kind=f"{data.decision.kind} ({data.decision.reason})",
+        class_share=data.class_share,
+        parameters=sum(parameter.numel() for parameter in state.network.parameters()),
+        input_size=sizes,
+        output_size=tuple(valid.output_size(size, config.depth) for size in sizes),
+        iteration=state.progress.iteration,
+        iterations=config.iterations,
+    )
+
+
+def _patches(job: _Job, done: int) -> Generator[Patch]:
+    """Draw the patch of each iteration, one ahead of its use.
+
+    The randomness of an iteration depends on the seed and its number only, not on those before.
+    """
+
+    def draw(iteration: int) -> Patch:
+        rng = np.random.default_rng([job.config.seed, 2, iteration])
+        return draw_patch(job.data.images, rng, cores=job.cores, config=job.config)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="patches") as pool:
+        ahead = pool.submit(draw, done) if done < job.config.iterations else None
+        for iteration in range(done, job.config.iterations):
+            assert ahead is not None
+            patch = ahead.result()
+            following = iteration + 1
+            ahead = pool.submit(draw, following) if following < job.config.iterations else None
+            yield patch
+
+
+def learning_rate(config: TrainConfig, iteration: int) -> float:
+    """Return the learning rate of an iteration, counted from 0.
+
+    Examples
+    --------
+    >>> from unet_dask.train.config import TrainConfig
+    >>> learning_rate(TrainConfig(iterations=10, poly_power=1.0), 5)
+    0.0005
+    """
+    return float(config.learning_rate * (1 - iteration / config.iterations) ** config.poly_power)
+
+
+def _advance(job: _Job, state: _State, patch: Patch) -> Iterator[Event]:
+    """Do one iteration and what is due after it."""
+    config, began = job.config, time.perf_counter()
+    iteration = state.progress.iteration + 1
+    rate = learning_rate(config, iteration - 1)
+    loss = _step(job, state, patch, rate)
+    seconds = time.perf_counter() - began
+    state.losses.append(loss)
+    state.progress = replace(state.progress, iteration=iteration, seconds=state.progress.seconds + seconds)
+    yield Stepped(iteration, config.iterations, loss, rate, seconds)
+    last = iteration == config.iterations
+    if last or iteration % config.validate_every == 0:
+        yield from _assess(job, state)
+    if last or iteration % config.checkpoint_every == 0:
+        yield _checkpoint(job, state)
+
+
+def _step(job: _Job, state: _State, patch: Patch, rate: float) -> float:
+    """Descend along the gradient of one tile and return its loss."""
+    config, iteration = job.config, state.progress.iteration
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    # Dropout draws from torch's global generator; seeded per iteration it needs no state.
+    torch.manual_seed(int(np.random.SeedSequence([config.seed, 3, iteration]).generate_state(1)[0]))
+    state.network.train()
+    logits = state.network(torch.from_numpy(patch.image[np.newaxis]).to(job.device))
+    loss = weighted_cross_entropy(
+        logits,
+        torch.from_numpy(patch.target[np.newaxis]).to(job.device),
+        torch.from_numpy(patch.weight_map[np.newaxis]).to(job.device),
+    )
+    value = float(loss.item())
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+    norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm or math.inf)
+    if not math.isfinite(value) or not math.isfinite(float(norm)):
+        raise OptionError(
+            f"The loss is not finite in iteration {iteration + 1}: the training diverged at a learning rate "
+            f"of {rate:.3g}. Use --learning-rate {rate / 10:.1g}."
+        )
+    state.optimiser.step()
+    return value
+
+
+def _assess(job: _Job, state: _State) -> Iterator[Event]:
+    """Validate, keep the network if it is the best so far, record the curves."""
+    loss = float(np.mean(state.losses)) if state.losses else math.nan
+    state.losses.clear()
+    progress = state.progress
+    scores: dict[str, Any] = {}
+    best, score = True, math.nan
+    if job.data.held_out:
+        found = validate(state.network, job.data.held_out, device=job.device)
+        scores, score = asdict(found), found.mean_iou
+        best = progress.best is None or score > progress.best
+        yield Validated(progress.iteration, loss, found.pixel_error, found.iou, score, best)
+    state.curves.append(
+        CurvePoint(
+            progress.iteration, loss, scores.get("pixel_error", math.nan), score, round(progress.seconds, 1)
+        )
+    )
+    write_curves(job.output.with_suffix(".csv"), state.curves)
+    if best:
+        state.progress = replace(
+            progress,
+            best=None if math.isnan(score) else score,
+            best_iteration=progress.iteration,
+            scores=scores or None,
+        )
+        save_model(_model(job, state), job.output, half=job.config.half)
+        yield Saved(job.output, "model")
+
+
+def _checkpoint(job: _Job, state: _State) -> Saved:
+    path = checkpoint_path(job.output)
+    if state.saved_at != state.progress.iteration:
+        save_checkpoint(
+            path, state.network, state.optimiser, progress=state.progress, fingerprint=job.fingerprint
+        )
+        state.saved_at = state.progress.iteration
+    return Saved(path, "checkpoint")
+
+
+def _model(job: _Job, state: _State) -> Model:
+    """Return the network as it is now, with its record."""
+    config, data, progress = job.config, job.data, state.progress
+    names = config.class_names or (
+        "background",
+        *(f"class {index}" for index in range(1, config.classes)),
+    )
+    header = ModelHeader(
+        network=state.network.spec,
+        normalisation=data.normalisation,
+        class_names=names,
+        spacing=data.spacing,
+        unit=data.unit,
+        training={
+            "recipe": config.to_record(),
+            "seed": config.seed,
+            "iterations": progress.iteration,
+            "target_kind": data.decision.kind,
+            "images": len(data.images),
+            "held_out": [image.name for image in data.held_out],
+            "validation": {key: _finite(value) for key, value in (progress.scores or {}).items()},
+            "files": [{"name": name, "sha256": digest} for name, digest in data.files],
+            "hours": round(progress.seconds / 3600, 2),
+            "torch": str(torch.__version__),
+            "date": datetime.now(UTC).date().isoformat(),
+        },
+    )
+    return Model(state.network, header, tensor_checksum(state.network.state_dict()))
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN, which JSON does not know, by None."""
+    if isinstance(value, tuple | list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _finish(job: _Job, state: _State) -> TrainResult:
+    picture, log = job.output.with_suffix(".png"), job.output.with_suffix(".csv")
+    draw_curves(picture, state.curves)
+    progress = state.progress
+    return TrainResult(
+        model=job.output,
+        iterations=progress.iteration,
+        best_iteration=progress.best_iteration,
+        scores=dict(progress.scores or {}),
+        seconds=progress.seconds,
+        log=log,
+        picture=picture,
+    )

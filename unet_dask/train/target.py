@@ -1,0 +1,194 @@
+"""From what people annotate to what the network learns: classes, cells, and gaps between cells.
+
+A target is either a map of classes or an image of instances, and a wrong guess ruins a training
+silently. So there is one rule, it looks at all targets together, and its verdict is reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import ndimage
+
+from unet_dask.errors import InputError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from unet_dask.io.images import AnnotatedImage
+    from unet_dask.train.config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the targets were taken for.
+
+    Attributes
+    ----------
+    kind : "classes" or "instances"
+    foreground : value of class 1 where targets have two values; None to take values as classes
+    reason : one clause, for the reader
+    """
+
+    kind: Literal["classes", "instances"]
+    foreground: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the network learns of one image, all of (*spatial).
+
+    Attributes
+    ----------
+    classes : uint8, the class of every pixel
+    cells : int32, a number for every connected cell, 0 for background
+    known : False where nobody annotated; such pixels weigh nothing
+    """
+
+    classes: NDArray[np.uint8]
+    cells: NDArray[np.int32]
+    known: NDArray[np.bool_]
+
+
+def decide(targets: Sequence[AnnotatedImage], config: TrainConfig) -> Decision:
+    """Decide what the values of the targets mean.
+
+    ``config.target_kind`` decides unless it is "auto". Then targets whose annotated values are all 0 or
+    255 are a class map in which 255 is class 1; values below ``config.classes`` are classes; anything
+    else is instances. ``config.foreground_value`` makes a map of two classes of any values.
+
+    Raises
+    ------
+    InputError
+        If the targets cannot be of the kind that was asked for; the message names the value.
+    OptionError
+        If settings exclude each other.
+
+    References
+    ----------
+    White (255) is the object in the targets of the ISBI 2012 challenge, as in the paper's Fig. 2.
+    """
+    found = np.unique(np.concatenate([np.unique(each.target[each.known]) for each in targets]))
+    values = {int(value) for value in found}
+    if config.foreground_value is not None:
+        return _foreground(values, config)
+    binary = values <= {0, 255} and 255 in values
+    kind = config.target_kind
+    if kind == "instances" or (kind == "auto" and not binary and max(values, default=0) >= config.classes):
+        if config.classes != 2:
+            raise OptionError(
+                f"Instances make two classes, background and object, not {config.classes}. "
+                "Use --classes 2, or targets that hold classes with --target-kind classes."
+            )
+        told = "as asked" if kind == "instances" else f"values up to {max(values)}"
+        return Decision("instances", None, told)
+    if binary:
+        return Decision("classes", 255, "all values are 0 or 255, 255 is class 1")
+    if max(values, default=0) >= config.classes:
+        name = next(each.name for each in targets if int(each.target[each.known].max()) >= config.classes)
+        raise InputError(
+            f"The target of {name} has the value {max(values)}, but there are only {config.classes} classes, "
+            f"0 to {config.classes - 1}. Use --classes {max(values) + 1}, or --target-kind instances."
+        )
+    return Decision(
+        "classes", None, "as asked" if kind == "classes" else f"values 0 to {max(values, default=0)}"
+    )
+
+
+def _foreground(values: set[int], config: TrainConfig) -> Decision:
+    if config.target_kind == "instances" or config.classes != 2:
+        raise OptionError("A foreground value makes two classes: it excludes instances and more classes.")
+    if config.foreground_value not in values:
+        raise InputError(
+            f"No target has the foreground value {config.foreground_value}; found are "
+            f"{', '.join(str(value) for value in sorted(values)[:8])}."
+        )
+    return Decision(
+        "classes", config.foreground_value, f"{config.foreground_value} is class 1, all else class 0"
+    )
+
+
+def prepare(annotated: AnnotatedImage, decision: Decision, config: TrainConfig) -> Target:
+    """Return classes, cells and the known mask of one image.
+
+    Parameters
+    ----------
+    annotated : image with its target
+    decision : what the values mean, see :func:`decide`
+    config : border, ignored background, ring
+    """
+    known = annotated.known
+    if decision.kind == "instances":
+        labels = connected(annotated.target)
+        separated = separate(labels, border=config.border)
+        classes = (separated > 0).astype(np.uint8)
+        cells = np.where(separated > 0, separated, 0).astype(np.int32)
+    else:
+        found = annotated.target
+        classes = (found if decision.foreground is None else found == decision.foreground).astype(np.uint8)
+        classes[~known] = 0
+        labels = cells = connected(classes)
+    if config.ignore_background and _matches(annotated.name, config.partial):
+        ring = ndimage.distance_transform_edt(labels == 0) <= config.trusted_ring
+        known = known & (ring if labels.any() else False)
+    return Target(classes, cells, known)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def connected(values: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return a number for each connected component of equal value; 0 stays 0.
+
+    Neighbours share a side: a diagonal line one pixel wide separates. Two objects of one number that do
+    not touch, as in targets that were coloured instead of numbered, become two.
+
+    Examples
+    --------
+    >>> connected(np.array([[7, 0, 7], [3, 3, 7]]))
+    array([[1, 0, 2],
+           [3, 3, 2]], dtype=int32)
+    """
+    # Two neighbours belong together if they have one value; so components of a value are components of
+    # the finer grid in which bonds between unlike neighbours are broken.
+    fine = np.zeros([2 * side - 1 for side in values.shape], dtype=np.bool_)
+    whole = (slice(None, None, 2),) * values.ndim
+    fine[whole] = values != 0
+    for axis in range(values.ndim):
+        low = values[(slice(None),) * axis + (slice(0, -1),)]
+        high = values[(slice(None),) * axis + (slice(1, None),)]
+        fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = (low == high) & (low != 0)
+    labels: NDArray[np.int32] = ndimage.label(fine)[0][whole].astype(np.int32)
+    return labels
+
+
+def separate(labels: NDArray[np.int32], *, border: int = 1) -> NDArray[np.int32]:
+    """Cut a thin background border between touching instances (R4).
+
+    A pixel that has another instance within `border` pixels, diagonals included, becomes background:
+    a gap of ``2 * border`` pixels between the two. Instances that touch nothing stay as they are.
+
+    Parameters
+    ----------
+    labels : (*spatial), 0 is background
+    border : pixels that each of two touching instances loses; 0 for none
+
+    Examples
+    --------
+    >>> separate(np.array([[1, 1, 1, 2, 2, 2]], np.int32))
+    array([[1, 1, 0, 0, 2, 2]], dtype=int32)
+    """
+    if border == 0:
+        return labels
+    width = 2 * border + 1
+    above = ndimage.maximum_filter(labels, size=width, mode="nearest")
+    high = np.int32(np.iinfo(np.int32).max)
+    below = ndimage.minimum_filter(np.where(labels > 0, labels, high), size=width, mode="nearest")
+    return np.where((labels > 0) & (above == below), labels, 0).astype(np.int32)

@@ -1,0 +1,92 @@
+"""Segment whole held-out images while training, by tiles and mirroring like everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from unet_dask.metrics import pixel
+from unet_dask.tiling import valid
+from unet_dask.tiling.mirror import mirrored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from unet_dask.model.unet import UNet
+    from unet_dask.train.sample import TrainingImage
+
+#: Largest core of a validation tile, in pixels per axis.
+_LARGEST = {2: 512, 3: 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores over all held-out images together.
+
+    Attributes
+    ----------
+    pixel_error : share of wrong pixels
+    iou : per class; NaN for one that neither occurs nor was found
+    mean_iou : of the classes that occur
+    """
+
+    pixel_error: float
+    iou: tuple[float, ...]
+    mean_iou: float
+
+
+def probabilities(
+    network: UNet, image: NDArray[np.float32], *, device: str | torch.device = "cpu"
+) -> NDArray[np.float32]:
+    """Return the class probabilities of a whole image.
+
+    Parameters
+    ----------
+    network : in evaluation mode
+    image : (c, *spatial) float32, normalised
+    device : of the network
+
+    Returns
+    -------
+    (classes, *spatial) float32 in [0, 1]
+    """
+    spec, shape = network.spec, image.shape[1:]
+    step, halo = spec.stride[0], spec.halo[0]
+    cores = [min(valid.aligned(side, step), valid.aligned(_LARGEST[spec.dims], step)) for side in shape]
+    found = np.empty((spec.classes, *shape), dtype=np.float32)
+    grid = [range(0, side, core) for side, core in zip(shape, cores, strict=True)]
+    for starts in product(*grid):
+        tile: NDArray[np.float32] = image
+        for axis, (start, core) in enumerate(zip(starts, cores, strict=True)):
+            first = start - halo
+            position = mirrored(first, first + valid.input_size(core, spec.depth), shape[axis])
+            tile = np.take(tile, position, axis=axis + 1)
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(tile[np.newaxis]).to(device))
+            out = torch.softmax(logits.float(), dim=1)[0].cpu().numpy()
+        into = [slice(start, start + core) for start, core in zip(starts, cores, strict=True)]
+        room = found[(slice(None), *into)]
+        room[...] = out[(slice(None), *(slice(0, side) for side in room.shape[1:]))]
+    return found
+
+
+def validate(network: UNet, images: Sequence[TrainingImage], *, device: str | torch.device = "cpu") -> Scores:
+    """Score the network on held-out images; pixels of weight 0 are not counted.
+
+    The network is left in the mode it came in.
+    """
+    count = network.spec.classes
+    matrix = np.zeros((count, count), dtype=np.int64)
+    training = network.training
+    network.eval()
+    for each in images:
+        classes = np.argmax(probabilities(network, each.image, device=device), axis=0)
+        matrix += pixel.confusion(classes, each.target, count=count, known=each.weight_map > 0)
+    network.train(training)
+    return Scores(pixel.pixel_error(matrix), pixel.iou(matrix), pixel.mean_iou(matrix))
