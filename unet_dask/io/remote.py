@@ -35,7 +35,7 @@ _NETWORK_PACKAGES = frozenset(
 _URL_IN_TEXT = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>(?:(?!::[A-Za-z][\w+.-]*://)[^\s'\"])*)")
 
 
-class UnreachableError(InputError, OSError):
+class UnreachableError(OSError, InputError):  # OSError first: its __new__ is the one that can be unpickled
     """The store did not answer or refused; trying again may help, unlike with damaged data."""
 
 

@@ -1,7 +1,8 @@
 """Reading a source: find the array in a store, know its axes, read regions of it in canonical order.
 
 Opening happens once, at planning, and looks at everything: the metadata, the choice of the array, the
-axes. What travels to workers is a `SourceSpec`, from which each process opens the array once. A source is never written: every array is opened with ``mode="r"``.
+axes. What travels to workers is a `SourceSpec`, from which each process opens the array once. A source is
+never written: every array is opened with ``mode="r"``.
 """
 
 from __future__ import annotations

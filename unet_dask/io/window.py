@@ -235,10 +235,13 @@ def _refuse_read(spec: SourceSpec, window: tuple[slice, ...], error: BaseExcepti
     if remote.is_unreachable(error):
         location.refuse(error)
     order = axes_.canonical(spec.axes)
+    cause = "a chunk is damaged or cut short"
+    if opened(spec).shards is not None and not remote.is_local(spec.url):
+        cause += ", or the service ignores byte ranges"
     shown = " ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(order, window, strict=True))
     remote.wrap(
         error,
-        f"Cannot decode the window {shown} of the array {location.describe(spec.key)}: a chunk is damaged or "
-        f"cut short ({type(error).__name__}: {remote.one_line(error)}). Restore the chunk from a copy.",
+        f"Cannot decode the window {shown} of the array {location.describe(spec.key)}: {cause} "
+        f"({type(error).__name__}: {remote.one_line(error)}). Restore the chunk from a copy.",
         DataError,
     )
