@@ -22,6 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from unet_dask.errors import SinkError
+from unet_dask.io.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -147,15 +148,6 @@ class Ledger:
         folder = f"{self._root}/{_FOLDER}"
         if self._fs.isdir(folder):
             yield from sorted(self._fs.ls(folder, detail=False))
-
-
-def sync_folder(folder: str) -> None:
-    """Flush a local folder, so that files renamed into it survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _encode(entry: Entry) -> bytes:

@@ -86,7 +86,9 @@ def fold_batch_norm(network: UNet) -> UNet:
             continue
         for index in range(1, len(sequence)):
             before, module = sequence[index - 1], sequence[index]
-            if isinstance(before, nn.Conv2d | nn.Conv3d) and isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            if isinstance(before, nn.Conv2d | nn.Conv3d) and isinstance(
+                module, nn.BatchNorm2d | nn.BatchNorm3d
+            ):
                 sequence[index - 1] = fusion.fuse_conv_bn_eval(before, module)
                 sequence[index] = nn.Identity()
     return network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ def choose_device(device: str) -> str:
     OptionError
         If the device that was asked for is not there.
     """
+    if device == "cpu" or (device == "auto" and not _accelerator_in_sight()):
+        return "cpu"
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -37,6 +40,11 @@ def choose_device(device: str) -> str:
     return device
 
 
+def _accelerator_in_sight() -> bool:
+    """Return whether this machine may have one; importing torch just to hear no takes seconds."""
+    return platform.system() == "Darwin" or any(Path("/dev").glob("nvidia*")) or Path("/dev/kfd").exists()
+
+
 def choose_precision(precision: str, device: str) -> str:
     """Return "float32", "bfloat16" or "float16" for a wish that may be "auto".
 
@@ -46,9 +54,7 @@ def choose_precision(precision: str, device: str) -> str:
     if precision == "auto":
         return "bfloat16" if device == "cuda" or (device == "cpu" and native_bfloat16()) else "float32"
     if precision not in ("float32", "bfloat16", "float16"):
-        raise OptionError(
-            f"There is no precision {precision!r}. Use auto, float32, bfloat16 or float16."
-        )
+        raise OptionError(f"There is no precision {precision!r}. Use auto, float32, bfloat16 or float16.")
     if precision == "float16" and device == "cpu":
         raise OptionError("A CPU has no fast float16. Use --precision float32 or bfloat16.")
     return precision

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from unet_dask.engine.cache import network
 from unet_dask.errors import DataError
 from unet_dask.model.file import normalise
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.engine.backend import Backend
+    from unet_dask.engine.cache import NetworkKey
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import AxisGrid, Interval
 
@@ -113,12 +115,21 @@ def infer(
         source, target = _kept(origin, grids, lengths)
         for output, result in zip(outputs, results, strict=True):
             result[(plane, ..., *target)] = output.decide(logits[(slice(None), *source)])
-    return tuple(
-        result.reshape(*planes, *result.shape[1:]) for result in results
-    )
+    return tuple(result.reshape(*planes, *result.shape[1:]) for result in results)
 
 
-def check_finite(window: NDArray[np.generic], *, origin: tuple[int, ...], axes: str, nan: str) -> NDArray[np.generic]:
+def agreement(
+    key: NetworkKey, reference: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation
+) -> float:
+    """Return the share of voxels of a tile of grey values that two ways to run a network class alike."""
+    normalised = normalise(tile, normalisation)
+    one, other = (network(each).logits(normalised).argmax(axis=0) for each in (key, reference))
+    return float(np.mean(one == other))
+
+
+def check_finite(
+    window: NDArray[np.generic], *, origin: tuple[int, ...], axes: str, nan: str
+) -> NDArray[np.generic]:
     """Return the window if the network can be run on it.
 
     One NaN poisons everything within the halo, and the most probable class of NaN is the first: silently

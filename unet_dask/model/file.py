@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +24,7 @@ from unet_dask.errors import ModelError
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -62,12 +63,14 @@ class Model:
     header : what the file says about itself
     checksum : SHA-256 of the tensors
     path : of the file, or None for a model that was never saved
+    state : SHA-256 of the network's state when it was loaded, to notice weights that were changed since
     """
 
     network: UNet
     header: ModelHeader
     checksum: str
     path: Path | None = None
+    state: str = ""
 
     def normalise(self, array: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return network input for grey values of (c, \\*spatial): float32, the same for every tile.
@@ -189,7 +192,9 @@ def load_model(name: str | os.PathLike[str]) -> Model:
         network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     except RuntimeError as error:
         raise ModelError(f"{found.path}: the weights do not fit the network of its header.") from error
-    return Model(network.eval(), found.header, found.checksum, found.path)
+    return Model(
+        network.eval(), found.header, found.checksum, found.path, tensor_checksum(network.state_dict())
+    )
 
 
 def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False) -> ModelFile:
@@ -216,6 +221,22 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
     data = save(tensors, metadata={"unet_dask": model.header.to_json(), "checksum": checksum})
     _write_atomically(path, data)
     return ModelFile(path, model.header, checksum)
+
+
+@contextmanager
+def model_file(model: Model | str | os.PathLike[str]) -> Iterator[ModelFile]:
+    """Yield the file of a model, so that workers can load it.
+
+    A model that was never saved, or whose weights were changed since it was loaded, is saved to a temporary
+    file for the time being.
+    """
+    if not isinstance(model, Model):
+        yield inspect_model(model)
+    elif model.path is not None and tensor_checksum(model.network.state_dict()) == model.state:
+        yield ModelFile(model.path, model.header, model.checksum)
+    else:
+        with tempfile.TemporaryDirectory(prefix="unet-dask-") as folder:
+            yield save_model(model, Path(folder) / "model.safetensors")
 
 
 def new_model(

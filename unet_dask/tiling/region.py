@@ -74,7 +74,9 @@ class AxisGrid:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.stop <= self.size:
-            raise GeometryError(f"The part {self.start}:{self.stop} is not within an axis of {self.size} voxels.")
+            raise GeometryError(
+                f"The part {self.start}:{self.stop} is not within an axis of {self.size} voxels."
+            )
         if self.core % self.context.stride or self.core < 1:
             raise GeometryError(
                 f"A tile of {self.core} voxels is not on the pooling lattice. "
@@ -263,7 +265,9 @@ class Wave:
         ``map_overlap`` completes each block to exactly what its region reads.
         """
         chunks = []
-        for grid, start, stop, window in zip(self.grid.grids, self.start, self.stop, self.window, strict=True):
+        for grid, start, stop, window in zip(
+            self.grid.grids, self.start, self.stop, self.window, strict=True
+        ):
             edges = [window[0], *grid.edges[start + 1 : stop], window[1]]
             chunks.append(tuple(b - a for a, b in zip(edges, edges[1:], strict=False)))
         return tuple(chunks)

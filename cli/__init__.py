@@ -1,0 +1,99 @@
+"""The command line: parse, call one verb, render its events, turn errors into one line and an exit code.
+
+No command holds logic, and no module here imports a heavy library before a command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from unet_dask.errors import UnetDaskError
+
+#: Command -> module of this package that defines it. A module is imported when its command is used.
+_COMMANDS = {
+    "segment": "Segment a Zarr volume into a Zarr group.",
+    "train": "Train a U-Net from a few annotated images.",
+    "init": "Make an untrained network.",
+    "info": "Say what a store, a model file or a result is.",
+    "preview": "Draw a result over its source as a PNG.",
+    "demo": "Make a large image, segment it, show the result.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used, so that --help is fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # click's signature
+        """Return the names of all commands, in the order of a user's way."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "UNET_DASK"}
+)
+@click.version_option(package_name="unet-dask")
+def group() -> None:
+    """Segment microscopy volumes larger than memory with the 2015 U-Net, from Zarr to Zarr."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 input or usage, 3 lost, 4 incomplete, 130 interrupted."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        code: Any = group.main(arguments, prog_name="unet-dask", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.UsageError as error:
+        code = _say(error.format_message(), 2, hint=_help_hint(error))
+    except click.ClickException as error:
+        code = _say(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("interrupted; what is done is kept, --resume goes on", 130)
+    except UnetDaskError as error:
+        if debug:
+            traceback.print_exc()
+        code = _say(str(error), error.exit_code)
+    except Exception as error:  # the last line of defence: a user never sees a traceback unasked
+        if debug:
+            traceback.print_exc()
+        text = f"{type(error).__name__}: {error}. This is an error of unet-dask; --debug shows where"
+        code = _say(text, 3)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, code: int, *, hint: str = "") -> int:
+    """Print one line on standard error and return the exit code."""
+    line = " ".join(f"{message} {hint}".split())
+    click.echo(f"unet-dask: {line}", err=True)
+    return code
+
+
+def _help_hint(error: click.UsageError) -> str:
+    return f"Try {error.ctx.command_path} --help." if error.ctx else "Try unet-dask --help."
+
+
+def _leave(code: int) -> None:
+    """Exit without waiting for the interpreter to take down libraries it no longer needs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.environ.get("UNET_DASK_SLOW_EXIT"):
+        sys.exit(code)
+    os._exit(code)

@@ -1,0 +1,42 @@
+"""``unet-dask init``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Make an untrained network.")
+@click.option("-o", "--output", required=True, metavar="MODEL", help="Model file to write, .safetensors.")
+@click.option("--dims", type=click.IntRange(2, 3), default=2, show_default=True, help="Spatial dimensions.")
+@click.option("--width", type=int, default=64, show_default=True, help="Feature channels of the first level.")
+@click.option("--depth", type=int, default=4, show_default=True, help="Number of poolings.")
+@click.option("--channels", type=int, default=1, show_default=True, help="Channels of the image.")
+@click.option("--classes", type=int, default=2, show_default=True, help="Classes, background included.")
+@click.option("--batch-norm", is_flag=True, help="Batch normalisation after every convolution.")
+@click.option(
+    "--dropout", type=float, default=0.5, show_default=True, help="At the end of the contracting path."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights.")
+@click.option("--offset", type=float, default=127.5, show_default=True, help="Grey value that becomes 0.")
+@click.option("--scale", type=float, default=64.0, show_default=True, help="Grey values per unit.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def init(output: str, seed: int, offset: float, scale: float, debug: bool, **network: float) -> None:
+    """Make an untrained U-Net with the initial weights of the paper.
+
+    \b
+    unet-dask init --dims 2 --width 64 --depth 4 --classes 2 --seed 0 -o net.safetensors
+
+    The weights expect an input of about unit variance; the default offset and scale make it of 8-bit images.
+    """
+    from unet_dask.model.file import new_model, save_model
+    from unet_dask.model.header import NetworkSpec, Normalisation
+
+    wanted = NetworkSpec(**network)  # type: ignore[arg-type] # click checked the types
+    constants = Normalisation("constant", (offset,) * wanted.channels, (scale,) * wanted.channels)
+    file = save_model(new_model(wanted, seed=seed, normalisation=constants), output)
+    spec = file.header.network
+    click.echo(
+        f"{file.path}: {spec.dims}-D U-Net, {spec.width} channels, depth {spec.depth}, halo {spec.halo[0]}, "
+        f"untrained, checksum {file.checksum[:12]}",
+        err=True,
+    )

@@ -1,0 +1,121 @@
+"""``unet-dask segment``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+import click
+
+from .options import BYTES, CHANNELS, PRODUCTS, read_config
+
+
+@click.command(short_help="Segment a Zarr volume into a Zarr group.")
+@click.argument("source")
+@click.option("-o", "--output", "sink", metavar="SINK", help="Zarr group to write [<source>.seg.zarr].")
+@click.option("-m", "--model", metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei].")
+@click.option("-j", "--workers", type=int, help="Local worker processes [one per GPU, else per 2 cores].")
+@click.option("--threads", type=int, help="Threads of each worker's network [the cores, shared out].")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is already running.")
+@click.option("--scheduler-file", metavar="FILE", help="The same, from the scheduler's file.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[auto]")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="[auto]")
+@click.option("--backend", type=click.Choice(["torch"]), help="[torch]")
+@click.option("--products", type=PRODUCTS, help="classes, probabilities, or both [classes].")
+@click.option(
+    "--probability-dtype", type=click.Choice(["float32", "uint8"]), help="uint8 is scaled to 0-254."
+)
+@click.option("-k", "--key", metavar="PATH", help="Array in a group.")
+@click.option("--axes", help="Axes of the source, such as zyx or yxc [from its metadata].")
+@click.option("--level", type=int, help="Level of a multiscale image [0].")
+@click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
+@click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
+@click.option("--nan", type=click.Choice(["stop", "zero"]), help="What to do with NaN and infinity [stop].")
+@click.option("--memory", type=BYTES, metavar="8GiB", help="Memory that one worker may use [up to 4GiB].")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
+@click.option(
+    "--config", metavar="FILE.toml", callback=read_config, is_eager=True, help="Settings; flags win."
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="A line per region.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> None:
+    """Segment the Zarr volume SOURCE, seamlessly and within its memory.
+
+    \b
+    unet-dask segment big.zarr --workers 4
+    unet-dask segment big.zarr -m membranes.safetensors --dry-run
+    unet-dask segment big.zarr --resume
+    """
+    from unet_dask.config import SegmentConfig
+    from unet_dask.model.file import DEFAULT_MODEL
+
+    dry_run, resume, overwrite = (flags.pop(name) for name in ("dry_run", "resume", "overwrite"))
+    quiet, verbose, as_json = (flags.pop(name) for name in ("quiet", "verbose", "as_json"))
+    settings = {name: value for name, value in flags.items() if value is not None}
+    config = SegmentConfig(**{name: settings[name] for name in settings if name not in ("config", "debug")})
+    if model is None and not quiet:
+        click.echo(f"{'model':>18}  {DEFAULT_MODEL}, the bundled one; choose another with --model", err=True)
+    model = model or DEFAULT_MODEL
+    if dry_run:
+        _show_plan(source, model, config, as_json=as_json)
+        return
+    _segment(
+        source,
+        sink or default_sink(source),
+        model,
+        config,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        verbose=verbose,
+        as_json=as_json,
+    )
+
+
+def default_sink(source: str) -> str:
+    """Return <stem>.seg.zarr beside a local source, in the working directory for a remote one."""
+    path = PurePosixPath(source.rstrip("/"))
+    stem = path.name.removesuffix(".zarr").removesuffix(".ome") or "volume"
+    name = f"{stem}.seg.zarr"
+    return name if "://" in source else str(path.with_name(name)) if path.name else name
+
+
+def _show_plan(source: str, model: str, config: Any, *, as_json: bool) -> None:
+    from unet_dask.pipeline import estimated_seconds, plan_store
+
+    plan = plan_store(source, model, config=config)
+    seconds = estimated_seconds(plan, model, config)
+    if as_json:
+        click.echo(json.dumps(plan.to_json() | {"seconds": seconds}))
+        return
+    for label, text in plan.describe():
+        click.echo(f"{label:>18}  {text}")
+    click.echo(f"{'time':>18}  about {seconds:.0f} s, from a probe tile on this machine")
+
+
+def _segment(source: str, sink: str, model: str, config: Any, **flags: bool) -> None:
+    from unet_dask.pipeline import segment_store
+    from unet_dask.progress import Display
+
+    display = Display(quiet=flags["quiet"], verbose=flags["verbose"])
+    try:
+        run = segment_store(
+            source,
+            sink,
+            model,
+            config=config,
+            on_event=display,
+            resume=flags["resume"],
+            overwrite=flags["overwrite"],
+        )
+    finally:
+        display.close()
+    if flags["as_json"]:
+        click.echo(json.dumps(run.to_json()))
+    elif not flags["quiet"]:
+        click.echo(f"{'done':>18}  {run.summary()}", err=True)

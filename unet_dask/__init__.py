@@ -1,0 +1,53 @@
+"""unet-dask: the 2015 U-Net on volumes larger than memory, from Zarr to Zarr, without seams.
+
+The public names below are imported at their first use, so that ``import unet_dask`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unet_dask.config import SegmentConfig as SegmentConfig
+    from unet_dask.errors import UnetDaskError as UnetDaskError
+    from unet_dask.lazy import segment as segment
+    from unet_dask.model.file import Model as Model
+    from unet_dask.model.file import load_model as load_model
+    from unet_dask.model.file import new_model as new_model
+    from unet_dask.model.file import save_model as save_model
+    from unet_dask.model.header import NetworkSpec as NetworkSpec
+    from unet_dask.pipeline import plan_store as plan_store
+    from unet_dask.pipeline import segment_store as segment_store
+    from unet_dask.plan import Plan as Plan
+    from unet_dask.run import Run as Run
+
+_HOME = {
+    "Model": "unet_dask.model.file",
+    "NetworkSpec": "unet_dask.model.header",
+    "Plan": "unet_dask.plan",
+    "Run": "unet_dask.run",
+    "SegmentConfig": "unet_dask.config",
+    "UnetDaskError": "unet_dask.errors",
+    "load_model": "unet_dask.model.file",
+    "new_model": "unet_dask.model.file",
+    "plan_store": "unet_dask.pipeline",
+    "save_model": "unet_dask.model.file",
+    "segment": "unet_dask.lazy",
+    "segment_store": "unet_dask.pipeline",
+}
+
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605 # a list, only sorted
+
+
+def __getattr__(name: str) -> Any:  # any public object
+    if name == "__version__":
+        return version("unet-dask")
+    if name not in _HOME:
+        raise AttributeError(f"module 'unet_dask' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,206 @@
+"""Where a run computes: workers of this machine, or a cluster that is already running.
+
+Local workers are spawned processes, never forked (a forked torch hangs), listening on the loopback interface
+only. The settings below were each found by a failure: a nanny that gives up on a worker killed twice in
+fifteen seconds, a worker that pauses for ever because its memory is "unmanaged", a dashboard open to the
+network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from unet_dask.engine.device import available_cores
+from unet_dask.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
+
+#: Distributed's settings of a local cluster, and why.
+SETTINGS: dict[str, Any] = {
+    # A nanny whose worker dies again within this time is closed for good; a kill loop would melt the cluster.
+    "distributed.deploy.lost-worker-timeout": "1h",
+    "distributed.scheduler.no-workers-timeout": "120s",
+    "distributed.scheduler.allowed-failures": 3,
+    # We manage no data in distributed: nothing to spill, and a pause would last for ever. The plan bounds memory.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.comm.retry.count": 3,
+    "distributed.comm.timeouts.connect": "30s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A client and what is known of its workers.
+
+    Attributes
+    ----------
+    client : connected
+    workers : number of worker processes
+    threads : of each worker's network
+    local : whether the workers are ours and see this machine's files
+    """
+
+    client: Client
+    workers: int
+    threads: int
+    local: bool
+
+
+def default_workers(device: str) -> int:
+    """Return one worker per GPU, else one per two cores."""
+    if device == "cuda":
+        import torch
+
+        return max(torch.cuda.device_count(), 1)
+    return max(available_cores() // 2, 1)
+
+
+def machine_memory() -> int:
+    """Return the bytes of this machine's memory, or of the control group that the process lives in."""
+    limits = [psutil.virtual_memory().total]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:  # noqa: PTH123
+            limits.append(int(file.read()))
+    return min(limits)
+
+
+@contextmanager
+def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Iterator[Cluster]:
+    """Start workers on this machine, and stop them in the end.
+
+    Parameters
+    ----------
+    workers : processes
+    threads : of each worker's network
+    limit : bytes that one worker may use; a worker beyond it is restarted
+    device : with "cuda", each worker sees one GPU
+    """
+    import dask
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    environment = worker_environment(threads)
+    spec = {
+        index: {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "memory_limit": limit,
+                "host": "127.0.0.1",
+                "dashboard": False,
+                "silence_logs": logging.CRITICAL,
+                "env": environment | _one_gpu(index, device),
+            },
+        }
+        for index in range(workers)
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": None},
+    }
+    settings = SETTINGS | {
+        f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()
+    }
+    with dask.config.set(settings), _quiet():
+        with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
+            with Client(cluster, set_as_default=False) as client:
+                yield Cluster(client, workers, threads, local=True)
+
+
+@contextmanager
+def running_cluster(
+    *, address: str | None = None, scheduler_file: str | None = None, threads: int | None = None
+) -> Iterator[Cluster]:
+    """Connect to a cluster that is already running.
+
+    Raises
+    ------
+    ClusterError
+        If nothing answers, or it has no workers.
+    """
+    import dask
+    from distributed import Client
+
+    where = address or scheduler_file
+    with dask.config.set(SETTINGS), _quiet():
+        try:
+            client = Client(address, scheduler_file=scheduler_file, set_as_default=False, timeout="10s")
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ClusterError(
+                f"No scheduler answers at {where} ({reason}). Check the address and that it runs."
+            ) from error
+        with client:
+            yield connected(client, threads=threads)
+
+
+def connected(client: Client, *, threads: int | None = None) -> Cluster:
+    """Return a client's cluster.
+
+    Raises
+    ------
+    ClusterError
+        If no worker joins it within ten seconds.
+    """
+    with contextlib.suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=10)
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise ClusterError(
+            f"The cluster at {client.scheduler.address} has no workers. Start some, then --resume."
+        )
+    widest = max(int(worker["nthreads"]) for worker in workers.values())
+    return Cluster(client, len(workers), threads or widest, local=False)
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a worker process, which must be set before it starts."""
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+        # An idle thread of the network's pool sleeps instead of spinning through the serial parts.
+        "OMP_WAIT_POLICY": "passive",
+        # Keep the heap: by default glibc returns every large feature map to the kernel and faults it in again,
+        # a fifth of the CPU time. All tiles have one shape, so the kept heap does not fragment further.
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    }
+
+
+def _one_gpu(index: int, device: str) -> dict[str, str]:
+    """Show a worker one of the GPUs that this process sees, in turn."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = [name for name in seen if name] or [str(each) for each in range(torch.cuda.device_count())]
+    return {"CUDA_VISIBLE_DEVICES": names[index % len(names)]}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep distributed's own log lines off the user's terminal; we report what matters to her."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,37 @@
+"""How fast this process runs a network: one small tile, timed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.engine.cache import network
+from unet_dask.engine.device import use_threads
+from unet_dask.model.cost import tile_flop
+from unet_dask.tiling.valid import input_size
+
+if TYPE_CHECKING:
+    from unet_dask.engine.cache import NetworkKey
+    from unet_dask.model.header import NetworkSpec
+
+#: Enough work to see past the first call's set-up, little enough to wait for.
+_PROBE_FLOP = 2e10
+
+
+def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> float:
+    """Return the rate of a small tile on this machine, the better of two after a warm-up."""
+    use_threads(threads)
+    core = valid_core = spec.stride[0]
+    while tile_flop(spec, (input_size(core, spec.depth),) * spec.dims) < _PROBE_FLOP:
+        core += valid_core
+    side = input_size(core, spec.depth)
+    backend = network(key)
+    tile = np.zeros((spec.channels, *(side,) * spec.dims), np.float32)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        backend.logits(tile)
+        seconds.append(time.perf_counter() - began)
+    return tile_flop(spec, (side,) * spec.dims) / min(seconds[1:])

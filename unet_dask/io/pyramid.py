@@ -1,0 +1,58 @@
+"""The coarser levels of a product, each made from the next finer one on disk, block by block.
+
+A block is whole write units of the coarser level, so no two tasks share a chunk, and its source is exactly the
+block times the step: no halo, any order, resumable.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from unet_dask.io.multiscale import coarser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unet_dask.io.sink import ArraySpec, Sink
+
+#: Voxels of a block, about; its source is up to eight times as many.
+_BLOCK_VOXELS = 1 << 20
+
+
+def block_shape(array: ArraySpec) -> tuple[int, ...]:
+    """Return the size of the blocks of every coarser level: whole write units."""
+    block = list(array.write_unit)
+    voxels = 1
+    for side in block:
+        voxels *= side
+    for axis in reversed(range(len(block))):
+        if array.axes[axis] in "zyx" and 2 * voxels <= _BLOCK_VOXELS:
+            block[axis] *= 2
+            voxels *= 2
+    return tuple(block)
+
+
+def block_indices(array: ArraySpec, level: int) -> Iterator[tuple[int, ...]]:
+    """Yield the index of every block of a level."""
+    shape = array.levels[level].shape
+    yield from product(
+        *(range(-(-size // side)) for size, side in zip(shape, block_shape(array), strict=True))
+    )
+
+
+def write_block(sink: Sink, array: ArraySpec, level: int, index: tuple[int, ...]) -> str:
+    """Make one block of a level from the finer level, and return its checksum."""
+    here, finer = array.levels[level], array.levels[level - 1]
+    step = here.step_from(finer)
+    start = tuple(each * side for each, side in zip(index, block_shape(array), strict=True))
+    stop = tuple(
+        min(first + side, size)
+        for first, side, size in zip(start, block_shape(array), here.shape, strict=True)
+    )
+    window = tuple(
+        slice(a * by, min(b * by, size))
+        for a, b, by, size in zip(start, stop, step, finer.shape, strict=True)
+    )
+    values = coarser(sink.read(array.name, level - 1, window), step, vote=array.name == "classes")
+    return sink.write(array.name, level, start, values)

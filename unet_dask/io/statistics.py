@@ -1,0 +1,85 @@
+"""Mean and standard deviation of a whole volume, from one pass over it in blocks.
+
+The partial results are merged in the order of the blocks, which depend on the source alone, so that the
+constants are the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.errors import DataError
+from unet_dask.io.source import read_window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from unet_dask.io.source import Source, SourceSpec
+
+#: Voxels read at once, about.
+_BLOCK_VOXELS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean and sum of squared deviations of the finite values, per channel."""
+
+    count: tuple[int, ...]
+    mean: tuple[float, ...]
+    squares: tuple[float, ...]
+
+
+def windows(source: Source) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Yield index and window of every block of the pass: whole chunks of the source."""
+    side = [max(min(chunk, size), 1) for chunk, size in zip(source.chunks, source.shape, strict=True)]
+    side[source.axes.index("c")] = source.shape[source.axes.index("c")]
+    for axis in reversed(range(len(side))):
+        room = max(_BLOCK_VOXELS // int(np.prod(side, dtype=np.int64)), 1)
+        side[axis] = min(side[axis] * room, source.shape[axis])
+    counts = [-(-size // each) for size, each in zip(source.shape, side, strict=True)]
+    for index in product(*map(range, counts)):
+        yield (
+            index,
+            tuple(
+                slice(i * each, min((i + 1) * each, size))
+                for i, each, size in zip(index, side, source.shape, strict=True)
+            ),
+        )
+
+
+def moments(spec: SourceSpec, window: tuple[slice, ...], channel: int) -> Moments:
+    """Return the moments of one block; `channel` is the place of the channel axis."""
+    values = np.moveaxis(read_window(spec, window), channel, 0)
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    finite = [each[np.isfinite(each)] for each in flat]
+    mean = [float(each.mean()) if each.size else 0.0 for each in finite]
+    squares = [float(((each - m) ** 2).sum()) for each, m in zip(finite, mean, strict=True)]
+    return Moments(tuple(each.size for each in finite), tuple(mean), tuple(squares))
+
+
+def merge(parts: Iterable[Moments]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, merging in the order given (Chan et al., 1979).
+
+    Raises
+    ------
+    DataError
+        If there is no finite value at all.
+    """
+    count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
+    for part in parts:
+        added = np.asarray(part.count, np.float64)
+        total = count + added
+        share = added / np.maximum(total, 1)
+        delta = np.asarray(part.mean) - mean
+        squares = squares + np.asarray(part.squares) + delta**2 * count * share
+        mean = mean + delta * share
+        count = total
+    if not count.all():
+        raise DataError("The source has a channel without any finite value, so it cannot be normalised.")
+    std = np.sqrt(squares / count)
+    # A constant image has no contrast to normalise: any scale gives the same zeros.
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())

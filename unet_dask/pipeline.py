@@ -1,0 +1,507 @@
+"""The verbs `plan_store` and `segment_store`, step by step: source, plan, workers, sink, waves, pyramid.
+
+Glue and nothing else. What can be wrong with the input is found before a worker starts, and nothing stands at
+the sink's place before the plan is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from unet_dask import cluster as clusters
+from unet_dask import graph
+from unet_dask.config import SegmentConfig, parse_bytes, parse_products, parse_roi
+from unet_dask.engine.cache import NetworkKey
+from unet_dask.engine.device import available_cores, choose_device, choose_precision
+from unet_dask.engine.infer import OutputSpec
+from unet_dask.errors import IncompleteError, OptionError, SinkError
+from unet_dask.io import pyramid, remote, statistics
+from unet_dask.io import sink as sinks
+from unet_dask.io.source import open_source
+from unet_dask.ledger import Entry, Ledger
+from unet_dask.model.file import model_file
+from unet_dask.model.header import Normalisation
+from unet_dask.plan import default_limit, make_plan, require
+from unet_dask.preflight import check_workers, installed, measured_agreement
+from unet_dask.run import Event, Progress, Run, Stage, Started, compare
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    from distributed import Client
+
+    from unet_dask.cluster import Cluster
+    from unet_dask.graph import Failure, Record
+    from unet_dask.io.source import Source
+    from unet_dask.model.file import Model, ModelFile
+    from unet_dask.plan import Plan
+
+Listener = Callable[[Event], None]
+
+#: Regions of a wave per worker, and at least. Larger waves read less context twice, and hold more input.
+_WAVE_PER_WORKER = 2
+_WAVE_AT_LEAST = 4
+#: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
+_AGREEMENT = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that is planned but not begun."""
+
+    source: Source
+    model: ModelFile
+    config: SegmentConfig
+    plan: Plan
+
+    def key(self, precision: str | None = None) -> NetworkKey:
+        """Return the name by which workers know the network."""
+        return NetworkKey(
+            str(self.model.path.resolve()),
+            self.model.checksum,
+            self.plan.device,
+            precision or self.plan.precision,
+            self.config.backend,
+        )
+
+
+def plan_store(
+    source: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
+    *,
+    config: SegmentConfig | None = None,
+    **settings: Any,  # fields of SegmentConfig
+) -> Plan:
+    """Plan a run without running anything.
+
+    Parameters
+    ----------
+    source : path or URL of a Zarr array or group
+    model : loaded model, path of a model file, or name of a bundled model
+    config : settings
+    **settings : fields of :class:`unet_dask.config.SegmentConfig` that go before it, such as
+        ``workers=4, memory="8GiB"``
+
+    Returns
+    -------
+    the plan; ``dict(plan.describe())`` is for people, ``plan.to_json()`` for programs
+    """
+    with model_file(model) as file:
+        return _prepare(source, file, configured(config, settings), stored={}).plan
+
+
+def estimated_seconds(
+    plan: Plan, model: Model | str | os.PathLike[str], config: SegmentConfig | None = None
+) -> float:
+    """Return the time a plan would take on this machine's own workers, from a probe tile run here and now."""
+    from unet_dask.engine.probe import flop_per_second
+
+    config = config or SegmentConfig()
+    workers = config.workers or clusters.default_workers(plan.device)
+    with model_file(model) as file:
+        key = Prepared(plan.source, file, config, plan).key()
+        rate = flop_per_second(key, plan.header.network, threads=available_cores())
+    # Workers share the cores that the probe had for itself; more of them than there are regions cannot help.
+    return plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
+
+
+def segment_store(
+    source: str | os.PathLike[str],
+    sink: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
+    *,
+    client: Client | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    config: SegmentConfig | None = None,
+    on_event: Listener | None = None,
+    **settings: Any,  # fields of SegmentConfig
+) -> Run:
+    """Segment a Zarr volume into a Zarr group, within its memory, resumably.
+
+    Parameters
+    ----------
+    source : path or URL of a Zarr array or group
+    sink : path or URL of the group to write
+    model : loaded model, path of a model file, or name of a bundled model
+    client : of a running cluster; None starts local workers
+    resume : go on with a run that was interrupted; one that was not begun is begun
+    overwrite : replace an earlier result, and never anything else
+    config : settings
+    on_event : called with every event of the run; None shows progress in a notebook
+    **settings : fields of :class:`unet_dask.config.SegmentConfig` that go before `config`, such as
+        ``workers=4, memory="8GiB"``
+
+    Returns
+    -------
+    what was done; that it returns means that every region is written, checksummed and in the ledger
+
+    Raises
+    ------
+    UnetDaskError
+        One of the errors of :mod:`unet_dask.errors`, with one line that says what, why and what to do.
+    """
+    began = time.perf_counter()
+    tell = on_event or _notebook_listener()
+    url = str(sink)
+    stored = _check_place(str(source), url, resume=resume, overwrite=overwrite)
+    with model_file(model) as file:
+        prepared = _prepare(source, file, configured(config, settings), stored=stored)
+        with _open_workers(prepared, client) as workers:
+            check_workers(workers, file, url)
+            constants = _constants(prepared, workers, stored, tell)
+            prepared, notes = _checked_precision(prepared, workers, stored, constants)
+            place = _open_sink(prepared, url, stored, constants)
+            with sinks.locked(place), Ledger(place.run_folder) as ledger:
+                computed, peak = _work(prepared, workers, place, ledger, constants, tell, notes)
+    seconds = time.perf_counter() - began
+    return Run(url, prepared.plan, len(prepared.plan.grid), computed, seconds, peak, notes)
+
+
+def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:
+    """Return a configuration with settings from a notebook over it, where memory and products may be texts."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(given.get("memory"), str):
+        given["memory"] = parse_bytes(given["memory"])
+    if isinstance(given.get("products"), str):
+        given["products"] = parse_products(given["products"])
+    unknown = sorted(set(given) - set(SegmentConfig.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(SegmentConfig.__dataclass_fields__)
+        raise OptionError(f"There is no setting {', '.join(unknown)}. There are: {known}.")
+    return replace(config or SegmentConfig(), **given)
+
+
+def _check_place(source: str, sink: str, *, resume: bool, overwrite: bool) -> Mapping[str, Any]:
+    """Return the manifest of a run to resume, {} for a new one; refuse a sink that would do harm."""
+    if resume and overwrite:
+        raise OptionError("A run is either resumed or started over. Use --resume or --overwrite, not both.")
+    if remote.contains(source, sink) or remote.contains(sink, source):
+        raise SinkError(
+            f"The sink {remote.redact_url(sink)} is the source, lies in it or holds it; writing there could destroy the "
+            "data. Name another place with -o."
+        )
+    manifest = sinks.read_manifest(sink)
+    if resume:
+        return manifest or {}
+    if sinks.exists(sink) and not overwrite:
+        raise SinkError(
+            f"{remote.redact_url(sink)} exists already. Go on with it by --resume, replace it by --overwrite, or name "
+            "another place with -o."
+        )
+    return {}
+
+
+def _prepare(
+    source: str | os.PathLike[str], model: ModelFile, config: SegmentConfig, *, stored: Mapping[str, Any]
+) -> Prepared:
+    """Open, choose and plan; nothing is written."""
+    network = model.header.network
+    opened = open_source(
+        source,
+        key=config.key,
+        axes=config.axes,
+        level=config.level,
+        channels=config.channels,
+        dims=network.dims,
+        network_channels=network.channels,
+    )
+    device = choose_device(config.device)
+    precision = choose_precision(
+        stored.get("precision", "auto") if config.precision == "auto" else config.precision, device
+    )
+    plan = make_plan(
+        opened,
+        model.header,
+        outputs=tuple(
+            OutputSpec(name, "uint8" if name == "classes" else config.probability_dtype)  # type: ignore[arg-type] # checked by the configuration
+            for name in config.products
+        ),
+        limit=config.memory or int(stored.get("memory", 0)) or _granted(config, device),
+        roi=parse_roi(config.roi, axes=opened.axes, shape=opened.shape) if config.roi else None,
+        precision=precision,
+        device=device,
+    )
+    return Prepared(opened, model, config, plan)
+
+
+def _granted(config: SegmentConfig, device: str) -> int:
+    workers = config.workers or clusters.default_workers(device)
+    return default_limit(available_cores(), clusters.machine_memory(), workers)
+
+
+def _open_workers(prepared: Prepared, client: Client | None) -> AbstractContextManager[Cluster]:
+    """Return the cluster that the configuration or the caller names, else local workers."""
+    config, plan = prepared.config, prepared.plan
+    if client is not None:
+        return nullcontext(clusters.connected(client, threads=config.threads))
+    if config.scheduler or config.scheduler_file:
+        return clusters.running_cluster(
+            address=config.scheduler, scheduler_file=config.scheduler_file, threads=config.threads
+        )
+    workers = config.workers or clusters.default_workers(plan.device)
+    require(workers=workers, limit=plan.limit, memory=clusters.machine_memory())
+    threads = config.threads or max(available_cores() // workers, 1)
+    return clusters.local_cluster(workers=workers, threads=threads, limit=plan.limit, device=plan.device)
+
+
+def _constants(
+    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], tell: Listener
+) -> Normalisation:
+    """Return the constants of the normalisation: of the model, of the stored run, or of one pass now."""
+    model = prepared.model.header.normalisation
+    if model.kind == "constant" or not len(prepared.plan.grid):
+        return model
+    if "normalisation" in stored:
+        offset, scale = stored["normalisation"]
+        return Normalisation("constant", tuple(offset), tuple(scale))
+    tell(Stage("statistics of the whole volume"))
+    source = prepared.source
+    channel = source.axes.index("c")
+    calls = ((index, (source.spec, window, channel)) for index, window in statistics.windows(source))
+    parts = {}
+    for index, part in graph.run_calls(
+        workers.client, statistics.moments, calls, in_flight=4 * workers.workers
+    ):
+        if isinstance(part, str):
+            raise IncompleteError(f"The statistics of the volume cannot be taken: {part}")
+        parts[index] = part
+    mean, std = statistics.merge(parts[index] for index in sorted(parts))
+    return Normalisation("constant", mean, std)
+
+
+def _checked_precision(
+    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
+) -> tuple[Prepared, tuple[str, ...]]:
+    """Compare reduced precision with float32 on the user's own data; fall back to float32 if it disagrees."""
+    plan = prepared.plan
+    if stored or plan.precision == "float32" or prepared.config.precision != "auto" or not len(plan.grid):
+        return prepared, ()
+    share = measured_agreement(
+        workers,
+        prepared.key(),
+        prepared.key("float32"),
+        (prepared.source.spec, plan.grid, prepared.model.header.network.dims, constants),
+    )
+    if share >= _AGREEMENT:
+        return prepared, (
+            f"{plan.precision}: {share:.3%} of the voxels of a probe are classed as in float32",
+        )
+    config = replace(prepared.config, precision="float32")
+    note = f"{plan.precision} agrees with float32 on {share:.3%} of the voxels of a probe only, so float32 is used"
+    replanned = make_plan(
+        prepared.source,
+        plan.header,
+        outputs=plan.outputs,
+        limit=plan.limit,
+        roi=plan.grid.roi,
+        precision="float32",
+        device=plan.device,
+    )
+    return replace(prepared, config=config, plan=replanned), (note,)
+
+
+def _open_sink(
+    prepared: Prepared, url: str, stored: Mapping[str, Any], constants: Normalisation
+) -> sinks.Sink:
+    """Return the sink: the one to resume if it was begun with the same, else a new one."""
+    plan, header = prepared.plan, prepared.model.header
+    fingerprint = _fingerprint(prepared, constants)
+    place = sinks.Sink(url, plan.arrays)
+    if stored:
+        compare(stored["fingerprint"], fingerprint, url)
+        sinks.sweep(place)
+        return place
+    sinks.remove(url)
+    corner = {
+        axis: prepared.source.translation.get(axis, 0.0) + start * prepared.source.spacing.get(axis, 1.0)
+        for axis, (start, _) in zip(plan.grid.axes, plan.grid.roi, strict=True)
+        if axis != "c"
+    }
+    manifest = {
+        "fingerprint": fingerprint,
+        "normalisation": [list(constants.offset), list(constants.scale)],
+        "memory": plan.limit,
+        "precision": plan.precision,
+        "model": {"name": prepared.model.path.name, "checksum": prepared.model.checksum},
+        "classes": list(header.class_names),
+        "plan": plan.to_json(),
+        "arrays": [
+            {"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in plan.arrays
+        ],
+        "work": _total(plan),
+    }
+    sinks.create(
+        place,
+        manifest,
+        class_names=header.class_names,
+        spacing=prepared.source.spacing,
+        unit=prepared.source.unit,
+        translation=corner,
+        name=prepared.source.name,
+    )
+    return place
+
+
+def _fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
+    """Return everything that the values of the result depend on, by name."""
+    versions = installed()
+    return {
+        **prepared.source.identity(),
+        **prepared.plan.fingerprint(),
+        "model.checksum": prepared.model.checksum,
+        "model.network": str(prepared.model.header.network),
+        "model.normalisation": f"{constants.offset} {constants.scale}",
+        "setting.nan": prepared.config.nan,
+        "setting.backend": prepared.config.backend,
+        "software.unet-dask": versions["unet-dask"],
+        "software.torch": versions["torch"],
+    }
+
+
+def _work(
+    prepared: Prepared,
+    workers: Cluster,
+    sink: sinks.Sink,
+    ledger: Ledger,
+    constants: Normalisation,
+    tell: Listener,
+    notes: tuple[str, ...],
+) -> tuple[int, int]:
+    """Do what the ledger does not hold yet; return the pieces of work done and the workers' peak memory."""
+    plan = prepared.plan
+    done = set(ledger.entries())
+    count, total = len(done), _total(plan)
+    tell(Started(plan, sink.url, count, total, notes))
+    computed, peak, failures = 0, 0, []
+    for outcome in _outcomes(prepared, workers, sink, done, constants, tell):
+        if isinstance(outcome, graph.Failure):
+            failures.append(outcome)
+        else:
+            ledger.append(outcome.entry)
+            done.add(outcome.entry.key)
+            computed, peak = computed + 1, max(peak, outcome.peak_bytes)
+        tell(Progress(outcome, count + computed, total))
+    if failures:
+        raise IncompleteError(_report(failures, plan, sink))
+    ledger.compact()
+    return computed, peak
+
+
+def _outcomes(
+    prepared: Prepared,
+    workers: Cluster,
+    sink: sinks.Sink,
+    done: set[tuple[int, tuple[int, ...]]],
+    constants: Normalisation,
+    tell: Listener,
+) -> Iterator[Record | Failure]:
+    """Yield the outcome of every missing region, then, level by level, of every missing pyramid block."""
+    plan = prepared.plan
+    wanted = {index for index in plan.grid.indices() if (0, index) not in done}
+    if wanted:
+        tell(Stage("regions"))
+    failed = False
+    for outcome in _regions(prepared, workers, sink, wanted, constants):
+        failed |= isinstance(outcome, graph.Failure)
+        yield outcome
+    deepest = max(len(array.levels) for array in plan.arrays)
+    for level in range(1, deepest):
+        if failed:
+            return
+        for outcome in _blocks(workers, sink, level, done):
+            failed |= isinstance(outcome, graph.Failure)
+            yield outcome
+
+
+def _regions(
+    prepared: Prepared,
+    workers: Cluster,
+    sink: sinks.Sink,
+    wanted: set[tuple[int, ...]],
+    constants: Normalisation,
+) -> Iterator[Record | Failure]:
+    plan, source = prepared.plan, prepared.source
+    task = graph.RegionTask(
+        start=(0,) * len(plan.grid.axes),
+        grid=plan.grid,
+        sink=sink,
+        outputs=plan.outputs,
+        network=prepared.key(),
+        normalisation=constants,
+        dims=prepared.model.header.network.dims,
+        classes=prepared.model.header.network.classes,
+        threads=workers.threads,
+        nan=prepared.config.nan,
+    )
+    return graph.run_waves(
+        workers.client,
+        plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST)),
+        wanted,
+        lambda wave: graph.wave_array(source.spec, source.dtype, wave, replace(task, start=wave.start)),
+        low_water=workers.workers,
+    )
+
+
+def _blocks(
+    workers: Cluster, sink: sinks.Sink, level: int, done: set[tuple[int, tuple[int, ...]]]
+) -> Iterator[Record | Failure]:
+    """Make one level of every product's pyramid."""
+    calls = (
+        ((number, *index), (sink, array, level, (number, *index)))
+        for number, array in enumerate(sink.arrays)
+        if level < len(array.levels)
+        for index in pyramid.block_indices(array, level)
+        if (level, (number, *index)) not in done
+    )
+    for index, outcome in graph.run_calls(workers.client, _write_block, calls, in_flight=4 * workers.workers):
+        yield graph.Failure(index, level, outcome) if isinstance(outcome, str) else outcome
+
+
+def _write_block(sink: sinks.Sink, array: sinks.ArraySpec, level: int, index: tuple[int, ...]) -> Record:
+    """Make one block of a pyramid level on a worker; the index begins with the number of the product."""
+    began = time.perf_counter()
+    checksum = pyramid.write_block(sink, array, level, index[1:])
+    return graph.record(Entry(index, level, {array.name: checksum}), began)
+
+
+def _total(plan: Plan) -> int:
+    blocks = sum(
+        1
+        for array in plan.arrays
+        for level in range(1, len(array.levels))
+        for _ in pyramid.block_indices(array, level)
+    )
+    return len(plan.grid) + blocks
+
+
+def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
+    """Return one line about what failed: how much, where first, and what to do."""
+    named = []
+    for failure in failures[:5]:
+        if failure.level:
+            named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason}")
+            continue
+        place = ", ".join(
+            f"{axis} {start}:{stop}"
+            for axis, (start, stop) in zip(plan.grid.axes, plan.grid.write(failure.index), strict=True)
+            if axis != "c"
+        )
+        named.append(f"[{place}] {failure.reason}")
+    more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+    return (
+        f"{len(failures)} of {_total(plan)} regions failed, all others are written: {'; '.join(named)}{more}. Mend the "
+        f"cause and --resume {sink.url}."
+    )
+
+
+def _notebook_listener() -> Listener:
+    """Return a listener that shows progress in a notebook, and one that is silent anywhere else."""
+    from unet_dask.progress import in_notebook, listener
+
+    return listener() if in_notebook() else lambda event: None

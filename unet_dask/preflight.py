@@ -1,0 +1,128 @@
+"""What is checked and sent before the first region: one clear error beats ten thousand failures.
+
+Workers that cannot read the model file by its path are sent its bytes, once each, by a plugin that also
+reaches workers that join later. Tasks never carry a weight.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from unet_dask.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+    from unet_dask.cluster import Cluster
+    from unet_dask.engine.cache import NetworkKey
+    from unet_dask.io.source import SourceSpec
+    from unet_dask.model.file import ModelFile
+    from unet_dask.model.header import Normalisation
+    from unet_dask.tiling.region import RegionGrid
+
+#: A difference in one of these can change results or break tasks.
+PACKAGES = ("unet-dask", "torch", "numpy", "zarr", "dask", "distributed")
+
+
+class SentModel:
+    """Worker plugin that keeps the bytes of a model file on each worker."""
+
+    def __init__(self, checksum: str, data: bytes) -> None:
+        self.name = f"unet-dask-model-{checksum[:16]}"
+        self._checksum = checksum
+        self._data = data
+
+    def setup(self, worker: Worker) -> None:  # distributed's signature
+        """Keep the bytes in this worker's process."""
+        from unet_dask.engine.cache import receive
+
+        receive(self._checksum, self._data)
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of the packages that matter, in this process."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:
+    """Raise unless every worker can do the run; send the model to those that do not see its file.
+
+    Raises
+    ------
+    ClusterError
+        If versions differ between client and workers, or a worker cannot write the sink.
+    """
+    if cluster.local:
+        return
+    here = installed()
+    for address, there in cluster.client.run(installed).items():
+        for name in PACKAGES:
+            if there[name] != here[name]:
+                raise ClusterError(
+                    f"The worker at {address} has {name} {there[name]}, but the client has {here[name]}. Install the same "
+                    "versions on both sides."
+                )
+    reports = cluster.client.run(_sees, str(model.path), model.checksum, sink)
+    for address, report in reports.items():
+        if report["sink"]:
+            raise ClusterError(
+                f"The worker at {address} cannot write to {sink} ({report['sink']}). Use a place that all workers share."
+            )
+    if not all(report["model"] for report in reports.values()):
+        cluster.client.register_plugin(SentModel(model.checksum, model.path.read_bytes()))
+
+
+def _sees(path: str, checksum: str, sink: str) -> dict[str, Any]:
+    """Return what this worker sees of the model file and the sink."""
+    from unet_dask.errors import UnetDaskError
+    from unet_dask.io.sink import probe
+    from unet_dask.model.file import inspect_model
+
+    try:
+        model = inspect_model(path).checksum == checksum
+    except UnetDaskError:
+        model = False
+    return {"model": model, "sink": probe(sink)}
+
+
+def worker_device(cluster: Cluster, device: str) -> str:
+    """Return the device that the workers would choose, which need not be this machine's."""
+    from unet_dask.engine.device import choose_device
+
+    return str(cluster.client.submit(choose_device, device, pure=False).result())
+
+
+def measured_agreement(
+    cluster: Cluster, key: NetworkKey, reference: NetworkKey, arguments: tuple[Any, ...]
+) -> float:
+    """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data."""
+    return float(cluster.client.submit(_agreement, key, reference, *arguments, pure=False).result())
+
+
+def _agreement(
+    key: NetworkKey,
+    reference: NetworkKey,
+    spec: SourceSpec,
+    grid: RegionGrid,
+    dims: int,
+    constants: Normalisation,
+) -> float:
+    """Run both on the first tile of the middle region."""
+    import numpy as np
+
+    from unet_dask.engine.infer import agreement
+    from unet_dask.io.source import read_window
+    from unet_dask.tiling.mirror import extend
+
+    index = tuple(count // 2 for count in grid.counts)
+    read = tuple(
+        (start, min(stop, start + each.tile)) if axis >= len(grid.grids) - dims else (start, stop)
+        for axis, ((start, stop), each) in enumerate(zip(grid.read(index), grid.grids, strict=True))
+    )
+    clipped = grid.clipped(index)
+    block = read_window(spec, tuple(slice(start, stop) for start, stop in clipped))
+    window = extend(block, origin=tuple(start for start, _ in clipped), read=read, shape=grid.shape)
+    planes = np.moveaxis(window, grid.axes.index("c"), len(grid.axes) - dims - 1)
+    tile = planes.reshape(-1, *planes.shape[-dims - 1 :])[0]
+    return agreement(key, reference, tile, constants)

@@ -1,0 +1,109 @@
+"""Progress of a run for people, in a terminal or a notebook.
+
+A terminal and a notebook show one bar; a log file gets a line every few seconds instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from unet_dask.graph import Failure
+from unet_dask.run import Event, Progress, Stage, Started
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds between two lines of a log.
+_LOG_EVERY = 10.0
+
+
+class Display:
+    """Show the events of one run.
+
+    Parameters
+    ----------
+    console : to write to; the default is standard error
+    quiet : show failures only
+    verbose : also a line per finished region
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._verbose = verbose
+        self._stage = "regions"
+        self._logged = time.monotonic()
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not (self.console.is_terminal or in_notebook()),
+        )
+        self._task = self._bar.add_task("plan", total=None)
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Stage):
+            self._stage = event.name
+            self._bar.start()
+            self._bar.update(self._task, description=event.name)
+        else:
+            self._step(event)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def _start(self, event: Started) -> None:
+        self._bar.update(self._task, completed=event.done, total=event.total)
+        if self._quiet:
+            return
+        for label, text in event.plan.describe():
+            self.console.print(f"{label:>18}  {text}", markup=False)
+        for note in event.notes:
+            self.console.print(f"{'note':>18}  {note}", markup=False)
+        if event.done:
+            self.console.print(f"{'resumed':>18}  {event.done} of {event.total} done before", markup=False)
+
+    def _step(self, event: Progress) -> None:
+        self._bar.update(self._task, completed=event.done)
+        if event.done == event.total:
+            self.close()
+        if isinstance(event.outcome, Failure):
+            if self._verbose:
+                self.console.print(f"failed {event.outcome.index}: {event.outcome.reason}", markup=False)
+        elif self._verbose:
+            entry, seconds = event.outcome.entry, event.outcome.seconds
+            self.console.print(f"{self._stage} {entry.index} in {seconds:.1f} s", markup=False)
+        elif not self._quiet and self._bar.disable and self._due(event):
+            self.console.print(f"{event.done} of {event.total} done", markup=False)
+
+    def _due(self, event: Progress) -> bool:
+        """Return whether a log deserves another line."""
+        if time.monotonic() - self._logged < _LOG_EVERY and event.done < event.total:
+            return False
+        self._logged = time.monotonic()
+        return True
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+def listener() -> Callable[[Event], None]:
+    """Return a listener that shows progress."""
+    return Display(Console(highlight=False))

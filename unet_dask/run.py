@@ -1,0 +1,120 @@
+"""One run on one sink: what it is told, what it remembers, and what it says on the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unet_dask.config import format_bytes
+from unet_dask.errors import MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unet_dask.graph import Failure, Record
+    from unet_dask.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The plan is made and the sink is there; work begins.
+
+    Attributes
+    ----------
+    plan : of the run
+    sink : path or URL
+    done, total : pieces of work, regions and pyramid blocks together
+    notes : what the user should know, one line each
+    """
+
+    plan: Plan
+    sink: str
+    done: int
+    total: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the run begins, such as "statistics", "regions" or "pyramid"."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A piece of work is finished and in the ledger, or has failed."""
+
+    outcome: Record | Failure
+    done: int
+    total: int
+
+
+Event = Started | Stage | Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    sink : path or URL of the Zarr group
+    plan : what was done
+    regions : number of regions, all of them done
+    computed : pieces of work done this time; less than all after a resume
+    seconds : of wall time, workers' start included
+    peak_bytes : most resident memory that any worker had, 0 if nothing was computed
+    notes : what the user should know
+    """
+
+    sink: str
+    plan: Plan
+    regions: int
+    computed: int
+    seconds: float
+    peak_bytes: int
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Return one line for people."""
+        voxels = math.prod(stop - start for start, stop in self.plan.grid.roi)
+        return (
+            f"{self.sink}: {self.regions} regions, {self.computed} pieces of work in {self.seconds:.1f} s "
+            f"({voxels / 1e6 / self.seconds:.2f} Mvoxel/s), peak {format_bytes(self.peak_bytes)} per worker"
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return the outcome for programs."""
+        return {
+            "sink": self.sink,
+            "regions": self.regions,
+            "computed": self.computed,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "notes": list(self.notes),
+            "plan": self.plan.to_json(),
+        }
+
+
+def compare(stored: Mapping[str, str], current: Mapping[str, str], sink: str) -> None:
+    """Raise unless two fingerprints are the same.
+
+    Raises
+    ------
+    MismatchError
+        Naming the first field that differs, and both values.
+    """
+    for name in sorted({*stored, *current}):
+        before, now = stored.get(name), current.get(name)
+        if before != now:
+            raise MismatchError(
+                f"{sink} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume with the same, "
+                "or start over with --overwrite."
+            )
+
+
+def _short(value: Any) -> str:  # a stored value of any kind
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
