@@ -152,11 +152,11 @@ def from_names(names: Iterable[object]) -> str | None:
     unknown = [name for name, axis in zip(asked, found, strict=True) if axis is None]
     if unknown:
         raise InputError(
-            f"Dimension {unknown[0]!r} among {_listed(asked)} means none of t, c, z, y, x. Rename it, or say "
-            f"what the dimensions are, one letter each, with --axes."
+            f"Dimension {str(unknown[0])!r} among {_listed(asked)} means none of t, c, z, y, x. Rename it, "
+            f"or say what the dimensions are, one letter each, with --axes."
         )
     return validate("".join(axis for axis in found if axis))
 
 
 def _listed(names: tuple[object, ...]) -> str:
-    return "(" + ", ".join(str(name) for name in names) + ")"
+    return "(" + ", ".join(repr(str(name))[1:-1] for name in names) + ")"

@@ -209,9 +209,9 @@ def _is_coordinate(array: Node, among: list[Node]) -> bool:
 
 def _listing(nodes: list[Node]) -> str:
     entries = [
-        f"{child.key} {child.shape} {child.dtype_name}"
+        f"{remote.printable(child.key, 200)} {child.shape} {child.dtype_name}"
         if child.kind == "array"
-        else f"{child.key} (OME-Zarr image)"
+        else f"{remote.printable(child.key, 200)} (OME-Zarr image)"
         for child in nodes
         if child.kind == "array" or "multiscales" in child.ome
     ]

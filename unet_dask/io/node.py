@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from unet_dask.errors import InputError
+from unet_dask.io.remote import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,9 +87,9 @@ class Node:
             code = name.lstrip("<>|=")
             return "bool" if code == "b1" else f"{_V2_NAMES[code[0]]}{8 * int(code[1])}"
         if isinstance(name, str):
-            return name
+            return printable(name)
         kind = name.get("name") if isinstance(name, dict) else None
-        return str(kind) if kind else "structured"
+        return printable(kind) if kind else "structured"
 
     @property
     def dimension_names(self) -> list[Any] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
+from unet_dask.io.remote import printable
 
 if TYPE_CHECKING:
     from unet_dask.io.node import Node
@@ -99,10 +100,10 @@ def refuse_collection(node: Node) -> None:
     if isinstance(found.get("plate"), dict):
         wells = found["plate"].get("wells")
         listed = [well for well in wells if isinstance(well, dict)] if isinstance(wells, list) else []
-        first = str(listed[0].get("path")) if listed else "A/1"
+        first = printable(listed[0].get("path")) if listed else "A/1"
         raise InputError(
-            f"{node.shown} is a plate of {len(listed)} wells, and one image is segmented at a time. Choose a "
-            f"field of a well, such as --key {posixpath.join(node.key, first, '0')}."
+            f"{node.shown} is a plate of wells ({len(listed)} listed), and one image is segmented at a time. "
+            f"Choose a field of a well, such as --key {posixpath.join(node.key, first, '0')}."
         )
     if isinstance(found.get("well"), dict):
         raise InputError(
@@ -111,7 +112,7 @@ def refuse_collection(node: Node) -> None:
         )
     labels = found.get("labels")
     if isinstance(labels, list) and "multiscales" not in found:
-        keys = ", ".join(posixpath.join(node.key, str(name)) for name in labels[:8])
+        keys = ", ".join(posixpath.join(node.key, printable(name)) for name in labels[:8])
         raise InputError(
             f"{node.shown} is a group of labels, which are results and no image. Choose one with --key if "
             f"you mean it: {keys or 'it is empty'}."
@@ -155,8 +156,8 @@ def _level(node: Node, entry: object, outer: object, count: int) -> Level:
     path = entry.get("path") if isinstance(entry, dict) else None
     if not isinstance(entry, dict) or not isinstance(path, str) or not _stays_inside(path):
         raise InputError(
-            f"The OME-Zarr metadata of {node.shown} names the dataset {path!r}, which is no path inside the "
-            f"group. Name the array itself with --key and its axes with --axes."
+            f"The OME-Zarr metadata of {node.shown} names the dataset {printable(path)!r}, which is no path "
+            f"inside the group. Name the array itself with --key and its axes with --axes."
         )
     inner = entry.get("coordinateTransformations")
     scale, shift = _transform(node, inner, count)
@@ -196,7 +197,7 @@ def _numbers(node: Node, values: object, count: int, *, positive: bool) -> tuple
     if len(given) == count and all(_is_size(value, positive=positive) for value in given):
         return tuple(float(value) for value in given)
     raise InputError(
-        f"The OME-Zarr metadata of {node.shown} is damaged: {str(values)[:60]} is no "
+        f"The OME-Zarr metadata of {node.shown} is damaged: {printable(values)} is no "
         f"{'scale' if positive else 'translation'} for {count} axes. Correct it, or name the array itself "
         f"with --key and its axes with --axes."
     )

@@ -98,13 +98,24 @@ def redact_url(url: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return what a foreign error says: one line, no secrets, at most 200 characters."""
-    text = " ".join(redact(str(error)).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return printable(" ".join(redact(str(error)).split()) or type(error).__name__, 200)
 
 
 def shorten(path: str) -> str:
     """Return a quoted path for messages, of which the middle is left out if it is very long."""
     return repr(path if len(path) <= 400 else f"{path[:200]}...{path[-197:]}")
+
+
+def printable(text: object, limit: int = 60) -> str:
+    r"""Return text from a stranger's metadata for a message: one line, no control characters, bounded.
+
+    Examples
+    --------
+    >>> print(printable("two\nlines"))
+    two\nlines
+    """
+    shown = repr(str(text))[1:-1]
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."
 
 
 def wrap(error: BaseException, message: str, kind: type[InputError] = InputError) -> NoReturn:

@@ -198,7 +198,7 @@ def _physical(
 
 def _name(location: Location, chosen: choice.Chosen) -> str:
     if chosen.image is not None and chosen.image.name.strip("/ "):
-        return " ".join(chosen.image.name.split())
+        return remote.printable(" ".join(chosen.image.name.split()), 200)
     root = posixpath.basename(location.shown.rstrip("/")) or "source"
     for suffix in (".zip", ".zarr", ".ome"):
         root = root.removesuffix(suffix)

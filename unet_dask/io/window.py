@@ -23,6 +23,8 @@ from unet_dask.io import node, remote
 from unet_dask.io.remote import Location
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from zarr.abc.store import Store
 
@@ -72,22 +74,66 @@ def read_window(spec: SourceSpec, window: tuple[slice, ...]) -> NDArray[Any]:
         If the store does not answer.
     """
     array = opened(spec)
-    selection = _selection(spec, array.shape, window)
+    parts = _bounds(spec, array.shape, window)
+    if spec.channels is None or "c" not in spec.axes:
+        return _native(_repeated(spec, _stored(spec, array, parts), parts))
+    chosen = spec.channels[parts["c"]]
+    position = axes_.canonical(spec.axes).index("c")
+    pieces = [
+        _stored(spec, array, parts | {"c": span}).take(kept, axis=position)
+        for span, kept in _runs(chosen, array.chunks[spec.axes.index("c")])
+    ]
+    return _native(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=position))
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+
+
+def _repeated(spec: SourceSpec, values: NDArray[Any], parts: dict[str, slice]) -> NDArray[Any]:
+    """Return the only channel of an image without channels as often as it was chosen."""
+    count = parts["c"].stop - parts["c"].start
+    if "c" in spec.axes or count == 1:
+        return values
+    return values.repeat(count, axis=axes_.canonical(spec.axes).index("c"))
+
+
+def _runs(channels: Sequence[int], chunk: int) -> list[tuple[slice, list[int]]]:
+    """Return the spans of channels to read, and which of each to keep.
+
+    Slices are several times faster in Zarr than lists of numbers. What lies in one chunk is read at
+    once, what does not in runs of neighbours.
+
+    Examples
+    --------
+    >>> _runs((4, 0, 1), 1)
+    [(slice(4, 5, None), [0]), (slice(0, 2, None), [0, 1])]
+    >>> _runs((2, 0), 3)
+    [(slice(0, 3, None), [2, 0])]
+    """
+    low, high = min(channels, default=0), max(channels, default=-1)
+    if low // chunk == high // chunk or not channels:
+        return [(slice(low, high + 1), [channel - low for channel in channels])]
+    ends = [i + 1 for i in range(len(channels)) if channels[i + 1 : i + 2] != (channels[i] + 1,)]
+    starts = [0, *ends[:-1]]
+    return [
+        (slice(channels[i], channels[j - 1] + 1), list(range(j - i)))
+        for i, j in zip(starts, ends, strict=True)
+    ]
+
+
+def _stored(spec: SourceSpec, array: zarr.Array[Any], parts: dict[str, slice]) -> NDArray[Any]:
+    """Return stored values in canonical order, or the reason why they cannot be read."""
+    selection = tuple(parts[axis] for axis in spec.axes)
     _refuse_empty_shards(spec, array, selection)
     try:
-        stored = np.asarray(array.oindex[selection])
+        stored = np.asarray(array[selection])
         _refuse_vanished(spec, array, stored)
     except (MemoryError, InputError):
         raise
     except (Exception, RecursionError) as error:
-        _refuse_read(spec, window, error)
-    ordered = axes_.to_canonical(stored, spec.axes)
-    if "c" not in spec.axes:
-        position = axes_.canonical(spec.axes).index("c")
-        chosen = range(len(spec.channels) if spec.channels is not None else 1)[window[position]]
-        if len(chosen) != 1:
-            ordered = ordered.repeat(len(chosen), axis=position)
-    return np.ascontiguousarray(ordered, dtype=ordered.dtype.newbyteorder("="))
+        _refuse_read(spec, parts, error)
+    return axes_.to_canonical(stored, spec.axes)
 
 
 @lru_cache(maxsize=32)
@@ -160,10 +206,8 @@ def _refuse_bomb(found: Node, array: zarr.Array[Any]) -> None:
         )
 
 
-def _selection(
-    spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...]
-) -> tuple[slice | NDArray[np.intp], ...]:
-    """Return the window in stored axes, with the chosen channels as numbers."""
+def _bounds(spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...]) -> dict[str, slice]:
+    """Return the window by axis, checked; along c it counts the chosen channels."""
     order = axes_.canonical(spec.axes)
     sizes = dict(zip(spec.axes, shape, strict=True))
     if spec.channels is not None or "c" not in sizes:
@@ -182,23 +226,16 @@ def _selection(
                 f"Clip it to the array."
             )
         parts[axis] = slice(start, stop)
-    return tuple(
-        np.asarray(spec.channels[parts["c"]], dtype=np.intp)
-        if axis == "c" and spec.channels is not None
-        else parts[axis]
-        for axis in spec.axes
-    )
+    return parts
 
 
-def _refuse_empty_shards(
-    spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice | NDArray[np.intp], ...]
-) -> None:
+def _refuse_empty_shards(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...]) -> None:
     """Refuse shards of zero length, what a power cut can leave: Zarr would read them as fill value."""
     if array.shards is None or not remote.is_local(spec.url):
         return
     root = remote.local_path(spec.url) / spec.key
     touched = [
-        sorted({int(i) // shard for i in (range(part.start, part.stop) if isinstance(part, slice) else part)})
+        range(part.start // shard, -(-part.stop // shard))
         for part, shard in zip(selection, array.shards, strict=True)
     ]
     for position in itertools.product(*touched):
@@ -230,15 +267,15 @@ def _refuse_vanished(spec: SourceSpec, array: zarr.Array[Any], stored: NDArray[A
         )
 
 
-def _refuse_read(spec: SourceSpec, window: tuple[slice, ...], error: BaseException) -> NoReturn:
+def _refuse_read(spec: SourceSpec, parts: dict[str, slice], error: BaseException) -> NoReturn:
     location = Location(spec.url)
     if remote.is_unreachable(error):
         location.refuse(error)
-    order = axes_.canonical(spec.axes)
     cause = "a chunk is damaged or cut short"
     if opened(spec).shards is not None and not remote.is_local(spec.url):
         cause += ", or the service ignores byte ranges"
-    shown = " ".join(f"{axis} {part.start}:{part.stop}" for axis, part in zip(order, window, strict=True))
+    order = axes_.canonical(spec.axes)
+    shown = " ".join(f"{axis} {parts[axis].start}:{parts[axis].stop}" for axis in order)
     remote.wrap(
         error,
         f"Cannot decode the window {shown} of the array {location.describe(spec.key)}: {cause} "
