@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unet_dask.train.events import Event, Started, Stepped, Validated
     from unet_dask.train.loop import TrainResult
 
@@ -19,22 +21,18 @@ _EVERY = 5.0
 _INTERRUPTED = 130
 
 
-class _Numbers(click.ParamType):
-    """Comma-separated numbers, one or one per axis."""
+def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Return a callback that reads comma-separated numbers, one or one per axis."""
 
-    def __init__(self, kind: type[int | float]) -> None:
-        self.kind = kind
-        self.name = "NUMBERS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
         try:
-            return tuple(self.kind(part) for part in str(value).split(","))
+            return None if value is None else tuple(kind(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 384 or 16,128,128.", param, ctx)
+            raise click.BadParameter(
+                f"{value!r} is not a list of numbers such as 384 or 16,128,128."
+            ) from None
+
+    return read
 
 
 @click.command("train", short_help="Train a U-Net from annotated images.")
@@ -64,7 +62,12 @@ class _Numbers(click.ParamType):
 @click.option("--class-names", metavar="A,B,...", help="Names of the classes, the first is background.")
 @click.option("--batch-norm/--no-batch-norm", default=None, help="Batch normalisation; not in the paper.")
 @click.option("--iterations", type=int, help="Steps of gradient descent, each on one tile.")
-@click.option("--tile", type=_Numbers(int), help="Side of a tile's core in pixels, one or one per axis.")
+@click.option(
+    "--tile",
+    callback=_numbers(int),
+    metavar="N,...",
+    help="Side of a tile's core in pixels, one or one per axis.",
+)
 @click.option("--learning-rate", type=float, help="Of the first iteration; it decays to 0.")
 @click.option("--seed", type=int, help="Of everything that is random.")
 @click.option(
@@ -97,7 +100,12 @@ class _Numbers(click.ParamType):
     type=click.Choice(["constant", "volume"]),
     help="Grey values by constants of the training images, or by each volume's own.",
 )
-@click.option("--spacing", type=_Numbers(float), help="Pixel size of the images, one value per axis.")
+@click.option(
+    "--spacing",
+    callback=_numbers(float),
+    metavar="X,...",
+    help="Pixel size of the images, one value per axis.",
+)
 @click.option("--unit", help="Unit of the spacing, such as micrometer.")
 @click.option("--threads", type=int, help="Threads of torch.")
 @click.option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.")

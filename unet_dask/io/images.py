@@ -308,16 +308,17 @@ def _split(picture: _Picture, dims: int) -> NDArray[np.generic]:
     if axes is None or not set(axes) <= set("CSZYXTIQR"):
         axes = "Q" * array.ndim
     channel = next((axes.index(letter) for letter in "SC" if letter in axes), None)
+    colour = "S" in axes
     if channel is None and array.ndim > dims and _looks_like_colour(array, axes):
-        channel = array.ndim - 1
+        channel, colour = array.ndim - 1, True
     channels = 1 if channel is None else array.shape[channel]
     array = array[..., np.newaxis] if channel is None else np.moveaxis(array, channel, -1)
     if array.ndim - 1 < dims:
         raise InputError(
             f"{picture.name} is an array of {picture.array.shape}, too few dimensions for a network of "
-            f"{dims}. Use --dims {array.ndim - 1}."
+            f"{dims}. A network of --dims {max(array.ndim - 1, 2)} may fit."
         )
-    array = array[..., :-1] if channels in (2, 4) and "S" in axes + "S" * (channels == 4) else array
+    array = array[..., :-1] if colour and channels in (2, 4) else array  # alpha
     planes = array.reshape(-1, *array.shape[-dims - 1 :])
     return np.moveaxis(planes, -1, 1)
 

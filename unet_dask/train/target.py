@@ -124,15 +124,15 @@ def prepare(annotated: AnnotatedImage, decision: Decision, config: TrainConfig) 
     config : border, ignored background, ring
     """
     known = annotated.known
+    annotation = np.where(known, annotated.target, 0)
     if decision.kind == "instances":
-        labels = connected(annotated.target)
+        labels = connected(annotation)
         separated = separate(labels, border=config.border)
         classes = (separated > 0).astype(np.uint8)
         cells = np.where(separated > 0, separated, 0).astype(np.int32)
     else:
-        found = annotated.target
-        classes = (found if decision.foreground is None else found == decision.foreground).astype(np.uint8)
-        classes[~known] = 0
+        chosen = annotation if decision.foreground is None else (annotation == decision.foreground) & known
+        classes = chosen.astype(np.uint8)
         labels = cells = connected(classes)
     if config.ignore_background and _matches(annotated.name, config.partial):
         ring = ndimage.distance_transform_edt(labels == 0) <= config.trusted_ring

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_dask.errors import InputError, OptionError
+from unet_dask.tiling import valid
+from unet_dask.train.config import TrainConfig
+from unet_dask.train.sample import TrainingImage, draw_patch, tile_cores
+
+PLAIN = TrainConfig(depth=2, gain=0, offset=0, gamma=0)
+#: Nothing moves but the place that is drawn.
+STILL = replace(PLAIN, elastic_sigma=0, rotation=0)
+
+
+def discs(shape: tuple[int, ...], name: str = "discs") -> TrainingImage:
+    """Return an image that shows its own target, and a weight map that tells it too."""
+    grid = np.indices(shape)
+    target = (np.cos(grid / 7.0).prod(axis=0) > 0.2).astype(np.uint8)
+    return TrainingImage(name, target[np.newaxis].astype(np.float32), target, target.astype(np.float32) + 1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_image_target_and_weight_map_move_together(dims: int) -> None:
+    config = replace(PLAIN, dims=dims, depth=2 if dims == 2 else 1, elastic_sigma=6.0)
+    cores = (64, 64) if dims == 2 else (16, 24, 24)
+    image = discs((90,) * dims if dims == 2 else (40, 50, 50))
+    patch = draw_patch([image], np.random.default_rng(4), cores=cores, config=config)
+    halo = valid.halo(config.depth)
+    central = patch.image[0][tuple(slice(halo, halo + side) for side in patch.target.shape)]
+    np.testing.assert_array_equal(patch.weight_map, patch.target + 1)
+    # The image is interpolated and the target is not: they may differ along contours, no further.
+    assert np.mean((central > 0.5) != (patch.target == 1)) < 0.01
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    depth=st.integers(1, 3),
+    steps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    seed=st.integers(0, 99),
+)
+def test_patch_fits_the_network(
+    depth: int, steps: tuple[int, int], shape: tuple[int, int], seed: int
+) -> None:
+    cores = tuple(step << depth for step in steps)
+    patch = draw_patch(
+        [discs(shape)], np.random.default_rng(seed), cores=cores, config=replace(PLAIN, depth=depth)
+    )
+    sizes = tuple(valid.input_size(core, depth) for core in cores)
+    assert patch.image.shape == (1, *sizes)
+    assert patch.target.shape == tuple(valid.output_size(size, depth) for size in sizes)
+    assert patch.weight_map.shape == patch.target.shape
+
+
+def test_target_is_what_the_network_sees_in_the_middle() -> None:
+    halo = valid.halo(2)
+    patch = draw_patch([discs((80, 80))], np.random.default_rng(0), cores=(32, 32), config=STILL)
+    central = patch.image[0, halo:-halo, halo:-halo]
+    # Without rotation and deformation places are fractions of a pixel apart from the lattice.
+    assert np.mean((central > 0.5) != (patch.target == 1)) < 0.02
+
+
+def test_same_seed_draws_the_same_patch() -> None:
+    image = discs((64, 64))
+    config = TrainConfig(depth=2)
+    first, second = (
+        draw_patch([image], np.random.default_rng(9), cores=(32, 32), config=config) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.weight_map, second.weight_map)
+
+
+def test_images_without_annotation_are_passed_over() -> None:
+    blank = replace(discs((40, 40)), weight_map=np.zeros((40, 40), np.float32))
+    for seed in range(5):
+        patch = draw_patch(
+            [blank, discs((40, 40))], np.random.default_rng(seed), cores=(16, 16), config=PLAIN
+        )
+        assert patch.weight_map.any()
+
+
+def test_nothing_annotated_anywhere_is_refused() -> None:
+    blank = replace(discs((20, 20)), weight_map=np.zeros((20, 20), np.float32))
+    with pytest.raises(InputError, match="no annotated pixel"):
+        draw_patch([blank], np.random.default_rng(0), cores=(4, 4), config=PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "cores"),
+    [
+        pytest.param(TrainConfig(), (600, 600), (384, 384), id="ronneberger-2015-fig1"),
+        pytest.param(TrainConfig(dims=3, depth=3), (99, 99, 99), (40, 40, 40), id="cicek-2016-fig2"),
+        pytest.param(TrainConfig(), (100, 20), (112, 32), id="small-image"),
+        pytest.param(TrainConfig(tile=(64,)), (10, 10), (64, 64), id="as-asked"),
+    ],
+)
+def test_tile_is_the_papers_or_smaller(
+    config: TrainConfig, shape: tuple[int, ...], cores: tuple[int, ...]
+) -> None:
+    assert tile_cores(config, [shape]) == cores
+
+
+def test_tile_off_the_lattice_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"100 pixels is off the lattice.*112"):
+        tile_cores(TrainConfig(tile=(100,)), [(512, 512)])

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from unet_dask.errors import InputError, OptionError
+from unet_dask.io.images import AnnotatedImage
+from unet_dask.train.config import TrainConfig
+from unet_dask.train.target import connected, decide, prepare, separate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def annotated(
+    target: NDArray[np.integer], known: NDArray[np.bool_] | None = None, name: str = "a.tif"
+) -> AnnotatedImage:
+    image = np.zeros((1, *target.shape), dtype=np.float32)
+    everywhere = np.ones(target.shape, dtype=np.bool_)
+    return AnnotatedImage(name, image, target, everywhere if known is None else known, None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "foreground"),
+    [
+        pytest.param([0, 1], "classes", None, id="mask"),
+        pytest.param([0, 255], "classes", 255, id="isbi-2012"),
+        pytest.param([255, 255], "classes", 255, id="all-foreground"),
+        pytest.param([0, 7], "instances", None, id="instances"),
+        pytest.param([1, 255], "instances", None, id="255-among-others"),
+    ],
+)
+def test_values_tell_what_a_target_is(values: list[int], kind: str, foreground: int | None) -> None:
+    decision = decide([annotated(np.array([values]))], TrainConfig())
+    assert (decision.kind, decision.foreground) == (kind, foreground)
+
+
+def test_all_targets_are_judged_together() -> None:
+    both = [annotated(np.array([[0, 1]])), annotated(np.array([[0, 9]]))]
+    assert decide(both, TrainConfig()).kind == "instances"
+
+
+def test_ignored_values_are_not_judged() -> None:
+    target = np.array([[0, 1, 0]])
+    assert decide([annotated(target, np.array([[True, True, False]]))], TrainConfig()).kind == "classes"
+
+
+def test_foreground_value_inverts() -> None:
+    config = TrainConfig(foreground_value=0)
+    one = annotated(np.array([[0, 255]]))
+    assert prepare(one, decide([one], config), config).classes.tolist() == [[1, 0]]
+
+
+def test_class_beyond_the_last_is_named() -> None:
+    config = TrainConfig(classes=3, target_kind="classes")
+    with pytest.raises(
+        InputError, match=r"b\.tif has the value 5, but there are only 3 classes.*--classes 6"
+    ):
+        decide([annotated(np.array([[0, 2]])), annotated(np.array([[5, 1]]), name="b.tif")], config)
+
+
+def test_instances_make_two_classes_only() -> None:
+    with pytest.raises(OptionError, match="Instances make two classes"):
+        decide([annotated(np.array([[0, 9]]))], TrainConfig(classes=3))
+
+
+def test_missing_foreground_value_is_named() -> None:
+    with pytest.raises(InputError, match="foreground value 3; found are 0, 1"):
+        decide([annotated(np.array([[0, 1]]))], TrainConfig(foreground_value=3))
+
+
+labels_2d = hnp.arrays(np.int32, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=labels_2d)
+def test_components_are_those_of_each_value(values: NDArray[np.int32]) -> None:
+    found = connected(values)
+    expected = sum(ndimage.label(values == value)[1] for value in np.unique(values) if value)
+    assert len(np.unique(found[found > 0])) == expected
+    assert np.array_equal(found > 0, values > 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=labels_2d, border=st.integers(1, 2))
+def test_separated_instances_do_not_touch(values: NDArray[np.int32], border: int) -> None:
+    separated = separate(values, border=border)
+    for axis in range(2):
+        low = np.take(separated, range(separated.shape[axis] - 1), axis=axis)
+        high = np.take(separated, range(1, separated.shape[axis]), axis=axis)
+        assert not np.any((low != high) & (low > 0) & (high > 0))
+
+
+def test_gap_is_two_borders_wide() -> None:
+    row = np.array([[1] * 5 + [2] * 5], dtype=np.int32)
+    assert separate(row, border=2).tolist() == [[1, 1, 1, 0, 0, 0, 0, 2, 2, 2]]
+
+
+def test_lonely_instance_keeps_its_size() -> None:
+    row = np.array([[0, 4, 4, 0, 0, 5, 5]], dtype=np.int32)
+    assert separate(row).tolist() == row.tolist()
+
+
+def test_background_is_unknown_away_from_objects() -> None:
+    config = TrainConfig(ignore_background=True, trusted_ring=2)
+    one = annotated(np.array([[1, 1, 0, 0, 0, 0]]))
+    known = prepare(one, decide([one], config), config).known
+    assert known.tolist() == [[True, True, True, True, False, False]]
+
+
+def test_partial_names_the_frames_of_unknown_background() -> None:
+    config = TrainConfig(ignore_background=True, partial=("b*",))
+    one = annotated(np.array([[1, 0]] * 30))
+    assert prepare(one, decide([one], config), config).known.all()
+
+
+def test_what_nobody_annotated_is_not_looked_at() -> None:
+    known = np.array([[True, True, True, False, False]])
+    config = TrainConfig(target_kind="instances")
+    prepared = [
+        prepare(one, decide([one], config), config)
+        for one in (
+            annotated(np.array([[1, 1, 0, 0, 0]]), known),
+            annotated(np.array([[1, 1, 0, 7, 8]]), known),
+        )
+    ]
+    np.testing.assert_array_equal(prepared[0].classes, prepared[1].classes)
+    np.testing.assert_array_equal(prepared[0].cells, prepared[1].cells)
