@@ -37,7 +37,7 @@ def test_perfect_is_perfect(truth: NDArray[np.uint8]) -> None:
 
 
 def test_unknown_pixels_are_not_counted() -> None:
-    matrix = confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), count=2, known=np.array([True, False, True]))
+    matrix = confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), count=2, weight=np.array([1.0, 0.0, 1.0]))
     assert matrix.tolist() == [[1, 0], [0, 1]]
 
 

@@ -15,8 +15,8 @@ def confusion(
     truth: NDArray[np.integer],
     *,
     count: int,
-    known: NDArray[np.bool_] | None = None,
-) -> NDArray[np.int64]:
+    weight: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
     """Count pixels by true and by found class.
 
     Parameters
@@ -24,25 +24,24 @@ def confusion(
     classes : found class of every pixel, in [0, count)
     truth : true class of every pixel, in [0, count)
     count : number of classes
-    known : False where the truth is unknown and nothing is counted
+    weight : how much each pixel counts, 0 where the truth is unknown; default 1
 
     Returns
     -------
-    (true class, found class) int64; matrices of several images may be added
+    (true class, found class) float64, exact for whole weights; matrices of several images may be added
 
     Examples
     --------
     >>> confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), count=2)
-    array([[1, 1],
-           [0, 1]])
+    array([[1., 1.],
+           [0., 1.]])
     """
-    if known is not None:
-        classes, truth = classes[known], truth[known]
     pair = truth.astype(np.int64).ravel() * count + classes.astype(np.int64).ravel()
-    return np.bincount(pair, minlength=count * count).reshape(count, count).astype(np.int64)
+    weights = None if weight is None else weight.ravel()
+    return np.bincount(pair, weights, minlength=count * count).reshape(count, count).astype(np.float64)
 
 
-def pixel_error(matrix: NDArray[np.int64]) -> float:
+def pixel_error(matrix: NDArray[np.number]) -> float:
     """Return the share of wrong pixels; NaN if none was counted.
 
     Examples
@@ -50,11 +49,11 @@ def pixel_error(matrix: NDArray[np.int64]) -> float:
     >>> pixel_error(np.array([[2, 1], [0, 1]]))
     0.25
     """
-    total = int(matrix.sum())
-    return 1 - int(np.trace(matrix)) / total if total else float("nan")
+    total = float(matrix.sum())
+    return (total - float(np.trace(matrix))) / total if total else float("nan")
 
 
-def iou(matrix: NDArray[np.int64]) -> tuple[float, ...]:
+def iou(matrix: NDArray[np.number]) -> tuple[float, ...]:
     """Return intersection over union per class; NaN for a class neither true nor found.
 
     Examples
@@ -69,7 +68,7 @@ def iou(matrix: NDArray[np.int64]) -> tuple[float, ...]:
     )
 
 
-def mean_iou(matrix: NDArray[np.int64]) -> float:
+def mean_iou(matrix: NDArray[np.number]) -> float:
     """Return the mean intersection over union of the classes that occur; NaN if none does.
 
     Examples

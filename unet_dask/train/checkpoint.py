@@ -41,7 +41,7 @@ class Progress:
     iteration : completed
     best : highest validation score so far, or None before the first
     best_iteration : of that score
-    scores : of the best validation: pixel_error, iou, mean_iou
+    scores : of the best validation, see `validate.Scores`
     seconds : of training so far
     """
 

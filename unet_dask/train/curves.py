@@ -54,7 +54,7 @@ def draw_curves(path: Path, points: list[CurvePoint]) -> None:
     iterations = [point.iteration for point in points]
     above.plot(iterations, [point.loss for point in points], color="black")
     above.set_ylabel("training loss")
-    below.plot(iterations, [point.score for point in points], label="mean IoU", color="tab:blue")
+    below.plot(iterations, [point.score for point in points], label="score (mean IoU)", color="tab:blue")
     below.plot(iterations, [point.pixel_error for point in points], label="pixel error", color="tab:red")
     below.set_ylabel("held-out images")
     below.set_xlabel("iteration")

@@ -62,7 +62,7 @@ class Validated:
     loss : mean of the training loss since the validation before
     pixel_error : share of wrong pixels among the annotated ones
     iou : intersection over union per class
-    score : mean of `iou` over the classes that occur; the model with the highest is kept
+    score : mean IoU with pixels counted by their weight; the network with the highest is kept
     best : whether it is the highest so far
     """
 

@@ -47,7 +47,8 @@ class TrainResult:
     model : path of the model file, the best network of the training
     iterations : that were done
     best_iteration : of the network that was kept
-    scores : of the kept network on held-out images: pixel_error, iou, mean_iou; empty without any
+    scores : of the kept network on held-out images: pixel_error, iou, mean_iou, and the weighted score
+        that it was chosen by; empty without any
     seconds : of training
     log, picture : CSV and PNG of the curves
     """
@@ -317,7 +318,7 @@ def _assess(job: _Job, state: _State) -> Iterator[Event]:
     best, score = True, math.nan
     if job.data.held_out:
         found = validate(state.network, job.data.held_out, device=job.device)
-        scores, score = asdict(found), found.mean_iou
+        scores, score = asdict(found), found.score
         best = progress.best is None or score > progress.best
         yield Validated(progress.iteration, loss, found.pixel_error, found.iou, score, best)
     state.curves.append(

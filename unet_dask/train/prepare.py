@@ -89,7 +89,10 @@ def training_set(annotated: Sequence[AnnotatedImage], config: TrainConfig) -> Tr
             for each, target in zip(training, targets, strict=True)
         ),
         held_out=tuple(
-            _unweighted(each, prepare(each, decision, config), normalisation) for each in held_out
+            _weighted(each, prepare(each, decision, config), weights, normalisation, config)
+            if decision.kind == "instances"
+            else _unweighted(each, prepare(each, decision, config), normalisation)
+            for each in held_out
         ),
         normalisation=normalisation,
         decision=decision,
