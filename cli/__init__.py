@@ -56,34 +56,34 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 input or usage, 3 lost, 4 incomplete, 130 interrupted."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         code: Any = group.main(arguments, prog_name="unet-dask", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.UsageError as error:
-        code = _say(error.format_message(), 2, hint=_help_hint(error))
-    except click.ClickException as error:
-        code = _say(error.format_message(), 2)
-    except (click.Abort, KeyboardInterrupt):
-        code = _say("interrupted; what is done is kept, --resume goes on", 130)
-    except UnetDaskError as error:
-        if debug:
+    except BaseException as error:  # the last line of defence: a traceback is shown only when asked for
+        if "--debug" in (sys.argv[1:] if arguments is None else arguments):
             traceback.print_exc()
-        code = _say(str(error), error.exit_code)
-    except Exception as error:  # the last line of defence: a user never sees a traceback unasked
-        if debug:
-            traceback.print_exc()
-        text = f"{type(error).__name__}: {error}. This is an error of unet-dask; --debug shows where"
-        code = _say(text, 3)
+        code = _explain(error)
     _leave(code if isinstance(code, int) else 0)
 
 
-def _say(message: str, code: int, *, hint: str = "") -> int:
-    """Print one line on standard error and return the exit code."""
-    line = " ".join(f"{message} {hint}".split())
-    click.echo(f"unet-dask: {line}", err=True)
-    return code
+def _explain(error: BaseException) -> int:
+    """Print what went wrong in one line and return the exit code."""
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.UsageError():
+            return _say(error.format_message(), 2, hint=_help_hint(error))
+        case click.ClickException():
+            return _say(error.format_message(), 2)
+        case click.Abort() | KeyboardInterrupt():
+            return _say("interrupted; what is done is kept, --resume goes on", 130)
+        case UnetDaskError():
+            return _say(str(error), error.exit_code)
+        case MemoryError():
+            return _say(
+                "this process ran out of memory; what is done is kept, use a smaller --memory and --resume", 3
+            )
+    text = f"{type(error).__name__}: {error}. This is an error of unet-dask; --debug shows where"
+    return _say(text, 3)
 
 
 def _help_hint(error: click.UsageError) -> str:

@@ -21,7 +21,7 @@ import click
 @click.option("--scale", type=float, default=64.0, show_default=True, help="Grey values per unit.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def init(output: str, seed: int, offset: float, scale: float, debug: bool, **network: float) -> None:
-    """Make an untrained U-Net with the initial weights of the paper.
+    r"""Make an untrained U-Net with the initial weights of the paper.
 
     \b
     unet-dask init --dims 2 --width 64 --depth 4 --classes 2 --seed 0 -o net.safetensors

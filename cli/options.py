@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unet_dask.config import parse_bytes, parse_channels, parse_products
+from unet_dask.config import parse_bytes, parse_channels, parse_products, parse_sizes
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Parsed(click.ParamType):
 BYTES = Parsed("bytes", parse_bytes)
 CHANNELS = Parsed("channels", parse_channels)
 PRODUCTS = Parsed("products", parse_products)
+SIZES = Parsed("sizes", parse_sizes)
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

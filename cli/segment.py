@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import BYTES, CHANNELS, PRODUCTS, read_config
+from .options import BYTES, CHANNELS, PRODUCTS, SIZES, read_config
 
 
 @click.command(short_help="Segment a Zarr volume into a Zarr group.")
@@ -33,6 +33,9 @@ from .options import BYTES, CHANNELS, PRODUCTS, read_config
 @click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
 @click.option("--nan", type=click.Choice(["stop", "zero"]), help="What to do with NaN and infinity [stop].")
 @click.option("--memory", type=BYTES, metavar="8GiB", help="Memory that one worker may use [up to 4GiB].")
+@click.option("--tile", type=SIZES, metavar="512,512", help="What a tile contributes [chosen by the plan].")
+@click.option("--region", type=SIZES, metavar="2048,2048", help="What a task computes [chosen by the plan].")
+@click.option("--chunks", type=SIZES, metavar="512,512", help="Chunks of the result [512; in 3-D 128].")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
@@ -44,7 +47,7 @@ from .options import BYTES, CHANNELS, PRODUCTS, read_config
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
 def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> None:
-    """Segment the Zarr volume SOURCE, seamlessly and within its memory.
+    r"""Segment the Zarr volume SOURCE, seamlessly and within its memory.
 
     \b
     unet-dask segment big.zarr --workers 4

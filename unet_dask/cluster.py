@@ -113,10 +113,13 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
     settings = SETTINGS | {
         f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()
     }
-    with dask.config.set(settings), _quiet():
-        with SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster:
-            with Client(cluster, set_as_default=False) as client:
-                yield Cluster(client, workers, threads, local=True)
+    with (
+        dask.config.set(settings),
+        _quiet(),
+        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield Cluster(client, workers, threads, local=True)
 
 
 @contextmanager

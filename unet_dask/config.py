@@ -38,6 +38,8 @@ class SegmentConfig:
     key, axes, level, channels : which array of the source, and how to understand it
     roi : part of the volume, "z0:z1,y0:y1,x0:x1"; either end may be left out
     nan : "stop" or "zero", for values that are not finite
+    tile, region : voxels per axis along which the network looks; None lets the plan choose
+    chunks : of the result, voxels per spatial axis; None for the defaults
     scheduler, scheduler_file : of a running cluster
     """
 
@@ -55,6 +57,9 @@ class SegmentConfig:
     channels: tuple[int, ...] | None = None
     roi: str | None = None
     nan: str = "stop"
+    tile: tuple[int, ...] | None = None
+    region: tuple[int, ...] | None = None
+    chunks: tuple[int, ...] | None = None
     scheduler: str | None = None
     scheduler_file: str | None = None
 
@@ -126,6 +131,20 @@ def parse_channels(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts):
         raise OptionError(f"{text!r} is not a list of channels. Write them like 0,2; the first is 0.")
+    return tuple(int(part) for part in parts)
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Return the sizes in a text such as "128,512,512".
+
+    Raises
+    ------
+    OptionError
+        If it is not a comma-separated list of whole numbers of at least 1.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) for part in parts):
+        raise OptionError(f"{text!r} is not a list of sizes. Write one per axis, like 128,512,512.")
     return tuple(int(part) for part in parts)
 
 

@@ -7,67 +7,39 @@ the sink's place before the plan is made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask import cluster as clusters
-from unet_dask import graph
 from unet_dask.config import SegmentConfig, parse_bytes, parse_products, parse_roi
-from unet_dask.engine.cache import NetworkKey
+from unet_dask.dispatch import run_calls
 from unet_dask.engine.device import available_cores, choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import IncompleteError, OptionError, SinkError
-from unet_dask.io import pyramid, remote, statistics
+from unet_dask.execute import total_work, work
+from unet_dask.io import remote, statistics
 from unet_dask.io import sink as sinks
 from unet_dask.io.source import open_source
-from unet_dask.ledger import Entry, Ledger
+from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file
 from unet_dask.model.header import Normalisation
-from unet_dask.plan import default_limit, make_plan, require
+from unet_dask.plan import Wanted, default_limit, make_plan, require
 from unet_dask.preflight import check_workers, installed, measured_agreement
-from unet_dask.run import Event, Progress, Run, Stage, Started, compare
+from unet_dask.run import Listener, Prepared, Run, Stage, compare
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from distributed import Client
 
     from unet_dask.cluster import Cluster
-    from unet_dask.graph import Failure, Record
-    from unet_dask.io.source import Source
     from unet_dask.model.file import Model, ModelFile
     from unet_dask.plan import Plan
 
-Listener = Callable[[Event], None]
-
-#: Regions of a wave per worker, and at least. Larger waves read less context twice, and hold more input.
-_WAVE_PER_WORKER = 2
-_WAVE_AT_LEAST = 4
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
 _AGREEMENT = 0.999
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A run that is planned but not begun."""
-
-    source: Source
-    model: ModelFile
-    config: SegmentConfig
-    plan: Plan
-
-    def key(self, precision: str | None = None) -> NetworkKey:
-        """Return the name by which workers know the network."""
-        return NetworkKey(
-            str(self.model.path.resolve()),
-            self.model.checksum,
-            self.plan.device,
-            precision or self.plan.precision,
-            self.config.backend,
-        )
 
 
 def plan_store(
@@ -158,7 +130,7 @@ def segment_store(
             prepared, notes = _checked_precision(prepared, workers, stored, constants)
             place = _open_sink(prepared, url, stored, constants)
             with sinks.locked(place), Ledger(place.run_folder) as ledger:
-                computed, peak = _work(prepared, workers, place, ledger, constants, tell, notes)
+                computed, peak = work(prepared, workers, place, ledger, constants, tell, notes)
     seconds = time.perf_counter() - began
     return Run(url, prepared.plan, len(prepared.plan.grid), computed, seconds, peak, notes)
 
@@ -166,6 +138,9 @@ def segment_store(
 def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:
     """Return a configuration with settings from a notebook over it, where memory and products may be texts."""
     given = {name: value for name, value in settings.items() if value is not None}
+    for name in ("tile", "region", "chunks", "channels"):
+        if isinstance(given.get(name), list):
+            given[name] = tuple(given[name])
     if isinstance(given.get("memory"), str):
         given["memory"] = parse_bytes(given["memory"])
     if isinstance(given.get("products"), str):
@@ -183,8 +158,8 @@ def _check_place(source: str, sink: str, *, resume: bool, overwrite: bool) -> Ma
         raise OptionError("A run is either resumed or started over. Use --resume or --overwrite, not both.")
     if remote.contains(source, sink) or remote.contains(sink, source):
         raise SinkError(
-            f"The sink {remote.redact_url(sink)} is the source, lies in it or holds it; writing there could destroy the "
-            "data. Name another place with -o."
+            f"The sink {remote.redact_url(sink)} is the source, lies in it or holds it; writing there could destroy "
+            "the data. Name another place with -o."
         )
     manifest = sinks.read_manifest(sink)
     if resume:
@@ -226,6 +201,7 @@ def _prepare(
         roi=parse_roi(config.roi, axes=opened.axes, shape=opened.shape) if config.roi else None,
         precision=precision,
         device=device,
+        wanted=Wanted(config.tile, config.region, config.chunks),
     )
     return Prepared(opened, model, config, plan)
 
@@ -265,9 +241,7 @@ def _constants(
     channel = source.axes.index("c")
     calls = ((index, (source.spec, window, channel)) for index, window in statistics.windows(source))
     parts = {}
-    for index, part in graph.run_calls(
-        workers.client, statistics.moments, calls, in_flight=4 * workers.workers
-    ):
+    for index, part in run_calls(workers.client, statistics.moments, calls, in_flight=4 * workers.workers):
         if isinstance(part, str):
             raise IncompleteError(f"The statistics of the volume cannot be taken: {part}")
         parts[index] = part
@@ -302,6 +276,7 @@ def _checked_precision(
         roi=plan.grid.roi,
         precision="float32",
         device=plan.device,
+        wanted=Wanted(config.tile, config.region, config.chunks),
     )
     return replace(prepared, config=config, plan=replanned), (note,)
 
@@ -334,7 +309,7 @@ def _open_sink(
         "arrays": [
             {"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in plan.arrays
         ],
-        "work": _total(plan),
+        "work": total_work(plan),
     }
     sinks.create(
         place,
@@ -362,142 +337,6 @@ def _fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]
         "software.unet-dask": versions["unet-dask"],
         "software.torch": versions["torch"],
     }
-
-
-def _work(
-    prepared: Prepared,
-    workers: Cluster,
-    sink: sinks.Sink,
-    ledger: Ledger,
-    constants: Normalisation,
-    tell: Listener,
-    notes: tuple[str, ...],
-) -> tuple[int, int]:
-    """Do what the ledger does not hold yet; return the pieces of work done and the workers' peak memory."""
-    plan = prepared.plan
-    done = set(ledger.entries())
-    count, total = len(done), _total(plan)
-    tell(Started(plan, sink.url, count, total, notes))
-    computed, peak, failures = 0, 0, []
-    for outcome in _outcomes(prepared, workers, sink, done, constants, tell):
-        if isinstance(outcome, graph.Failure):
-            failures.append(outcome)
-        else:
-            ledger.append(outcome.entry)
-            done.add(outcome.entry.key)
-            computed, peak = computed + 1, max(peak, outcome.peak_bytes)
-        tell(Progress(outcome, count + computed, total))
-    if failures:
-        raise IncompleteError(_report(failures, plan, sink))
-    ledger.compact()
-    return computed, peak
-
-
-def _outcomes(
-    prepared: Prepared,
-    workers: Cluster,
-    sink: sinks.Sink,
-    done: set[tuple[int, tuple[int, ...]]],
-    constants: Normalisation,
-    tell: Listener,
-) -> Iterator[Record | Failure]:
-    """Yield the outcome of every missing region, then, level by level, of every missing pyramid block."""
-    plan = prepared.plan
-    wanted = {index for index in plan.grid.indices() if (0, index) not in done}
-    if wanted:
-        tell(Stage("regions"))
-    failed = False
-    for outcome in _regions(prepared, workers, sink, wanted, constants):
-        failed |= isinstance(outcome, graph.Failure)
-        yield outcome
-    deepest = max(len(array.levels) for array in plan.arrays)
-    for level in range(1, deepest):
-        if failed:
-            return
-        for outcome in _blocks(workers, sink, level, done):
-            failed |= isinstance(outcome, graph.Failure)
-            yield outcome
-
-
-def _regions(
-    prepared: Prepared,
-    workers: Cluster,
-    sink: sinks.Sink,
-    wanted: set[tuple[int, ...]],
-    constants: Normalisation,
-) -> Iterator[Record | Failure]:
-    plan, source = prepared.plan, prepared.source
-    task = graph.RegionTask(
-        start=(0,) * len(plan.grid.axes),
-        grid=plan.grid,
-        sink=sink,
-        outputs=plan.outputs,
-        network=prepared.key(),
-        normalisation=constants,
-        dims=prepared.model.header.network.dims,
-        classes=prepared.model.header.network.classes,
-        threads=workers.threads,
-        nan=prepared.config.nan,
-    )
-    return graph.run_waves(
-        workers.client,
-        plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST)),
-        wanted,
-        lambda wave: graph.wave_array(source.spec, source.dtype, wave, replace(task, start=wave.start)),
-        low_water=workers.workers,
-    )
-
-
-def _blocks(
-    workers: Cluster, sink: sinks.Sink, level: int, done: set[tuple[int, tuple[int, ...]]]
-) -> Iterator[Record | Failure]:
-    """Make one level of every product's pyramid."""
-    calls = (
-        ((number, *index), (sink, array, level, (number, *index)))
-        for number, array in enumerate(sink.arrays)
-        if level < len(array.levels)
-        for index in pyramid.block_indices(array, level)
-        if (level, (number, *index)) not in done
-    )
-    for index, outcome in graph.run_calls(workers.client, _write_block, calls, in_flight=4 * workers.workers):
-        yield graph.Failure(index, level, outcome) if isinstance(outcome, str) else outcome
-
-
-def _write_block(sink: sinks.Sink, array: sinks.ArraySpec, level: int, index: tuple[int, ...]) -> Record:
-    """Make one block of a pyramid level on a worker; the index begins with the number of the product."""
-    began = time.perf_counter()
-    checksum = pyramid.write_block(sink, array, level, index[1:])
-    return graph.record(Entry(index, level, {array.name: checksum}), began)
-
-
-def _total(plan: Plan) -> int:
-    blocks = sum(
-        1
-        for array in plan.arrays
-        for level in range(1, len(array.levels))
-        for _ in pyramid.block_indices(array, level)
-    )
-    return len(plan.grid) + blocks
-
-
-def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
-    """Return one line about what failed: how much, where first, and what to do."""
-    named = []
-    for failure in failures[:5]:
-        if failure.level:
-            named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason}")
-            continue
-        place = ", ".join(
-            f"{axis} {start}:{stop}"
-            for axis, (start, stop) in zip(plan.grid.axes, plan.grid.write(failure.index), strict=True)
-            if axis != "c"
-        )
-        named.append(f"[{place}] {failure.reason}")
-    more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
-    return (
-        f"{len(failures)} of {_total(plan)} regions failed, all others are written: {'; '.join(named)}{more}. Mend the "
-        f"cause and --resume {sink.url}."
-    )
 
 
 def _notebook_listener() -> Listener:

@@ -60,14 +60,15 @@ def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:
         for name in PACKAGES:
             if there[name] != here[name]:
                 raise ClusterError(
-                    f"The worker at {address} has {name} {there[name]}, but the client has {here[name]}. Install the same "
-                    "versions on both sides."
+                    f"The worker at {address} has {name} {there[name]}, but the client has {here[name]}. Install the "
+                    "same versions on both sides."
                 )
     reports = cluster.client.run(_sees, str(model.path), model.checksum, sink)
     for address, report in reports.items():
         if report["sink"]:
             raise ClusterError(
-                f"The worker at {address} cannot write to {sink} ({report['sink']}). Use a place that all workers share."
+                f"The worker at {address} cannot write to {sink} ({report['sink']}). Use a place that all "
+                "workers share."
             )
     if not all(report["model"] for report in reports.values()):
         cluster.client.register_plugin(SentModel(model.checksum, model.path.read_bytes()))

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from unet_dask.graph import Failure
+from unet_dask.dispatch import Failure
 from unet_dask.run import Event, Progress, Stage, Started
 
 if TYPE_CHECKING:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.config import format_bytes
+from unet_dask.config import SegmentConfig, format_bytes
+from unet_dask.engine.cache import NetworkKey
 from unet_dask.errors import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unet_dask.graph import Failure, Record
+    from unet_dask.dispatch import Failure
+    from unet_dask.graph import Record
+    from unet_dask.io.source import Source
+    from unet_dask.model.file import ModelFile
     from unet_dask.plan import Plan
 
 
@@ -52,6 +57,27 @@ class Progress:
 
 
 Event = Started | Stage | Progress
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that is planned but not begun."""
+
+    source: Source
+    model: ModelFile
+    config: SegmentConfig
+    plan: Plan
+
+    def key(self, precision: str | None = None) -> NetworkKey:
+        """Return the name by which workers know the network."""
+        return NetworkKey(
+            str(self.model.path.resolve()),
+            self.model.checksum,
+            self.plan.device,
+            precision or self.plan.precision,
+            self.config.backend,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +136,8 @@ def compare(stored: Mapping[str, str], current: Mapping[str, str], sink: str) ->
         before, now = stored.get(name), current.get(name)
         if before != now:
             raise MismatchError(
-                f"{sink} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume with the same, "
-                "or start over with --overwrite."
+                f"{sink} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume with the "
+                "same, or start over with --overwrite."
             )
 
 

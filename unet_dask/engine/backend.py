@@ -30,7 +30,7 @@ class Backend(Protocol):
     """Something that runs one network on one device."""
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits of (classes, \\*core) for a normalised tile of (c, \\*input)."""
+        """Return logits of (classes, *core) for a normalised tile of (c, *input)."""
         ...
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import AxisGrid, Interval
 
 ProductName = Literal["classes", "probabilities"]
-#: logits (classes, \*space) -> values of a product, (\*space) or (classes, \*space)
+#: logits (classes, *space) -> values of a product, (*space) or (classes, *space)
 Decision = Callable[["NDArray[np.float32]"], "NDArray[np.generic]"]
 
 #: What a voxel holds until a region has written it. No class has this number.
@@ -57,7 +57,7 @@ class OutputSpec:
         return float("nan") if self.dtype == "float32" else UNWRITTEN_CLASS
 
     def decide(self, logits: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Return the values of this product for logits of (classes, \\*space)."""
+        """Return the values of this product for logits of (classes, *space)."""
         if self.name == "classes":
             return np.argmax(logits, axis=0).astype(np.uint8)
         probabilities = softmax(logits)
@@ -87,7 +87,7 @@ def infer(
 
     Parameters
     ----------
-    window : (\\*planes, c, \\*space), everything the region reads, mirrored where it lies beyond the volume
+    window : (*planes, c, *space), everything the region reads, mirrored where it lies beyond the volume
     grids : of the spatial axes
     write : voxels of the region along the spatial axes
     backend : the loaded network
@@ -97,7 +97,7 @@ def infer(
 
     Returns
     -------
-    one array per product: (\\*planes, \\*space) for classes, (\\*planes, classes, \\*space) for probabilities
+    one array per product: (*planes, *space) for classes, (*planes, classes, *space) for probabilities
     """
     dims = len(grids)
     planes = window.shape[: -dims - 1]

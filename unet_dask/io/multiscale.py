@@ -26,8 +26,13 @@ _COARSEST = 512
 _ISOTROPY = 1.5
 #: UDUNITS-2 names allowed by OME-Zarr 0.5; another unit would make viewers refuse the image.
 _UNITS = frozenset(
-    ["angstrom", "attometer", "centimeter", "decimeter", "exameter", "femtometer", "foot", "gigameter", "hectometer", "inch", "kilometer", "megameter", "meter", "micrometer", "mile", "millimeter", "nanometer", "parsec", "petameter", "picometer", "terameter", "yard", "yoctometer", "yottameter", "zeptometer", "zettameter", "attosecond", "centisecond", "day", "decisecond", "exasecond", "femtosecond", "gigasecond", "hectosecond", "hour", "kilosecond", "megasecond", "microsecond", "millisecond", "minute", "nanosecond", "petasecond", "picosecond", "second", "terasecond", "yoctosecond", "yottasecond", "zeptosecond", "zettasecond"]
-)
+    prefix + base
+    for base in ("meter", "second")
+    for prefix in (
+        *("", "atto", "centi", "deci", "exa", "femto", "giga", "hecto", "kilo", "mega", "micro", "milli"),
+        *("nano", "peta", "pico", "tera", "yocto", "yotta", "zepto", "zetta"),
+    )
+) | {"angstrom", "day", "foot", "hour", "inch", "mile", "minute", "parsec", "yard"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Model:
 
     Attributes
     ----------
-    network : torch module in evaluation mode, (b, c, \\*spatial) float32 -> logits (b, classes, \\*spatial)
+    network : torch module in evaluation mode, (b, c, *spatial) float32 -> logits (b, classes, *spatial)
     header : what the file says about itself
     checksum : SHA-256 of the tensors
     path : of the file, or None for a model that was never saved
@@ -73,7 +73,7 @@ class Model:
     state: str = ""
 
     def normalise(self, array: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return network input for grey values of (c, \\*spatial): float32, the same for every tile.
+        """Return network input for grey values of (c, *spatial): float32, the same for every tile.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class Model:
 
 
 def normalise(array: NDArray[np.generic], constants: Normalisation) -> NDArray[np.float32]:
-    """Apply constants to grey values of (c, \\*spatial) in any byte order; float32 out."""
+    """Apply constants to grey values of (c, *spatial) in any byte order; float32 out."""
     if constants.kind != "constant":
         raise ModelError(
             "This model is normalised by the mean and standard deviation of the whole volume. "

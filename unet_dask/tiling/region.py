@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import GeometryError
@@ -124,7 +124,7 @@ class AxisGrid:
     @property
     def longest(self) -> int:
         """Length of the longest region."""
-        return max(stop - start for start, stop in zip(self.edges, self.edges[1:], strict=False))
+        return max(stop - start for start, stop in pairwise(self.edges))
 
     def write(self, index: int) -> Interval:
         """Return the voxels that region `index` owns."""
@@ -269,7 +269,7 @@ class Wave:
             self.grid.grids, self.start, self.stop, self.window, strict=True
         ):
             edges = [window[0], *grid.edges[start + 1 : stop], window[1]]
-            chunks.append(tuple(b - a for a, b in zip(edges, edges[1:], strict=False)))
+            chunks.append(tuple(b - a for a, b in pairwise(edges)))
         return tuple(chunks)
 
     @property

@@ -1,0 +1,165 @@
+"""Futures: work is submitted a bounded amount at a time, each piece with a future of its own.
+
+Never `gather`: one failed region would take the others with it. A region that fails, or kills its worker every
+time, becomes a :class:`Failure` and all others go on; only the loss of the scheduler, or of all workers, ends
+the run, which can then be resumed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from unet_dask.errors import ClusterError, UnetDaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    import dask.array as da
+    from distributed import Client, Future
+
+    from unet_dask.graph import Record
+    from unet_dask.tiling.region import Wave
+
+    #: Submits some work and returns its futures.
+    Batch = Callable[[], dict[Future, "Index"]]
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A piece of work that could not be done; the others go on.
+
+    Attributes
+    ----------
+    index : of the region
+    level : 0 for a region, else of the pyramid
+    reason : one line
+    """
+
+    index: Index
+    level: int
+    reason: str
+
+
+def _submit_wave(
+    client: Client, build: Callable[[Wave], da.Array], wave: Wave, wanted: Collection[Index], priority: int
+) -> dict[Future, Index]:
+    """Submit the wanted regions of a wave, each with a future of its own."""
+    blocks = build(wave).to_delayed(optimize_graph=True)
+    chosen = {
+        index: blocks[tuple(each - first for each, first in zip(index, wave.start, strict=True))]
+        for index in wave.indices()
+        if index in wanted
+    }
+    futures = client.compute(list(chosen.values()), priority=priority, optimize_graph=False)
+    return dict(zip(futures, chosen, strict=True))
+
+
+def run_waves(
+    client: Client,
+    waves: Iterable[Wave],
+    wanted: Collection[Index],
+    build: Callable[[Wave], da.Array],
+    *,
+    low_water: int,
+) -> Iterator[Record | Failure]:
+    """Run the wanted regions, wave after wave, and yield each result as it comes.
+
+    A wave is submitted as soon as no more than `low_water` regions are in flight, so that workers never wait
+    and the scheduler never holds more than about two waves.
+    """
+
+    def batches() -> Iterator[Batch]:
+        for number, wave in enumerate(waves):
+            if any(index in wanted for index in wave.indices()):
+                yield partial(_submit_wave, client, build, wave, wanted, -number)
+
+    for index, outcome in _drain(client, batches(), low_water=low_water):
+        if isinstance(outcome, str):
+            yield Failure(index, 0, outcome)
+        else:
+            yield outcome.reshape(-1)[0]
+
+
+def run_calls(
+    client: Client,
+    function: Callable[..., Any],
+    calls: Iterable[tuple[Index, tuple[Any, ...]]],
+    *,
+    in_flight: int,
+) -> Iterator[tuple[Index, Any]]:
+    """Run ``function(*arguments)`` for each (index, arguments), a bounded number at a time.
+
+    Yields
+    ------
+    index and result, in the order in which they come; a reason (str) in place of a result that failed
+    """
+
+    def batches() -> Iterator[Batch]:
+        for index, arguments in calls:
+            yield partial(_submit_call, client, function, index, arguments)
+
+    yield from _drain(client, batches(), low_water=in_flight)
+
+
+def _submit_call(
+    client: Client, function: Callable[..., Any], index: Index, arguments: tuple[Any, ...]
+) -> dict[Future, Index]:
+    return {client.submit(function, *arguments, pure=False): index}
+
+
+def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Iterator[tuple[Index, Any]]:
+    """Keep more than `low_water` futures in flight while there are batches; yield what each came to."""
+    from distributed import as_completed
+
+    in_flight: dict[Future, Index] = {}
+    finished = as_completed(loop=client.loop, raise_errors=False)
+    waiting = deque(_next(batches))
+    try:
+        while waiting or in_flight:
+            while waiting and len(in_flight) <= low_water:
+                futures = waiting.popleft()()
+                in_flight |= futures
+                finished.update(list(futures))
+                waiting.extend(_next(batches))
+            future = next(finished)
+            index = in_flight.pop(future)
+            outcome = _outcome(future)
+            future.release()
+            yield index, outcome
+    finally:
+        if in_flight:
+            client.cancel(list(in_flight), force=True)
+
+
+def _next(batches: Iterator[Batch]) -> list[Batch]:
+    """Return the next batch, if there is one."""
+    batch = next(batches, None)
+    return [] if batch is None else [batch]
+
+
+def _outcome(future: Future) -> Any:  # whatever the task returned
+    """Return a finished future's result, or the reason of its failure in one line.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler or all workers were lost, so that no region can be done any more.
+    """
+    from distributed import KilledWorker
+
+    if future.status in ("cancelled", "lost"):
+        raise ClusterError("The connection to the scheduler was lost. What is done is kept; use --resume.")
+    if future.status == "finished":
+        return future.result()
+    error = future.exception()
+    if type(error).__name__ == "NoWorkerError":
+        raise ClusterError("No worker is left. What is done is kept; start workers and use --resume.")
+    if isinstance(error, KilledWorker):
+        return "its worker was killed every time, most likely for memory; try a larger --memory"
+    reason = str(error) if isinstance(error, UnetDaskError) else f"{type(error).__name__}: {error}"
+    return " ".join(reason.split())

@@ -1,0 +1,272 @@
+"""The choice of regions and tiles: the cheapest that fit the memory of a worker.
+
+Large tiles pay less redundancy at their faces, small ones fit the memory; elongated ones are looked at too, since
+they are often what fits best. Along every axis a handful of ways to cut it are candidates; all their combinations
+are priced at once. The number of workers plays no part, so the choice, and with it every byte of the result, is
+the same for any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_dask.config import format_bytes
+from unet_dask.errors import GeometryError, MemoryPlanError
+from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop
+from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.tiling.valid import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unet_dask.engine.infer import OutputSpec
+    from unet_dask.io.source import Source
+    from unet_dask.model.header import NetworkSpec
+
+#: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux.
+PROCESS_BYTES = 380 << 20
+#: What the kept heap holds beyond the feature maps that are alive, as a share of them; measured.
+HEAP_SHARE = 0.4
+#: Copies of a region's input at once: read block, completed block, mirrored window, and a block read ahead.
+INPUT_COPIES = 4
+#: Copies of a region's output at once: whole, and as chunks that are encoded and written.
+OUTPUT_COPIES = 2
+#: Fixed price of a tile and of a region, in FLOP that the network could have done meanwhile.
+_TILE_PRICE = 1e9
+_REGION_PRICE = 5e9
+#: A run should have this many regions, so that its workers end together; worth this share of its price.
+_MANY_REGIONS = 16
+_MANY_REGIONS_WORTH = 0.15
+#: A region should keep a worker busy for a second or so, or it waits for the scheduler.
+_REGION_FLOP = 60e9
+#: Sides of a region in write units, and tiles along it, that are looked at (and one region for all).
+_UNITS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+_TILES = (1, 2, 3, 4, 6, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Predicted peak of one worker, in bytes.
+
+    Attributes
+    ----------
+    process : interpreter and libraries
+    network : weights, and once more as the kernels want them
+    activations : feature maps of one tile, with what the heap holds beyond
+    regions : input and output of a region, with copies
+    """
+
+    process: int
+    network: int
+    activations: int
+    regions: int
+
+    @property
+    def total(self) -> int:
+        """The predicted peak."""
+        return self.process + self.network + self.activations + self.regions
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a run asks of its layout.
+
+    Attributes
+    ----------
+    source : to segment
+    network : to run
+    outputs : products to keep
+    precision : of the network
+    roi : (start, stop) per axis of the source
+    units : write unit per axis of the source
+    """
+
+    source: Source
+    network: NetworkSpec
+    outputs: tuple[OutputSpec, ...]
+    precision: str
+    roi: tuple[tuple[int, int], ...]
+    units: tuple[int, ...]
+
+    def memory(self, tile: Sequence[Any], longest: Sequence[Any], context: Sequence[int], others: int) -> Any:
+        """Return the :class:`Memory` of tiles and regions; sizes may be arrays of candidates.
+
+        Parameters
+        ----------
+        tile : input size per spatial axis
+        longest : size of the longest region, per spatial axis
+        context : voxels read beyond a region, per spatial axis
+        others : planes of a region
+        """
+        item = 4 if self.precision == "float32" else 2
+        read = math.prod(side + more for side, more in zip(longest, context, strict=True))
+        values = sum(
+            (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
+            for each in self.outputs
+        )
+        return Memory(
+            process=PROCESS_BYTES,
+            network=2 * parameter_count(self.network) * item,
+            activations=(1 + HEAP_SHARE) * activation_bytes(self.network, tile, item=item),
+            regions=others
+            * (
+                INPUT_COPIES * self.network.channels * self.source.dtype.itemsize * read
+                + OUTPUT_COPIES * values * math.prod(longest)
+            ),
+        )
+
+
+def predicted(demand: Demand, grid: RegionGrid) -> Memory:
+    """Return the memory that a worker needs for a layout."""
+    dims = demand.network.dims
+    spatial = grid.grids[-dims:]
+    memory = demand.memory(
+        [each.tile for each in spatial],
+        [each.longest for each in spatial],
+        [each.before + each.after for each in spatial],
+        _planes(grid.axes, grid.grids[:-dims], lambda each: each.longest),
+    )
+    return Memory(memory.process, memory.network, int(memory.activations), int(memory.regions))
+
+
+def choose(
+    demand: Demand,
+    *,
+    limit: int,
+    tile: tuple[int, ...] | None = None,
+    region: tuple[int, ...] | None = None,
+) -> RegionGrid:
+    """Return the cheapest layout whose workers stay within `limit` bytes.
+
+    Parameters
+    ----------
+    demand : what it is for
+    limit : bytes that one worker may use
+    tile, region : wanted cores and regions per spatial axis, instead of a choice
+
+    Raises
+    ------
+    GeometryError
+        If a wanted tile or region leaves the lattice or the write units.
+    MemoryPlanError
+        If nothing fits; the message says what would.
+    """
+    axes, network = demand.source.axes, demand.network
+    others = _other_grids(demand)
+    candidates = _candidates(demand, tile=tile, region=region)
+    index = np.indices([len(each) for each in candidates]).reshape(network.dims, -1)
+
+    def gather(value: Callable[[AxisGrid], int]) -> list[Any]:
+        return [
+            np.array([value(grid) for grid in each], np.float64)[i]
+            for each, i in zip(candidates, index, strict=True)
+        ]
+
+    sides = gather(lambda grid: grid.tile)
+    used = demand.memory(
+        sides,
+        gather(lambda grid: grid.longest),
+        [each[0].before + each[0].after for each in candidates],
+        _planes(axes, others, lambda each: each.longest),
+    ).total
+    flop = _planes(axes, others, lambda each: each.stop - each.start) * (
+        math.prod(gather(lambda grid: grid.tile_count)) * (tile_flop(network, sides) + _TILE_PRICE)
+    )
+    regions = math.prod(gather(lambda grid: grid.count)) * math.prod(each.count for each in others)
+    fits = used <= limit
+    if not fits.any():
+        least = float(used.min())
+        raise MemoryPlanError(
+            f"A worker was granted {format_bytes(limit)}, but the smallest tile of this network needs "
+            f"{format_bytes(least)}. Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or a narrower model."
+        )
+    winner = int(np.where(fits, _price(flop, regions), np.inf).argmin())
+    chosen = (each[i] for each, i in zip(candidates, index[:, winner], strict=True))
+    return RegionGrid(axes, (*others, *chosen))
+
+
+def _price(flop: Any, regions: Any) -> Any:  # arrays of candidates
+    """Return what layouts cost: their work, and a share of it for too few or too small regions."""
+    price = flop + regions * _REGION_PRICE
+    each = price / regions
+    too_few = np.maximum(1 - regions / _MANY_REGIONS, 0) * (each > _REGION_FLOP)
+    too_small = np.maximum(1 - each / _REGION_FLOP, 0) * (regions > 1)
+    return price * (1 + _MANY_REGIONS_WORTH * (too_few + too_small))
+
+
+def _other_grids(demand: Demand) -> tuple[AxisGrid, ...]:
+    """Return the grids of the axes along which the network does not look: one unit is one region."""
+    grids = []
+    for axis, size, (start, stop), unit in zip(
+        demand.source.axes, demand.source.shape, demand.roi, demand.units, strict=True
+    ):
+        step = max(size, 1) if axis == "c" else unit
+        grids.append(AxisGrid(size, start, stop, step, 1, Context()))
+    return tuple(grids[: -demand.network.dims])
+
+
+def _candidates(
+    demand: Demand, *, tile: tuple[int, ...] | None, region: tuple[int, ...] | None
+) -> list[list[AxisGrid]]:
+    """Return the ways to cut each spatial axis."""
+    network = demand.network
+    for name, wanted in (("tile", tile), ("region", region)):
+        if wanted is not None and len(wanted) != network.dims:
+            raise GeometryError(
+                f"A {name} of {len(wanted)} sizes was asked for, but the network looks along {network.dims} axes. "
+                f"Give one size for each of {', '.join('zyx'[-network.dims :])}."
+            )
+    context = Context(network.halo[0], network.stride[0], network.slack[0])
+    rows = list(zip(demand.source.shape, demand.roi, demand.units, strict=True))[-network.dims :]
+    return [
+        _cut(
+            AxisGrid(size, start, stop, max(unit, context.stride), context.stride, context),
+            unit,
+            core=None if tile is None else tile[axis],
+            step=None if region is None else region[axis],
+        )
+        for axis, (size, (start, stop), unit) in enumerate(rows)
+    ]
+
+
+def _cut(axis: AxisGrid, unit: int, *, core: int | None, step: int | None) -> list[AxisGrid]:
+    """Return the ways to cut one axis that are worth a look: of those with equal tiles, the least redundant."""
+    length, stride = max(axis.stop - axis.start, 1), axis.context.stride
+    quantum = math.lcm(unit, stride) if length > unit else aligned(length, stride)
+    whole = -(-length // quantum)
+    steps = [quantum * units for units in sorted({*_UNITS, min(whole, 2 * _UNITS[-1])}) if units <= whole]
+    if step is not None:
+        _check_step(step, length, quantum, axis)
+        steps = [step]
+    best: dict[tuple[int, int], AxisGrid] = {}
+    for each in steps:
+        probe = AxisGrid(axis.size, axis.start, axis.stop, each, stride, axis.context)
+        if probe.count > 1 and each < probe.thinnest:
+            continue
+        cores = [aligned(-(-(probe.longest + probe.phase) // tiles), stride) for tiles in _TILES]
+        for side in cores if core is None else [core]:
+            grid = AxisGrid(axis.size, axis.start, axis.stop, each, side, axis.context)
+            key = (side, grid.count)
+            if key not in best or grid.tile_count < best[key].tile_count:
+                best[key] = grid
+    return list(best.values())
+
+
+def _check_step(step: int, length: int, quantum: int, axis: AxisGrid) -> None:
+    """Raise unless a wanted region owns whole write units, on the lattice, with its context next door."""
+    least = aligned(axis.thinnest, quantum)
+    if step < length and (step % quantum or step < axis.thinnest):
+        raise GeometryError(
+            f"Regions of {step} voxels do not fit: they must be multiples of {quantum} (chunks of the result and the "
+            f"pooling lattice) and at least {least} (the context of the network). "
+            f"Use {max(aligned(step, quantum), least)}."
+        )
+
+
+def _planes(axes: str, grids: Sequence[AxisGrid], length: Callable[[AxisGrid], int]) -> int:
+    """Return the product of a length over the axes that are neither channels nor seen by the network."""
+    return math.prod(length(grid) for axis, grid in zip(axes, grids, strict=False) if axis != "c")

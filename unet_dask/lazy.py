@@ -1,0 +1,227 @@
+"""The verb `segment`: an array in, a lazy array of the same kind out, and nothing computed.
+
+For a notebook, and for arrays that no store holds. The array is cut into regions on the pooling lattice, near its
+own chunks, and goes through the same `map_overlap` and the same task as a store does, so the values are the same.
+A volume that lies in a store is better off with `segment_store`, whose graph does not grow with it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from unet_dask import axes as axes_
+from unet_dask import graph
+from unet_dask.engine.cache import NetworkKey
+from unet_dask.engine.device import choose_device, choose_precision
+from unet_dask.engine.infer import OutputSpec
+from unet_dask.errors import InputError, ModelError, OptionError
+from unet_dask.model.cost import activation_bytes
+from unet_dask.model.file import Model, load_model, save_model
+from unet_dask.model.header import Normalisation
+from unet_dask.tiling.region import AxisGrid, Context, RegionGrid, Wave
+from unet_dask.tiling.valid import aligned
+
+if TYPE_CHECKING:
+    import os
+
+    import dask.array as da
+    import xarray
+    from numpy.typing import NDArray
+
+    from unet_dask.model.header import NetworkSpec
+
+Image = TypeVar("Image", "da.Array", "xarray.DataArray", "NDArray[np.generic]")
+#: Feature maps of a tile may take this much; larger chunks are run in several tiles.
+_ACTIVATION_BYTES = 1 << 30
+
+
+def segment(
+    image: Image,
+    model: Model | str | os.PathLike[str],
+    *,
+    output: Literal["classes", "probabilities"] = "classes",
+    axes: str | None = None,
+    device: str = "auto",
+    precision: str = "float32",
+    nan: Literal["stop", "zero"] = "stop",
+) -> Image:
+    """Segment an array lazily.
+
+    Parameters
+    ----------
+    image : dask array or `xarray.DataArray` of grey values; a numpy array is segmented at once
+    model : loaded model, path of a model file, or name of a bundled model
+    output : "classes", uint8 without a channel axis; or "probabilities", float32 with a channel axis "c" first
+        of the spatial axes, one channel per class
+    axes : of the image, such as "zyx" or "yxc"; by default the last of "tczyx" that fit the network, with a
+        channel axis if the network takes several channels. A DataArray has its own
+    device, precision : of the network
+    nan : "stop" or "zero", for values that are not finite
+
+    Returns
+    -------
+    the same kind as `image`; of a DataArray with its dimensions and coordinates
+
+    Raises
+    ------
+    InputError
+        If the axes do not fit the image.
+    ModelError
+        If the network does not fit the image.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model)
+    if type(image).__name__ == "DataArray":
+        return _segment_dataarray(image, loaded, output=output, device=device, precision=precision, nan=nan)
+    import dask.array as da
+
+    network = loaded.header.network
+    named = axes_.validate(axes) if axes else _default_axes(image.ndim, network)
+    if len(named) != image.ndim:
+        raise InputError(f"The axes {named} name {len(named)} axes, but the image has {image.ndim}.")
+    array = image if isinstance(image, da.Array) else da.from_array(image)
+    result = _segment_canonical(
+        axes_.to_canonical(array, named),
+        axes_.canonical(named),
+        loaded,
+        output=output,
+        device=device,
+        precision=precision,
+        nan=nan,
+    )
+    return result if isinstance(image, da.Array) else result.compute()  # type: ignore[no-any-return] # numpy in, numpy out
+
+
+def _segment_dataarray(image: Any, model: Model, *, output: str, **settings: str) -> Any:
+    """Segment a DataArray, keeping its names."""
+    from unet_dask.io.dataarray import from_dataarray, to_dataarray
+
+    array, axes = from_dataarray(image)
+    result = _segment_canonical(array, axes, model, output=output, **settings)
+    if output == "probabilities":
+        return to_dataarray(result, image, axes, model.header.class_names)
+    return to_dataarray(result, image, axes.replace("c", ""))
+
+
+def _segment_canonical(
+    array: Any,  # a dask array
+    axes: str,
+    model: Model,
+    *,
+    output: str,
+    device: str,
+    precision: str,
+    nan: str,
+) -> Any:
+    """Segment a dask array with canonical axes; the channel axis of classes is taken away."""
+    import dask.array as da
+
+    if output not in ("classes", "probabilities"):
+        raise OptionError(f"There is no output {output!r}. Use classes or probabilities.")
+    if not isinstance(array, da.Array):
+        array = da.from_array(array)
+    network, channel = model.header.network, axes.index("c")
+    if array.shape[channel] != network.channels:
+        raise ModelError(
+            f"The model takes {network.channels} channel(s), but the image has {array.shape[channel]} along axes "
+            f"{axes}. Choose channels, or name the axes."
+        )
+    if network.dims == 3 and "z" not in axes:
+        raise ModelError(f"The model is three-dimensional, but the image has the axes {axes}, without z.")
+    array, constants = _normalised(array, channel, model.header.normalisation)
+    grid = _grid(array, axes, network)
+    wave = Wave(grid, (0,) * array.ndim, grid.counts)
+    chosen = choose_device(device)
+    task = graph.RegionTask(
+        grid=grid,
+        outputs=(OutputSpec(output, "uint8" if output == "classes" else "float32"),),  # type: ignore[arg-type] # checked above
+        network=_key(model, chosen, choose_precision(precision, chosen)),
+        normalisation=constants,
+        dims=network.dims,
+        classes=network.classes,
+        threads=0,
+        nan=nan,
+    )
+    chunks = [tuple(grid.write(i)[1] - grid.write(i)[0] for i in range(grid.count)) for grid in grid.grids]
+    chunks[channel] = (network.classes,) if output == "probabilities" else (1,)
+    result = graph.overlapped(
+        graph.ReturnRegion(task),
+        array.rechunk(wave.chunks),
+        wave,
+        chunks=tuple(chunks),
+        dtype=np.dtype(task.outputs[0].dtype),
+    )
+    return result if output == "probabilities" else result.squeeze(channel)
+
+
+def _normalised(array: Any, channel: int, constants: Normalisation) -> tuple[Any, Normalisation]:
+    """Return the array and constants for it; statistics of the whole volume stay lazy."""
+    if constants.kind == "constant":
+        return array, constants
+    import dask.array as da
+
+    others = tuple(axis for axis in range(array.ndim) if axis != channel)
+    values = array.astype(np.float64)
+    mean, std = values.mean(axis=others, keepdims=True), values.std(axis=others, keepdims=True)
+    scaled = ((values - mean) / da.where(std > 0, std, 1.0)).astype(np.float32)
+    count = array.shape[channel]
+    return scaled, Normalisation("constant", (0.0,) * count, (1.0,) * count)
+
+
+def _grid(array: Any, axes: str, network: NetworkSpec) -> RegionGrid:
+    """Return regions near the chunks of an array."""
+    context = Context(network.halo[0], network.stride[0], network.slack[0])
+    first_spatial = len(axes) - network.dims
+    sides = [max(sizes, default=1) for sizes in array.chunks]
+    grids = []
+    for axis, (size, side) in enumerate(zip(array.shape, sides, strict=True)):
+        if axis < first_spatial:
+            step = size if axes[axis] == "c" else side
+            grids.append(AxisGrid(size, 0, size, max(step, 1), 1, Context()))
+            continue
+        thinnest = max(context.halo + context.slack, 1)
+        step = aligned(max(side, thinnest), context.stride)
+        grids.append(AxisGrid(size, 0, size, step, _core(min(step, size), sides, network, context), context))
+    return RegionGrid(axes, tuple(grids))
+
+
+def _core(length: int, sides: list[int], network: NetworkSpec, context: Context) -> int:
+    """Return a tile for a region of this length, halved until the feature maps of a cube of it fit."""
+    core = aligned(length, context.stride)
+    while core > context.stride:
+        tile = [
+            min(aligned(side, context.stride), core) + context.slack + 2 * context.halo
+            for side in sides[-network.dims :]
+        ]
+        if activation_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
+            break
+        core = aligned(core // 2, context.stride)
+    return core
+
+
+def _key(model: Model, device: str, precision: str) -> NetworkKey:
+    """Return the name by which workers load the model; one that has no file gets one."""
+    path, checksum = model.path, model.checksum
+    if path is None:
+        path = Path(tempfile.gettempdir()) / f"unet-dask-{checksum[:32]}.safetensors"
+        if not path.exists():
+            save_model(model, path)
+    return NetworkKey(str(path.resolve()), checksum, device, precision)
+
+
+def _default_axes(ndim: int, network: NetworkSpec) -> str:
+    """Return the axes of an image that names none."""
+    spatial = "zyx"[-network.dims :]
+    if network.channels > 1:
+        spatial = "c" + spatial
+    if ndim == len(spatial):
+        return spatial
+    if ndim == len(spatial) + 1 and network.dims == 2 and network.channels == 1:
+        return "zyx"
+    raise InputError(
+        f"An image of {ndim} axes could mean several things to a network of {network.dims} dimensions and "
+        f"{network.channels} channel(s). Name them, such as axes={'t' + spatial!r}."
+    )
