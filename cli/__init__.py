@@ -69,21 +69,21 @@ def _explain(error: BaseException) -> int:
     """Print what went wrong in one line and return the exit code."""
     match error:
         case click.exceptions.Exit():
-            return error.exit_code
+            return int(error.exit_code)
         case click.UsageError():
-            return _say(error.format_message(), 2, hint=_help_hint(error))
+            text, code = f"{error.format_message()} {_help_hint(error)}", 2
         case click.ClickException():
-            return _say(error.format_message(), 2)
+            text, code = error.format_message(), 2
         case click.Abort() | KeyboardInterrupt():
-            return _say("interrupted; what is done is kept, --resume goes on", 130)
+            text, code = "interrupted; what is done is kept, --resume goes on", 130
         case UnetDaskError():
-            return _say(str(error), error.exit_code)
+            text, code = str(error), error.exit_code
         case MemoryError():
-            return _say(
-                "this process ran out of memory; what is done is kept, use a smaller --memory and --resume", 3
-            )
-    text = f"{type(error).__name__}: {error}. This is an error of unet-dask; --debug shows where"
-    return _say(text, 3)
+            text, code = "out of memory; what is done is kept, use a smaller --memory and --resume", 3
+        case _:
+            text, code = f"{type(error).__name__}: {error}. An error of unet-dask itself; see --debug", 3
+    click.echo(f"unet-dask: {' '.join(text.split())}", err=True)
+    return code
 
 
 def _help_hint(error: click.UsageError) -> str:

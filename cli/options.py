@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
     """A parameter that one of the library's parsers reads."""
 
     def __init__(self, name: str, parser: Callable[[str], Any]) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import BYTES, CHANNELS, PRODUCTS, SIZES, read_config
+
+if TYPE_CHECKING:
+    from unet_dask.config import SegmentConfig
 
 
 @click.command(short_help="Segment a Zarr volume into a Zarr group.")
@@ -56,61 +59,23 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
     """
     from unet_dask.config import SegmentConfig
     from unet_dask.model.file import DEFAULT_MODEL
-
-    dry_run, resume, overwrite = (flags.pop(name) for name in ("dry_run", "resume", "overwrite"))
-    quiet, verbose, as_json = (flags.pop(name) for name in ("quiet", "verbose", "as_json"))
-    settings = {name: value for name, value in flags.items() if value is not None}
-    config = SegmentConfig(**{name: settings[name] for name in settings if name not in ("config", "debug")})
-    if model is None and not quiet:
-        click.echo(f"{'model':>18}  {DEFAULT_MODEL}, the bundled one; choose another with --model", err=True)
-    model = model or DEFAULT_MODEL
-    if dry_run:
-        _show_plan(source, model, config, as_json=as_json)
-        return
-    _segment(
-        source,
-        sink or default_sink(source),
-        model,
-        config,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
-        verbose=verbose,
-        as_json=as_json,
-    )
-
-
-def default_sink(source: str) -> str:
-    """Return <stem>.seg.zarr beside a local source, in the working directory for a remote one."""
-    path = PurePosixPath(source.rstrip("/"))
-    stem = path.name.removesuffix(".zarr").removesuffix(".ome") or "volume"
-    name = f"{stem}.seg.zarr"
-    return name if "://" in source else str(path.with_name(name)) if path.name else name
-
-
-def _show_plan(source: str, model: str, config: Any, *, as_json: bool) -> None:
-    from unet_dask.pipeline import estimated_seconds, plan_store
-
-    plan = plan_store(source, model, config=config)
-    seconds = estimated_seconds(plan, model, config)
-    if as_json:
-        click.echo(json.dumps(plan.to_json() | {"seconds": seconds}))
-        return
-    for label, text in plan.describe():
-        click.echo(f"{label:>18}  {text}")
-    click.echo(f"{'time':>18}  about {seconds:.0f} s, from a probe tile on this machine")
-
-
-def _segment(source: str, sink: str, model: str, config: Any, **flags: bool) -> None:
     from unet_dask.pipeline import segment_store
     from unet_dask.progress import Display
 
-    display = Display(quiet=flags["quiet"], verbose=flags["verbose"])
+    settings = {
+        name: flags[name] for name in SegmentConfig.__dataclass_fields__ if flags.get(name) is not None
+    }
+    config = SegmentConfig(**settings)
+    if flags["dry_run"]:
+        _show_plan(source, model or DEFAULT_MODEL, config, as_json=flags["as_json"])
+        return
+    notes = () if model else (f"model {DEFAULT_MODEL}, the bundled one; choose another with --model",)
+    display = Display(quiet=flags["quiet"], verbose=flags["verbose"], notes=notes)
     try:
         run = segment_store(
             source,
-            sink,
-            model,
+            sink or default_sink(source),
+            model or DEFAULT_MODEL,
             config=config,
             on_event=display,
             resume=flags["resume"],
@@ -122,3 +87,24 @@ def _segment(source: str, sink: str, model: str, config: Any, **flags: bool) -> 
         click.echo(json.dumps(run.to_json()))
     elif not flags["quiet"]:
         click.echo(f"{'done':>18}  {run.summary()}", err=True)
+
+
+def default_sink(source: str) -> str:
+    """Return <stem>.seg.zarr beside a local source, in the working directory for a remote one."""
+    path = PurePosixPath(source.rstrip("/"))
+    stem = path.name.removesuffix(".zarr").removesuffix(".ome") or "volume"
+    name = f"{stem}.seg.zarr"
+    return name if "://" in source else str(path.with_name(name)) if path.name else name
+
+
+def _show_plan(source: str, model: str, config: SegmentConfig, *, as_json: bool) -> None:
+    from unet_dask.pipeline import estimated_seconds, plan_store
+
+    plan = plan_store(source, model, config=config)
+    seconds = estimated_seconds(plan, model, config)
+    if as_json:
+        click.echo(json.dumps(plan.to_json() | {"seconds": seconds}))
+        return
+    for label, text in plan.describe():
+        click.echo(f"{label:>18}  {text}")
+    click.echo(f"{'time':>18}  about {seconds:.0f} s, from a probe tile on this machine")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.file import Model
-    from unet_dask.pipeline import Listener
-    from unet_dask.run import Run
+    from unet_dask.run import Event, Run
 
 #: Side in pixels of the chunks of the image, and of the blocks in which it is made.
 _CHUNK = 512
@@ -91,11 +91,8 @@ class Demo:
     def describe(self) -> Iterator[tuple[str, str]]:
         """Yield what a user wants to know: label and text."""
         scores, run = self.scores, self.run
-        yield (
-            "scores",
-            f"foreground IoU {scores.iou:.3f}, pixel error {scores.pixel_error:.2%}, object F1 "
-            f"{scores.object_f1:.3f} ({scores.objects} nuclei, known truth)",
-        )
+        pixels = f"foreground IoU {scores.iou:.3f}, pixel error {scores.pixel_error:.2%}"
+        yield "scores", f"{pixels}, object F1 {scores.object_f1:.3f} ({scores.objects} nuclei, known truth)"
         if self.voxels_per_second is None:
             yield "speed", "nothing was left to do; everything was there from an earlier run"
         else:
@@ -140,7 +137,7 @@ def run_demo(
     side: int = 4096,
     seed: int = 0,
     workers: int = 2,
-    on_event: Listener | None = None,
+    on_event: Callable[[Event], None] | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Demo:
     """Make an image of nuclei, segment it, score the result and draw it.
@@ -202,7 +199,7 @@ def _make(image: Path, truth: Path, *, side: int, seed: int) -> None:
             shape = (window[0].stop - origin[0], window[1].stop - origin[1])
             pixels[0][window], numbers = nuclei(shape, seed=seed, origin=origin)
             classes[window], labels[window] = separated(numbers), numbers
-        for finer, level in zip(pixels, pixels[1:], strict=False):
+        for finer, level in pairwise(pixels):
             _halve(finer, level)
         for root in roots:
             root.attrs[_MARK] = wanted
@@ -251,7 +248,7 @@ def _segment(
     model: Model | str | os.PathLike[str],
     *,
     workers: int,
-    on_event: Listener | None,
+    on_event: Callable[[Event], None] | None,
 ) -> Run:
     """Segment the image, or go on with what an earlier demo left; one of another image or model is replaced."""
     settings: dict[str, Any] = {
@@ -282,8 +279,8 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     for window in _windows(side, _CROP):
         foreground = (np.asarray(found[window]) > 0).astype(np.uint8)
         pixels += confusion(foreground, np.asarray(true_classes[window]), count=2)
-        components, _ = ndimage.label(foreground)
-        objects += matches(components, np.asarray(true_labels[window]))
+        components: NDArray[np.int32] = ndimage.label(foreground)[0]
+        objects += matches(np.asarray(components), np.asarray(true_labels[window]))
     hits, false_alarms, missed = (int(number) for number in objects)
     either = 2 * hits + false_alarms + missed
     return Scores(

@@ -164,7 +164,8 @@ class WriteRegion:
         began = time.perf_counter()
         location = block_info[0]["chunk-location"]
         index = tuple(int(first + offset) for first, offset in zip(self.start, location, strict=True))
-        grid, checksums = self.task.grid, {}
+        grid = self.task.grid
+        checksums: dict[str, str] = {}
         place = tuple(a - first for (a, _), (first, _) in zip(grid.write(index), grid.roi, strict=True))
         channel = grid.axes.index("c")
         for output, values in zip(self.task.outputs, self.task.products(index, block), strict=True):
@@ -173,7 +174,9 @@ class WriteRegion:
                 values = values.squeeze(channel)
                 start = place[:channel] + place[channel + 1 :]
             checksums[output.name] = self.sink.write(output.name, 0, start, values)
-        return np.full((1,) * block.ndim, record(Entry(index, 0, checksums), began), dtype=object)
+        records = np.empty((1,) * block.ndim, dtype=np.object_)
+        records.flat[0] = record(Entry(index, 0, checksums), began)
+        return records
 
 
 @dataclass(frozen=True)

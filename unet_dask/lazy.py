@@ -75,7 +75,10 @@ def segment(
     """
     loaded = model if isinstance(model, Model) else load_model(model)
     if type(image).__name__ == "DataArray":
-        return _segment_dataarray(image, loaded, output=output, device=device, precision=precision, nan=nan)
+        labelled: Image = _segment_dataarray(
+            image, loaded, output=output, device=device, precision=precision, nan=nan
+        )
+        return labelled
     import dask.array as da
 
     network = loaded.header.network

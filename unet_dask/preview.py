@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import posixpath
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,10 @@ class Preview:
     unwritten: float
     source: bool
     notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the same for programs."""
+        return asdict(self) | {"path": str(self.path)}
 
 
 @dataclass(frozen=True, slots=True)

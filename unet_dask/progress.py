@@ -31,12 +31,21 @@ class Display:
     console : to write to; the default is standard error
     quiet : show failures only
     verbose : also a line per finished region
+    notes : to show with those of the run
     """
 
-    def __init__(self, console: Console | None = None, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._verbose = verbose
+        self._notes = notes
         self._stage = "regions"
         self._logged = time.monotonic()
         self._bar = Bar(
@@ -72,7 +81,7 @@ class Display:
             return
         for label, text in event.plan.describe():
             self.console.print(f"{label:>18}  {text}", markup=False)
-        for note in event.notes:
+        for note in (*self._notes, *event.notes):
             self.console.print(f"{'note':>18}  {note}", markup=False)
         if event.done:
             self.console.print(f"{'resumed':>18}  {event.done} of {event.total} done before", markup=False)

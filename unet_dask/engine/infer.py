@@ -59,16 +59,16 @@ class OutputSpec:
     def decide(self, logits: NDArray[np.float32]) -> NDArray[np.generic]:
         """Return the values of this product for logits of (classes, *space)."""
         if self.name == "classes":
-            return np.argmax(logits, axis=0).astype(np.uint8)
+            return np.asarray(np.argmax(logits, axis=0), np.uint8)
         probabilities = softmax(logits)
         if self.dtype == "uint8":
-            return np.rint(probabilities * np.float32(254)).astype(np.uint8)
+            return np.asarray(np.rint(probabilities * np.float32(254)), np.uint8)
         return probabilities
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the pixel-wise soft-max over the first axis (paper, section 3)."""
-    shifted = np.exp(logits - logits.max(axis=0))
+    shifted: NDArray[np.float32] = np.exp(logits - logits.max(axis=0))
     shifted /= shifted.sum(axis=0)
     return shifted
 
@@ -111,10 +111,15 @@ def infer(
     for plane, origin in product(
         range(len(flat)), product(*(grid.tiles(n) for grid, n in zip(grids, lengths, strict=True)))
     ):
-        logits = backend.logits(_tile(flat[plane], origin, buffer, normalisation))
         source, target = _kept(origin, grids, lengths)
+        logits = backend.logits(_tile(flat[plane], origin, buffer, normalisation))[(slice(None), *source)]
+        if not np.isfinite(logits).all():
+            raise DataError(
+                "The network's output is not finite here: the grey values are far outside of what it was trained on, "
+                "or overflow its precision. Use --precision float32, or a model for such images."
+            )
         for output, result in zip(outputs, results, strict=True):
-            result[(plane, ..., *target)] = output.decide(logits[(slice(None), *source)])
+            result[plane][(..., *target)] = output.decide(logits)
     return tuple(result.reshape(*planes, *result.shape[1:]) for result in results)
 
 

@@ -99,7 +99,9 @@ def image_metadata(
     spacing, unit, translation : of level 0, per axis; an axis left out has spacing 1 and no unit
     """
     described = [
-        {"name": axis, "type": _KIND[axis]} | ({"unit": unit[axis]} if unit.get(axis) in _UNITS else {})
+        {"name": axis, "type": _KIND[axis], "unit": unit.get(axis)}
+        if unit.get(axis) in _UNITS
+        else {"name": axis, "type": _KIND[axis]}
         for axis in axes
     ]
     datasets = []
@@ -165,10 +167,10 @@ def coarser(block: NDArray[np.generic], step: Sequence[int], *, vote: bool) -> N
     cells = block.reshape(split)
     within = tuple(range(1, 2 * block.ndim, 2))
     if not vote:
-        mean = cells.mean(axis=within, dtype=np.float32)
+        mean: NDArray[np.float32] = cells.mean(axis=within, dtype=np.float32)
         return (mean if block.dtype.kind == "f" else np.rint(mean)).astype(block.dtype)
     values = np.unique(block)
-    best = np.full(cells.sum(axis=within).shape, values[0], block.dtype)
+    best: NDArray[np.generic] = np.full(cells.sum(axis=within).shape, values[0], block.dtype)
     most = (cells == values[0]).sum(axis=within, dtype=np.uint8)
     for value in values[1:]:
         votes = (cells == value).sum(axis=within, dtype=np.uint8)

@@ -65,7 +65,8 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
     item : bytes of a number, 4 for float32
     """
     sides = list(sides)
-    peak, skips = 0 * sides[0], []
+    peak = 0 * sides[0]
+    skips: list[Sides] = []
     features = spec.channels * _product(sides)
     for level in range(spec.depth + 1):
         width = spec.width << level

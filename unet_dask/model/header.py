@@ -67,7 +67,7 @@ class NetworkSpec:
                 )
         if type(self.batch_norm) is not bool:
             raise ModelError(f"A network's batch_norm must be true or false, not {self.batch_norm!r}.")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ModelError(f"A network's dropout must be in [0, 1), not {self.dropout!r}.")
 
     @property
