@@ -274,13 +274,13 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     found = zarr.open_array(str(result), path="classes/0", mode="r")
     true_classes = zarr.open_array(str(truth), path="0", mode="r")
     true_labels = zarr.open_array(str(truth), path="labels", mode="r")
-    pixels = np.zeros((2, 2), np.int64)
+    pixels = np.zeros((2, 2))
     objects = np.zeros(3, np.int64)
     for window in _windows(side, _CROP):
         foreground = (np.asarray(found[window]) > 0).astype(np.uint8)
         pixels += confusion(foreground, np.asarray(true_classes[window]), count=2)
-        components: NDArray[np.int32] = ndimage.label(foreground)[0]
-        objects += matches(np.asarray(components), np.asarray(true_labels[window]))
+        components = ndimage.label(foreground)[0]
+        objects += matches(components, np.asarray(true_labels[window]))
     hits, false_alarms, missed = (int(number) for number in objects)
     either = 2 * hits + false_alarms + missed
     return Scores(
@@ -305,14 +305,14 @@ def matches(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[n
     >>> matches(np.array([1, 1, 0, 2]), np.array([7, 7, 0, 0]))
     array([1, 1, 0])
     """
-    names, sizes = np.unique(found, return_counts=True)
-    true_names, true_sizes = np.unique(truth, return_counts=True)
-    pairs, both = np.unique(np.stack([found.ravel(), truth.ravel()]), axis=1, return_counts=True)
-    kept = (pairs != 0).all(axis=0)
-    size = sizes[np.searchsorted(names, pairs[0, kept])]
-    true_size = true_sizes[np.searchsorted(true_names, pairs[1, kept])]
-    hits = int((both[kept] / (size + true_size - both[kept]) > 0.5).sum())
-    count, true_count = int((names != 0).sum()), int((true_names != 0).sum())
+    sizes, true_sizes = np.bincount(found.ravel()), np.unique(truth, return_counts=True)
+    place = np.searchsorted(true_sizes[0], truth)
+    pairs, both = np.unique(found.astype(np.int64) * len(true_sizes[0]) + place, return_counts=True)
+    one, other = np.divmod(pairs, len(true_sizes[0]))
+    share = both / (sizes[one] + true_sizes[1][other] - both)
+    kept = (one != 0) & (true_sizes[0][other] != 0)
+    hits = int((share[kept] > 0.5).sum())
+    count, true_count = int((sizes[1:] > 0).sum()), int((true_sizes[0] != 0).sum())
     return np.array([hits, count - hits, true_count - hits], np.int64)
 
 

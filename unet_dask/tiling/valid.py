@@ -114,7 +114,7 @@ def output_size(size: int, depth: int) -> int:
     """
     step = stride(depth)
     if (size - 4 * (step - 1)) % step or size <= 2 * halo(depth):
-        lower = 2 * halo(depth) + slack(depth) or step
+        lower = 2 * halo(depth) + (slack(depth) or step)
         legal = lower + aligned(max(size - lower, 0), step)
         raise GeometryError(
             f"An input of {size} samples does not pass a network of depth {depth}: every pooling must see "
