@@ -100,7 +100,7 @@ def scored(weight_map: NDArray[np.float32]) -> tuple[float, float, float]:
     """Return pixel error, mean IoU and weighted score of an untrained network."""
     network = new_model(NetworkSpec(width=2, depth=1, channels=2), seed=1).network
     one = annotated("a.tif")
-    image = (one.image.astype(np.float32) - 50) / 9
+    image = ((one.image.astype(np.float32) - 50) / 9).astype(np.float32)
     found = validate(network, [TrainingImage("a", image, one.target.astype(np.uint8), weight_map)])
     return found.pixel_error, found.mean_iou, found.score
 
