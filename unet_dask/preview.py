@@ -373,7 +373,7 @@ def _figure(
         panels.append((f"probability of {name}", lambda axes: _probability(axes, found, extent)))
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
-    figure = Figure(figsize=(wide * len(panels) + 0.4, high + 1.1), layout="constrained")
+    figure = Figure(figsize=(wide * len(panels) + 0.4, 0.94 * high + 0.6), layout="constrained")
     row = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, (title, draw) in zip(row, panels, strict=True):
         draw(axes)
@@ -415,8 +415,9 @@ def _overlay(classes: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.flo
             continue
         here = classes == value
         colour = np.array(class_colour(int(value))[:3], np.float32) / 255
-        veil = np.where(edge, 0.9, 0.35 if grey is not None else 0.8)[here, np.newaxis]
+        veil = np.float32(0.45 if grey is not None else 0.8)
         picture[here] = (1 - veil) * picture[here] + veil * colour
+        picture[here & edge] = 0.5 + 0.5 * colour  # a lighter outline shows on dark and on bright ground
     return picture
 
 

@@ -112,12 +112,12 @@ def _cell(row: int, column: int, seed: int) -> list[_Nucleus]:
         return []
     number = (row << 17) + (column << 1) + 1
     first = _random(
-        rng, number, _CELL * (row + rng.uniform(-0.1, 1.1)), _CELL * (column + rng.uniform(-0.1, 1.1))
+        rng, number, _CELL * (row + rng.uniform(0.05, 0.95)), _CELL * (column + rng.uniform(0.05, 0.95))
     )
     if rng.random() > 0.2:
         return [first]
     direction = rng.uniform(0, 2 * np.pi)
-    apart = 0.85 * sum(first.radii)
+    apart = 0.97 * sum(first.radii)
     y, x = first.centre[0] + apart * np.sin(direction), first.centre[1] + apart * np.cos(direction)
     return [first, _random(rng, number + 1, y, x)]
 

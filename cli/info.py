@@ -1,0 +1,30 @@
+"""``unet-dask info``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command(short_help="Say what a store, a model file or a result is.")
+@click.argument("path")
+@click.option("-k", "--key", metavar="PATH", help="Array in a group.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def info(path: str, *, key: str | None, debug: bool, as_json: bool) -> None:
+    r"""Say what PATH is: a Zarr store, a model file, the name of a bundled model, or a result.
+
+    \b
+    unet-dask info big.zarr
+    unet-dask info nuclei
+    unet-dask info big.seg.zarr --json
+    """
+    from unet_dask.info import describe, lines
+
+    found = describe(path, key=key)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for label, text in lines(found):
+        click.echo(f"{label:>18}  {text}")

@@ -1,0 +1,50 @@
+"""``unet-dask preview``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+import click
+
+
+@click.command(short_help="Draw a result over its source as a PNG.")
+@click.argument("sink")
+@click.option("-o", "--output", "png", metavar="FILE.png", help="Picture to write [<sink stem>.png].")
+@click.option("--z", type=int, help="Slice to draw, in voxels of the source [the middle one].")
+@click.option("--t", type=int, help="Time point to draw [the first].")
+@click.option(
+    "--roi", metavar="y0:y1,x0:x1", help="Part of the plane to draw, in voxels of the source [all]."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print what is shown as JSON on standard output.")
+def preview(
+    sink: str,
+    png: str | None,
+    *,
+    z: int | None,
+    t: int | None,
+    roi: str | None,
+    quiet: bool,
+    debug: bool,
+    as_json: bool,
+) -> None:
+    r"""Draw one plane of the result SINK beside its source.
+
+    \b
+    unet-dask preview big.seg.zarr -o big.png
+    unet-dask preview big.seg.zarr --z 120 --roi 4096:4608,0:512 -o detail.png
+
+    What was never written is hatched in magenta and counted.
+    """
+    from unet_dask.preview import preview as draw
+
+    name = PurePosixPath(sink.rstrip("/")).name
+    made = draw(sink, png or f"{name.removesuffix('.zarr')}.png", z=z, t=t, roi=roi)
+    if as_json:
+        click.echo(json.dumps(made.to_json()))
+    elif not quiet:
+        click.echo(f"{'picture':>18}  {made.path}", err=True)
+        for note in made.notes:
+            click.echo(f"{'note':>18}  {note}", err=True)

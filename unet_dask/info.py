@@ -1,0 +1,325 @@
+"""What a path is: a Zarr store, a model file or a result of ours, described from headers and metadata alone."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_dask.config import format_bytes
+from unet_dask.errors import ModelError, SinkError
+from unet_dask.io import choice, node, ome, remote
+from unet_dask.io.sink import RUN_FOLDER, exists, read_manifest
+from unet_dask.io.source import open_source
+from unet_dask.io.window import opened
+from unet_dask.ledger import Ledger
+from unet_dask.model.cost import parameter_count
+from unet_dask.model.file import inspect_model
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from unet_dask.io.source import Source
+    from unet_dask.model.file import ModelFile
+
+#: Arrays of a group that are listed.
+_LISTED = 40
+#: Fields of a training record that fit a screen, in order.
+_TRAINING = ("iterations", "images", "seed", "hours", "date", "torch", "target_kind", "licence")
+
+Description = dict[str, Any]
+
+
+def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Description:
+    """Return what stands at a place, as plain JSON; "kind" is "model", "result", "image" or "group".
+
+    Parameters
+    ----------
+    place : path or URL of a store or a result, path of a model file, or name of a bundled model
+    key : of an array in a store
+
+    Raises
+    ------
+    UnetDaskError
+        If it is none of these.
+    """
+    text = str(place)
+    if remote.is_local(text):
+        path = remote.local_path(text)
+        if not path.exists() and "/" not in text and path.suffix == "":
+            try:
+                return _model(inspect_model(text))
+            except ModelError as error:
+                raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
+        if path.is_file() and path.suffix != ".zip":
+            return _model(inspect_model(path))
+    manifest = _manifest_of(text) if key is None else None
+    if manifest is not None:
+        return _result(text, manifest)
+    return _store(text, key)
+
+
+def _model(file: ModelFile) -> Description:
+    network, normalisation = file.header.network, file.header.normalisation
+    return {
+        "kind": "model",
+        "path": str(file.path),
+        "bytes": file.path.stat().st_size,
+        "dims": network.dims,
+        "width": network.width,
+        "depth": network.depth,
+        "channels": network.channels,
+        "batch_norm": network.batch_norm,
+        "parameters": parameter_count(network),
+        "halo": list(network.halo),
+        "lattice": list(network.stride),
+        "axes": file.header.axes,
+        "normalisation": {
+            "kind": normalisation.kind,
+            "offset": list(normalisation.offset),
+            "scale": list(normalisation.scale),
+        },
+        "classes": list(file.header.class_names),
+        "spacing": None if file.header.spacing is None else list(file.header.spacing),
+        "unit": file.header.unit,
+        "training": dict(file.header.training),
+        "checksum": file.checksum,
+    }
+
+
+def _manifest_of(url: str) -> dict[str, Any] | None:
+    """Return the manifest of a result; {} for one whose creation was interrupted, None for anything else."""
+    try:
+        if not exists(url):
+            return None
+        return read_manifest(url) or {}
+    except (SinkError, OSError, ValueError, ImportError):
+        return None  # no result of ours, or no place that fsspec can reach: the source's reader says what is wrong
+
+
+def _result(url: str, manifest: dict[str, Any]) -> Description:
+    shown = remote.redact_url(url)
+    if not manifest:
+        return {
+            "kind": "result",
+            "path": shown,
+            "state": "interrupted while it was created",
+            "complete": False,
+        }
+    folder = f"{url.rstrip('/')}/{RUN_FOLDER}"
+    done, total = len(Ledger(folder).entries()), int(manifest["work"])
+    complete = exists(f"{folder}/ledger.jsonl")
+    identity, plan = manifest["fingerprint"], manifest["plan"]
+    return {
+        "kind": "result",
+        "path": shown,
+        "state": "complete" if complete else f"{done} of {total} pieces of work done",
+        "complete": complete,
+        "done": done,
+        "total": total,
+        "source": posixpath.join(identity["source.url"], identity["source.key"]),
+        "axes": plan["axes"],
+        "shape": plan["shape"],
+        "roi": plan["roi"],
+        "model": manifest["model"],
+        "classes": manifest["classes"],
+        "precision": plan["precision"],
+        "device": plan["device"],
+        "regions": plan["regions"],
+        "region": plan["region"],
+        "software": {
+            name.removeprefix("software."): version
+            for name, version in identity.items()
+            if name.startswith("software.")
+        },
+        "products": [_product(url, each) for each in manifest["arrays"]],
+    }
+
+
+def _product(url: str, entry: dict[str, Any]) -> Description:
+    finest = _image(open_source(url, key=posixpath.join(entry["name"], "0"), axes=entry["axes"]))
+    wanted = ("shape", "dtype", "chunks", "shards", "spacing", "unit")
+    return {"name": entry["name"], "axes": entry["axes"], "levels": entry["levels"]} | {
+        name: finest[name] for name in wanted
+    }
+
+
+def _store(url: str, key: str | None) -> Description:
+    location, inner = choice.locate(url, key)
+    found = node.read_node(location, inner)
+    if found is not None and found.kind == "group" and "multiscales" not in found.ome:
+        below = [
+            child for child in node.descend(found) if child.kind == "array" or "multiscales" in child.ome
+        ]
+        if len(below) > 1:
+            return {
+                "kind": "group",
+                "path": location.describe(inner).strip("'"),
+                "zarr_format": found.zarr_format,
+                "nodes": [_node(child) for child in below[:_LISTED]],
+                "more": max(len(below) - _LISTED, 0),
+            }
+    return _image(open_source(url, key=key, axes=_guessed(url, key)))
+
+
+def _guessed(url: str, key: str | None) -> str | None:
+    """Return axes for an array that says nothing about them, so that it can be described all the same."""
+    location, inner = choice.locate(url, key)
+    chosen = choice.choose(location, inner, None)
+    try:
+        choice.decide_axes(chosen, None, dims=None, network_channels=None)
+    except ValueError:
+        count = len(chosen.node.shape)
+        return {3: "zyx", 4: "czyx", 5: "tczyx"}.get(count)
+    return None
+
+
+def _node(child: node.Node) -> Description:
+    if child.kind == "group":
+        return {"key": child.key, "kind": "OME-Zarr image"}
+    return {"key": child.key, "kind": "array", "shape": list(child.shape), "dtype": child.dtype_name}
+
+
+def _image(source: Source) -> Description:
+    array = opened(source.spec)
+    unspoken = source.origin_of_axes == "--axes"
+    return {
+        "kind": "image",
+        "path": posixpath.join(remote.redact_url(source.spec.url), source.spec.key),
+        "name": source.name,
+        "axes": source.spec.axes,
+        "origin_of_axes": "not stated; say it with --axes" if unspoken else source.origin_of_axes,
+        "shape": list(array.shape),
+        "dtype": source.dtype.name,
+        "chunks": list(array.chunks),
+        "shards": None if array.shards is None else list(array.shards),
+        "zarr_format": source.spec.zarr_format,
+        "spacing": source.spacing,
+        "unit": source.unit,
+        "level": source.level,
+        "levels": _levels(source),
+        "bytes": int(math.prod(array.shape)) * np.dtype(source.dtype).itemsize,
+    }
+
+
+def _levels(source: Source) -> list[Description]:
+    """Return the shapes of the pyramid's levels, the finest first; empty for a single array."""
+    if source.level is None:
+        return []
+    location = remote.Location(source.spec.url)
+    above = posixpath.dirname(source.spec.key)
+    while True:
+        found = node.read_node(location, above)
+        image = ome.multiscale(found) if found is not None and found.kind == "group" else None
+        if image is not None or not above:
+            break
+        above = posixpath.dirname(above)
+    levels = []
+    for level in image.levels if image else ():
+        array = node.read_node(location, posixpath.join(above, level.path))
+        shape = [] if array is None or array.kind != "array" else list(array.shape)
+        levels.append({"path": level.path, "shape": shape})
+    return levels
+
+
+def lines(description: Description) -> Iterator[tuple[str, str]]:
+    """Yield a description for people: label and text, a screenful at most."""
+    kinds = {"model": _model_lines, "result": _result_lines, "group": _group_lines, "image": _image_lines}
+    yield from kinds[description["kind"]](description)
+
+
+def _model_lines(found: Description) -> Iterator[tuple[str, str]]:
+    yield "model", f"{found['path']} ({format_bytes(found['bytes'])})"
+    size = f"{found['dims']}-D U-Net, {found['width']} channels, depth {found['depth']}"
+    kind = ", batch normalisation" if found["batch_norm"] else ""
+    yield "network", f"{size}, {found['channels']} in, {len(found['classes'])} classes{kind}"
+    yield "parameters", f"{found['parameters']:,}"
+    yield "geometry", f"axes {found['axes']}; halo {found['halo'][0]}, lattice {found['lattice'][0]} voxels"
+    constants = found["normalisation"]
+    if constants["kind"] == "constant":
+        pairs = zip(constants["offset"], constants["scale"], strict=True)
+        yield "normalisation", ", ".join(f"(value - {offset:g}) / {scale:g}" for offset, scale in pairs)
+    else:
+        yield "normalisation", "by mean and standard deviation of the whole volume"
+    yield "classes", ", ".join(f"{value} {name}" for value, name in enumerate(found["classes"]))
+    if found["spacing"]:
+        sizes = " x ".join(f"{size:g}" for size in found["spacing"])
+        yield "spacing", f"{sizes} {found['unit'] or ''} in training".replace("  ", " ")
+    training = found["training"]
+    told = [f"{name} {training[name]}" for name in _TRAINING if training.get(name) is not None]
+    yield "training", ", ".join(told) or "no record"
+    scores = training.get("validation")
+    if isinstance(scores, dict) and scores:
+        yield "validation", ", ".join(f"{name} {_short(value)}" for name, value in scores.items())
+    yield "checksum", found["checksum"]
+
+
+def _short(value: Any) -> str:  # any JSON
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "/".join(map(_short, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _result_lines(found: Description) -> Iterator[tuple[str, str]]:
+    yield "result", f"{found['path']}"
+    yield "state", found["state"] + ("" if found["complete"] else "; go on with segment --resume")
+    if "source" not in found:
+        return
+    sizes = _sizes(found["axes"], found["shape"])
+    yield "source", f"{found['source']}, {sizes}"
+    if found["roi"] != [[0, size] for size in found["shape"]]:
+        parts = (f"{axis} {a}:{b}" for axis, (a, b) in zip(found["axes"], found["roi"], strict=True))
+        yield "part", ", ".join(parts)
+    yield "model", f"{found['model']['name']}, checksum {found['model']['checksum'][:12]}"
+    yield "classes", ", ".join(f"{value} {name}" for value, name in enumerate(found["classes"]))
+    region = " x ".join(map(str, found["region"]))
+    yield (
+        "regions",
+        f"{found['regions']} of {region} ({found['axes']}); {found['precision']} on {found['device']}",
+    )
+    for product in found["products"]:
+        shards = f", shards {_plain(product['shards'])}" if product["shards"] else ""
+        size = f"{_sizes(product['axes'], product['shape'])}, {product['dtype']}"
+        levels = f"{product['levels']} level{'s' * (product['levels'] > 1)}"
+        yield product["name"], f"{size}, chunks {_plain(product['chunks'])}{shards}, {levels}"
+    yield "software", ", ".join(f"{name} {version}" for name, version in found["software"].items())
+
+
+def _group_lines(found: Description) -> Iterator[tuple[str, str]]:
+    yield "group", f"{found['path']}, Zarr v{found['zarr_format']}; choose with --key"
+    for child in found["nodes"]:
+        yield (
+            child["key"],
+            child["kind"] if "shape" not in child else f"{_plain(child['shape'])}, {child['dtype']}",
+        )
+    if found["more"]:
+        yield "", f"and {found['more']} more"
+
+
+def _image_lines(found: Description) -> Iterator[tuple[str, str]]:
+    yield "image", f"{found['path']}, Zarr v{found['zarr_format']}"
+    yield (
+        "shape",
+        f"{_sizes(found['axes'], found['shape'])}, {found['dtype']} ({format_bytes(found['bytes'])})",
+    )
+    yield "axes", f"{found['axes']} ({found['origin_of_axes']})"
+    shards = f", shards {_plain(found['shards'])}" if found["shards"] else ""
+    yield "chunks", _plain(found["chunks"]) + shards
+    told = [
+        axis for axis in found["axes"] if found["unit"].get(axis) or found["spacing"].get(axis, 1.0) != 1.0
+    ]
+    sizes = (f"{axis} {found['spacing'][axis]:g} {found['unit'].get(axis) or ''}".rstrip() for axis in told)
+    yield "spacing", ", ".join(sizes) or "unknown"
+    for number, level in enumerate(found["levels"]):
+        yield f"level {number}", f"{level['path']}: {_plain(level['shape']) if level['shape'] else 'missing'}"
+
+
+def _sizes(axes: str, shape: list[int]) -> str:
+    return f"{_plain(shape)} ({axes})"
+
+
+def _plain(sizes: list[int]) -> str:
+    return " x ".join(map(str, sizes))
