@@ -224,7 +224,7 @@ def _candidates(
     rows = list(zip(demand.source.shape, demand.roi, demand.units, strict=True))[-network.dims :]
     return [
         _cut(
-            AxisGrid(size, start, stop, max(unit, context.stride), context.stride, context),
+            AxisGrid(size, start, stop, math.lcm(unit, context.stride), context.stride, context),
             unit,
             core=None if tile is None else tile[axis],
             step=None if region is None else region[axis],
