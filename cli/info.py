@@ -13,13 +13,13 @@ import click
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def info(path: str, *, key: str | None, debug: bool, as_json: bool) -> None:
-    r"""Say what PATH is: a Zarr store, a model file, the name of a bundled model, or a result.
+    """Say what PATH is: a Zarr store, a model file, the name of a bundled model, or a result.
 
     \b
     unet-dask info big.zarr
     unet-dask info nuclei
     unet-dask info big.seg.zarr --json
-    """
+    """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.info import describe, lines
 
     found = describe(path, key=key)

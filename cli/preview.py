@@ -30,14 +30,14 @@ def preview(
     debug: bool,
     as_json: bool,
 ) -> None:
-    r"""Draw one plane of the result SINK beside its source.
+    """Draw one plane of the result SINK beside its source.
 
     \b
     unet-dask preview big.seg.zarr -o big.png
     unet-dask preview big.seg.zarr --z 120 --roi 4096:4608,0:512 -o detail.png
 
     What was never written is hatched in magenta and counted.
-    """
+    """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.preview import preview as draw
 
     name = PurePosixPath(sink.rstrip("/")).name

@@ -20,7 +20,7 @@ from unet_dask.config import parse_roi
 from unet_dask.errors import InputError, OptionError, SinkError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.multiscale import class_colour, coarser
-from unet_dask.io.sink import exists, read_manifest
+from unet_dask.io.place import exists, read_manifest
 from unet_dask.io.source import open_source
 
 if TYPE_CHECKING:

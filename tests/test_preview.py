@@ -1,0 +1,198 @@
+"""Pictures of results: the right voxels, in the right colours, and no hole that looks like background."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path  # noqa: TC003 # dataclass field
+from typing import TYPE_CHECKING, Any
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from unet_dask.errors import OptionError, SinkError
+from unet_dask.io import sink as sinks
+from unet_dask.io.multiscale import class_colour, pyramid
+from unet_dask.io.sink import ArraySpec, Sink
+from unet_dask.io.source import open_source
+from unet_dask.preview import _hatching, _holes, _overlay, preview
+
+if TYPE_CHECKING:
+    import click
+
+
+@dataclass(frozen=True)
+class Made:
+    source: Path
+    sink: Path
+
+
+SHAPE = (6, 300, 400)
+#: The part of the source that the result covers.
+ROI = ((2, 6), (40, 300), (0, 400))
+CHUNKS = (2, 64, 64)
+
+
+def make(folder: Path, *, unwritten_rows: int = 0, complete: bool = True) -> Made:
+    """Write a source and a result of it, as a run would, without a network."""
+    source, sink = folder / "image.zarr", folder / "image.seg.zarr"
+    rng = np.random.default_rng(0)
+    array = zarr.create_array(
+        str(source), shape=SHAPE, dtype="uint16", chunks=CHUNKS, dimension_names=["z", "y", "x"]
+    )
+    values = rng.integers(100, 200, SHAPE).astype("uint16")
+    values[:, 100:150, 100:200] += 1000
+    array[:] = values
+    size = tuple(stop - start for start, stop in ROI)
+    specs = (
+        ArraySpec("classes", "zyx", "uint8", 255, CHUNKS, None, pyramid("zyx", size, {})),
+        ArraySpec(
+            "probabilities",
+            "czyx",
+            "float32",
+            float("nan"),
+            (1, *CHUNKS),
+            None,
+            pyramid("czyx", (2, *size), {}),
+        ),
+    )
+    place = Sink(str(sink), specs)
+    identity = open_source(source).identity()
+    manifest = {
+        "fingerprint": identity,
+        "model": {"name": "none", "checksum": "0" * 64},
+        "classes": ["background", "bright"],
+        "plan": {"axes": "czyx", "shape": [1, *SHAPE], "roi": [[0, 1], *map(list, ROI)]},
+        "arrays": [{"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in specs],
+        "work": 1,
+    }
+    sinks.create(
+        place,
+        manifest,
+        class_names=("background", "bright"),
+        spacing={},
+        unit={},
+        translation={},
+        name="image",
+    )
+    classes = (values > 500).astype("uint8")[tuple(slice(a, b) for a, b in ROI)]
+    written = size[1] - unwritten_rows
+    place.write("classes", 0, (0, 0, 0), classes[:, :written])
+    probability = np.stack([1 - classes, classes]).astype("float32")
+    place.write("probabilities", 0, (0, 0, 0, 0), probability[:, :, :written])
+    return Made(source, sink)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("preview"))
+
+
+@pytest.fixture(scope="module")
+def command() -> click.Group:
+    (entry,) = entry_points(group="console_scripts", name="unet-dask")
+    group: Any = entry.load().__globals__["group"]
+    return group  # type: ignore[no-any-return] # what the console script runs
+
+
+def test_whole_plane_is_drawn_beside_its_source(made: Made, tmp_path: Path) -> None:
+    shown = preview(made.sink, tmp_path / "a.png")
+    assert shown.shown == ((40, 300), (0, 400))
+    assert (shown.z, shown.t, shown.source, shown.unwritten, shown.notes) == (4, None, True, 0.0, ())
+    assert iio.imread(shown.path).ndim == 3
+
+
+def test_outline_of_a_class_is_where_the_source_is_bright(made: Made, tmp_path: Path) -> None:
+    shown = preview(made.sink, tmp_path / "b.png", z=2, roi="90:160,90:210")
+    picture = iio.imread(shown.path)[..., :3].astype(int)
+    colour = np.array(class_colour(1)[:3])
+    near = np.abs(picture - (127 + colour // 2)).sum(axis=-1) < 30
+    assert near.sum() > 100
+
+
+def test_rows_never_written_are_counted_and_noted(tmp_path: Path) -> None:
+    # 260 rows, of which the last 68 in chunks that were never written.
+    holed = make(tmp_path, unwritten_rows=68)
+    shown = preview(holed.sink, tmp_path / "c.png")
+    assert shown.unwritten == pytest.approx(68 / 260)
+    assert "26.2% of what is shown was never written (hatched)" in shown.notes
+
+
+def test_hole_in_one_product_is_a_hole() -> None:
+    classes = np.array([[0, 1], [255, 0]], np.uint8)
+    probabilities = np.array([[[0.5, np.nan], [0.5, 0.5]]] * 2, np.float32)
+    holes = _holes({"classes": classes, "probabilities": probabilities})
+    np.testing.assert_array_equal(holes, [[False, True], [True, False]])
+
+
+def test_hole_is_magenta_or_black_and_the_rest_transparent() -> None:
+    holes = np.zeros((20, 20), bool)
+    holes[:10] = True
+    picture = _hatching(holes)
+    assert (picture[10:, :, 3] == 0).all()
+    assert {tuple(colour) for colour in picture[:10].reshape(-1, 4)} == {(1, 0, 1, 1), (0, 0, 0, 1)}
+
+
+def test_background_of_the_overlay_is_the_source() -> None:
+    grey = np.full((4, 4, 3), 0.5, np.float32)
+    np.testing.assert_allclose(_overlay(np.zeros((4, 4), np.uint8), grey), 0.85 * grey)
+
+
+def test_result_is_drawn_alone_where_the_source_is_gone(tmp_path: Path) -> None:
+    alone = make(tmp_path)
+    shutil.rmtree(alone.source)
+    shown = preview(alone.sink, tmp_path / "d.png")
+    assert not shown.source
+    assert shown.notes[0].startswith("the source is not shown: ")
+    assert "There is no" in shown.notes[0]
+
+
+def test_source_of_another_shape_is_not_shown(tmp_path: Path) -> None:
+    other = make(tmp_path)
+    shutil.rmtree(other.source)
+    zarr.create_array(str(other.source), shape=(6, 20, 20), dtype="uint8", dimension_names=["z", "y", "x"])
+    shown = preview(other.sink, tmp_path / "e.png")
+    assert shown.notes == ("the source has another shape now, so it is not shown",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"z": 1}, "--z 1 is outside of the result. Use 2 to 5"),
+        ({"t": 0}, "no axis t"),
+        ({"roi": "0:20,0:20"}, "nothing to draw"),
+        ({"roi": "0:900,0:20"}, "beyond its 300"),
+    ],
+    ids=["z-outside", "no-t", "roi-before-the-result", "roi-outside"],
+)
+def test_plane_outside_is_refused(made: Made, tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        preview(made.sink, tmp_path / "f.png", **options)
+
+
+def test_what_is_no_result_is_refused(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="not a result of unet-dask"):
+        preview(made.source, tmp_path / "g.png")
+    with pytest.raises(SinkError, match="There is nothing at"):
+        preview(tmp_path / "none.zarr", tmp_path / "g.png")
+
+
+def test_large_plane_is_drawn_from_a_coarse_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = make(tmp_path)
+    monkeypatch.setattr("unet_dask.preview.SIDE", 100)
+    shown = preview(large.sink, tmp_path / "h.png")
+    assert shown.step == 4
+    assert shown.unwritten == 0  # the coarse levels are empty, so the finest was read
+
+
+def test_command_writes_the_picture(made: Made, tmp_path: Path, command: click.Group) -> None:
+    done = CliRunner().invoke(
+        command, ["preview", str(made.sink), "-o", str(tmp_path / "deep" / "i.png"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "deep" / "i.png").exists()
+    assert '"step": 1' in done.output
