@@ -108,7 +108,8 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
     }
     scheduler = {
         "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": None},
+        # Without an address, distributed takes port 8787 and warns the user if another run has it.
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
     settings = SETTINGS | {
         f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()

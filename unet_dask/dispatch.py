@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.errors import ClusterError, UnetDaskError
+from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -149,6 +149,8 @@ def _outcome(future: Future) -> Any:  # whatever the task returned
     ------
     ClusterError
         If the scheduler or all workers were lost, so that no region can be done any more.
+    SinkLostError
+        If the sink cannot be written: every further region would be computed in vain.
     """
     from distributed import KilledWorker
 
@@ -159,6 +161,8 @@ def _outcome(future: Future) -> Any:  # whatever the task returned
     error = future.exception()
     if type(error).__name__ == "NoWorkerError":
         raise ClusterError("No worker is left. What is done is kept; start workers and use --resume.")
+    if isinstance(error, SinkLostError):
+        raise error
     if isinstance(error, KilledWorker):
         return "its worker was killed every time, most likely for memory; try a larger --memory"
     reason = str(error) if isinstance(error, UnetDaskError) else f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ and carries the exit code of the command line::
     ├── GeometryError (ValueError)          2     sizes, tiles, regions
     ├── OptionError (ValueError)            2     a setting or a combination of settings
     ├── SinkError (OSError)                 2     the sink cannot be created, or holds something else
+    │   └── SinkLostError                   3     a run under way cannot write any more; it can be resumed
     ├── MismatchError (ValueError)          2     a resume whose fingerprint differs
     ├── MemoryPlanError (MemoryError)       2     no plan fits the memory that was granted
     ├── ClusterError (RuntimeError)         3     workers or scheduler lost; the run can be resumed
@@ -49,6 +50,12 @@ class OptionError(UnetDaskError, ValueError):
 
 class SinkError(UnetDaskError, OSError):
     """The sink cannot be created, written or safely replaced."""
+
+
+class SinkLostError(SinkError):
+    """The sink cannot be written any more; what is done is kept and the run can be resumed."""
+
+    exit_code = 3
 
 
 class MismatchError(UnetDaskError, ValueError):

@@ -13,6 +13,7 @@ from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.errors import IncompleteError
 from unet_dask.io import pyramid
+from unet_dask.io.remote import redact_url
 from unet_dask.ledger import Entry
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
 
@@ -164,5 +165,5 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
         f"{len(failures)} of {total_work(plan)} regions failed, all others are written: {'; '.join(named)}{more}. "
-        f"Mend the cause and --resume {sink.url}."
+        f"Mend the cause and --resume {redact_url(sink.url)}."
     )

@@ -11,7 +11,7 @@ import numpy as np
 from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError, SinkError
 from unet_dask.io import choice, node, ome, remote
-from unet_dask.io.sink import RUN_FOLDER, exists, read_manifest
+from unet_dask.io.place import RUN_FOLDER, exists, read_manifest
 from unet_dask.io.source import open_source
 from unet_dask.io.window import opened
 from unet_dask.ledger import Ledger

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from unet_dask.errors import SinkError
+from unet_dask.errors import SinkLostError
 from unet_dask.io.durable import sync_folder
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Ledger:
                 self._fs.pipe_file(f"{self._root}/{_FOLDER}/{self._name}-{self._count:09d}.jsonl", data)
                 self._count += 1
         except OSError as error:
-            raise SinkError(
+            raise SinkLostError(
                 f"The ledger in {self._root} cannot be written: {error.strerror or error}. What is done is kept; "
                 "make room and --resume."
             ) from error
@@ -137,7 +137,8 @@ class Ledger:
             self._file = os.open(f"{folder}/{self._name}.jsonl", flags, 0o644)
             sync_folder(folder)
             sync_folder(self._root)
-        os.write(self._file, data)
+        while data:  # a disk that fills up takes a part of a line and reports no error
+            data = data[os.write(self._file, data) :]
         os.fsync(self._file)
 
     def _files(self) -> Iterable[str]:

@@ -16,8 +16,9 @@ from unet_dask.config import SegmentConfig, parse_bytes, parse_products, parse_r
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.device import available_cores, choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
-from unet_dask.errors import IncompleteError, OptionError, SinkError
+from unet_dask.errors import DataError, OptionError, SinkError
 from unet_dask.execute import total_work, work
+from unet_dask.io import place as places
 from unet_dask.io import remote, statistics
 from unet_dask.io import sink as sinks
 from unet_dask.io.source import open_source
@@ -128,9 +129,12 @@ def segment_store(
             check_workers(workers, file, url)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = _checked_precision(prepared, workers, stored, constants)
-            place = _open_sink(prepared, url, stored, constants)
-            with sinks.locked(place), Ledger(place.run_folder) as ledger:
-                computed, peak = work(prepared, workers, place, ledger, constants, tell, notes)
+            with places.locked(url):
+                if not overwrite:
+                    _require_unchanged(url, stored)
+                opened = _open_sink(prepared, url, stored, constants)
+                with Ledger(opened.run_folder) as ledger:
+                    computed, peak = work(prepared, workers, opened, ledger, constants, tell, notes)
     seconds = time.perf_counter() - began
     return Run(url, prepared.plan, len(prepared.plan.grid), computed, seconds, peak, notes)
 
@@ -161,15 +165,34 @@ def _check_place(source: str, sink: str, *, resume: bool, overwrite: bool) -> Ma
             f"The sink {remote.redact_url(sink)} is the source, lies in it or holds it; writing there could destroy "
             "the data. Name another place with -o."
         )
-    manifest = sinks.read_manifest(sink)
-    if resume:
-        return manifest or {}
-    if sinks.exists(sink) and not overwrite:
+    manifest: Mapping[str, Any] = {}
+    if places.exists(sink):
+        places.require_ours(sink)
+        places.require_free(sink)
+        if resume:
+            manifest = places.read_manifest(sink) or {}
+        elif overwrite:
+            places.require_replaceable(sink)
+        else:
+            raise SinkError(
+                f"{remote.redact_url(sink)} exists already. Go on with it by --resume, replace it by --overwrite, or "
+                "name another place with -o."
+            )
+    reason = places.probe(sink)
+    if reason:
         raise SinkError(
-            f"{remote.redact_url(sink)} exists already. Go on with it by --resume, replace it by --overwrite, or name "
-            "another place with -o."
+            f"The sink {remote.redact_url(sink)} cannot be written: {reason}. Name a place that can be written with -o."
         )
-    return {}
+    return manifest
+
+
+def _require_unchanged(sink: str, stored: Mapping[str, Any]) -> None:
+    """Raise if another run used the sink's place between the first look and the lock."""
+    if (places.read_manifest(sink) or {}) != stored:
+        raise SinkError(
+            f"{remote.redact_url(sink)} was created or replaced by another run just now, and is left as it is. Look at "
+            "it, then --resume or --overwrite it, or name another place with -o."
+        )
 
 
 def _prepare(
@@ -243,7 +266,7 @@ def _constants(
     parts = {}
     for index, part in run_calls(workers.client, statistics.moments, calls, in_flight=4 * workers.workers):
         if isinstance(part, str):
-            raise IncompleteError(f"The statistics of the volume cannot be taken: {part}")
+            raise DataError(f"The statistics of the volume cannot be taken: {part}")
         parts[index] = part
     mean, std = statistics.merge(parts[index] for index in sorted(parts))
     return Normalisation("constant", mean, std)
@@ -260,14 +283,15 @@ def _checked_precision(
         workers,
         prepared.key(),
         prepared.key("float32"),
-        (prepared.source.spec, plan.grid, prepared.model.header.network.dims, constants),
+        (prepared.source.spec, plan.grid, prepared.model.header.network.dims, constants, prepared.config.nan),
     )
-    if share >= _AGREEMENT:
+    if share is not None and share >= _AGREEMENT:
         return prepared, (
             f"{plan.precision}: {share:.3%} of the voxels of a probe are classed as in float32",
         )
+    agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
+    note = f"{plan.precision} {agrees} with float32, so float32 is used"
     config = replace(prepared.config, precision="float32")
-    note = f"{plan.precision} agrees with float32 on {share:.3%} of the voxels of a probe only, so float32 is used"
     replanned = make_plan(
         prepared.source,
         plan.header,
@@ -290,9 +314,9 @@ def _open_sink(
     place = sinks.Sink(url, plan.arrays)
     if stored:
         compare(stored["fingerprint"], fingerprint, url)
-        sinks.sweep(place)
+        places.sweep(url)
         return place
-    sinks.remove(url)
+    places.remove(url)
     corner = {
         axis: prepared.source.translation.get(axis, 0.0) + start * prepared.source.spacing.get(axis, 1.0)
         for axis, (start, _) in zip(plan.grid.axes, plan.grid.roi, strict=True)

@@ -6,10 +6,11 @@ reaches workers that join later. Tasks never carry a weight.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.errors import ClusterError
+from unet_dask.errors import ClusterError, DataError
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -77,7 +78,7 @@ def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:
 def _sees(path: str, checksum: str, sink: str) -> dict[str, Any]:
     """Return what this worker sees of the model file and the sink."""
     from unet_dask.errors import UnetDaskError
-    from unet_dask.io.sink import probe
+    from unet_dask.io.place import probe
     from unet_dask.model.file import inspect_model
 
     try:
@@ -96,34 +97,58 @@ def worker_device(cluster: Cluster, device: str) -> str:
 
 def measured_agreement(
     cluster: Cluster, key: NetworkKey, reference: NetworkKey, arguments: tuple[Any, ...]
-) -> float:
-    """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data."""
-    return float(cluster.client.submit(_agreement, key, reference, *arguments, pure=False).result())
+) -> float | None:
+    """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
+
+    The tile is the first of the middle region; where that cannot be read, of another one. None if no tile that
+    was tried can be read, or their worker died: the regions will tell why.
+
+    Raises
+    ------
+    UnetDaskError
+        If the source cannot be reached, or the network cannot be run at all.
+    """
+    from distributed import KilledWorker
+
+    for index in _spread(arguments[1]):
+        with suppress(DataError, KilledWorker):
+            future = cluster.client.submit(_agreement, key, reference, index, *arguments, pure=False)
+            return float(future.result())
+    return None
+
+
+def _spread(grid: RegionGrid) -> list[tuple[int, ...]]:
+    """Return a few regions, the middle one first."""
+    corners = (tuple((count - 1) * eighth // 8 for count in grid.counts) for eighth in (4, 0, 8, 2, 6))
+    return list(dict.fromkeys(corners))
 
 
 def _agreement(
     key: NetworkKey,
     reference: NetworkKey,
+    index: tuple[int, ...],
     spec: SourceSpec,
     grid: RegionGrid,
     dims: int,
     constants: Normalisation,
+    nan: str,
 ) -> float:
-    """Run both on the first tile of the middle region."""
+    """Run both on the first tile of a region."""
     import numpy as np
 
-    from unet_dask.engine.infer import agreement
+    from unet_dask.engine.infer import agreement, check_finite
     from unet_dask.io.source import read_window
     from unet_dask.tiling.mirror import extend
 
-    index = tuple(count // 2 for count in grid.counts)
     read = tuple(
         (start, min(stop, start + each.tile)) if axis >= len(grid.grids) - dims else (start, stop)
         for axis, ((start, stop), each) in enumerate(zip(grid.read(index), grid.grids, strict=True))
     )
     clipped = grid.clipped(index)
+    origin = tuple(start for start, _ in clipped)
     block = read_window(spec, tuple(slice(start, stop) for start, stop in clipped))
-    window = extend(block, origin=tuple(start for start, _ in clipped), read=read, shape=grid.shape)
+    block = check_finite(block, origin=origin, axes=grid.axes, nan=nan)
+    window = extend(block, origin=origin, read=read, shape=grid.shape)
     planes = np.moveaxis(window, grid.axes.index("c"), len(grid.axes) - dims - 1)
     tile = planes.reshape(-1, *planes.shape[-dims - 1 :])[0]
     return agreement(key, reference, tile, constants)

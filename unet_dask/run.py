@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.config import SegmentConfig, format_bytes
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.errors import MismatchError
+from unet_dask.io.remote import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,14 +108,14 @@ class Run:
         """Return one line for people."""
         voxels = math.prod(stop - start for start, stop in self.plan.grid.roi)
         return (
-            f"{self.sink}: {self.regions} regions, {self.computed} pieces of work in {self.seconds:.1f} s "
+            f"{redact_url(self.sink)}: {self.regions} regions, {self.computed} pieces of work in {self.seconds:.1f} s "
             f"({voxels / 1e6 / self.seconds:.2f} Mvoxel/s), peak {format_bytes(self.peak_bytes)} per worker"
         )
 
     def to_json(self) -> dict[str, object]:
         """Return the outcome for programs."""
         return {
-            "sink": self.sink,
+            "sink": redact_url(self.sink),
             "regions": self.regions,
             "computed": self.computed,
             "seconds": self.seconds,
@@ -136,8 +137,8 @@ def compare(stored: Mapping[str, str], current: Mapping[str, str], sink: str) ->
         before, now = stored.get(name), current.get(name)
         if before != now:
             raise MismatchError(
-                f"{sink} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume with the "
-                "same, or start over with --overwrite."
+                f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
+                "with the same, or start over with --overwrite."
             )
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,18 +29,17 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
 
-from unet_dask.errors import SinkError
+from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.durable import sync_file, sync_folder
 from unet_dask.io.multiscale import Level, image_metadata, label_metadata
+from unet_dask.io.place import MARK, RUN_FOLDER
+from unet_dask.io.remote import redact_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-RUN_FOLDER = "_unet_dask"
-#: The manifest's place in the attributes of the run's group, and the mark of a sink of ours in the root's.
-_MARK = "unet_dask"
 #: Above this many chunks, chunks are bundled into shards: file systems suffer before we do.
 _MANY_CHUNKS = 10_000
 
@@ -100,16 +98,15 @@ class Sink:
 
     def write(self, name: str, level: int, start: Sequence[int], values: NDArray[np.generic]) -> str:
         """Write values at a place, flush them to disk, and return their checksum."""
-        array = _open_array(self.url, f"{name}/{level}")
         window = tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))
         try:
-            array[window] = values
+            _open_array(self.url, f"{name}/{level}")[window] = values
             if self.local:
                 self._flush(name, level, start, values.shape)
         except OSError as error:
-            raise SinkError(
-                f"The sink {self.url} cannot be written: {error.strerror or error}. What is done is kept; mend "
-                "the cause and --resume."
+            raise SinkLostError(
+                f"The sink {redact_url(self.url)} cannot be written: {error.strerror or error}. What is done is kept; "
+                "mend the cause and --resume."
             ) from error
         return checksum(values, start)
 
@@ -171,8 +168,9 @@ def create(
     SinkError
         If the place cannot be written.
     """
+    _open_array.cache_clear()
     try:
-        root = zarr.create_group(sink.url, attributes={_MARK: {"version": 1}}, overwrite=False)
+        root = zarr.create_group(sink.url, attributes={MARK: {"version": 1}}, overwrite=False)
         for spec in sink.arrays:
             attributes = image_metadata(
                 spec.axes,
@@ -197,113 +195,24 @@ def create(
                     dimension_names=list(spec.axes),
                     config={"write_empty_chunks": True},
                 )
-        root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={_MARK: dict(manifest)})
+        _sync_tree(sink)
+        root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: dict(manifest)})
+        _sync_tree(sink)
     except OSError as error:
         raise SinkError(
-            f"The sink {sink.url} cannot be created: {error.strerror or error}. Name a place that can be written "
-            "with -o."
+            f"The sink {redact_url(sink.url)} cannot be created: {error.strerror or error}. Name a place that can be "
+            "written with -o."
         ) from error
 
 
-def read_manifest(url: str) -> dict[str, Any] | None:
-    """Return the manifest of a sink, or None where there is none (yet).
-
-    Raises
-    ------
-    SinkError
-        If something that is no sink of ours stands there.
-    """
-    if not exists(url):
-        return None
-    try:
-        root = zarr.open_group(url, mode="r", use_consolidated=False)
-        mark = root.attrs.get(_MARK)
-    except (OSError, ValueError, KeyError, TypeError):
-        mark = None
-    if mark is None:
-        raise SinkError(
-            f"{url} exists and is not a result of unet-dask, so it is neither resumed nor overwritten. Name another "
-            "place with -o, or remove it yourself."
-        )
-    try:
-        run = zarr.open_array(url, path=RUN_FOLDER, mode="r")
-    except (OSError, ValueError, KeyError):
-        return None
-    manifest = run.attrs.get(_MARK)
-    return dict(manifest) if isinstance(manifest, dict) else None
-
-
-def exists(url: str) -> bool:
-    """Return whether anything stands at the sink's place; an empty folder does not count."""
-    fs, path = fsspec.core.url_to_fs(url)
-    fs.invalidate_cache()
-    if not fs.exists(path):
-        return False
-    return not fs.isdir(path) or bool(fs.ls(path, detail=False))
-
-
-def remove(url: str) -> None:
-    """Remove a sink of ours, complete or not; refuses anything else."""
-    if exists(url):
-        read_manifest(url)
-        fs, path = fsspec.core.url_to_fs(url)
-        try:
-            fs.rm(path, recursive=True)
-        except OSError as error:
-            raise SinkError(f"The sink {url} cannot be removed: {error.strerror or error}.") from error
-    _open_array.cache_clear()
-
-
-def probe(url: str) -> str:
-    """Return why a sink cannot be written from this process, "" if it can."""
-    fs, path = fsspec.core.url_to_fs(url)
-    trial = f"{path.rstrip('/')}.probe-{os.getpid()}"
-    try:
-        fs.pipe_file(trial, b"unet-dask")
-        fs.rm_file(trial)
-    except OSError as error:
-        return str(error.strerror or error)
-    return ""
-
-
-def sweep(sink: Sink) -> None:
-    """Remove what killed writers left behind: partial files that no reader looks at."""
-    fs, path = fsspec.core.url_to_fs(sink.url)
-    if isinstance(fs, LocalFileSystem):
-        for stray in Path(path).rglob("*.partial"):
-            stray.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(sink: Sink) -> Iterator[None]:
-    """Hold the sink for one driver; the kernel lets go when the process ends, however it ends.
-
-    Raises
-    ------
-    SinkError
-        If another run is writing there.
-    """
-    if not sink.local or os.name != "posix":
-        yield
+def _sync_tree(sink: Sink) -> None:
+    """Flush the metadata of a new local sink, without which its chunks are nothing."""
+    if not sink.local:
         return
-    import fcntl
-
-    path = Path(fsspec.core.url_to_fs(sink.run_folder)[1]) / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = path.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-            raise SinkError(
-                f"{sink.url} is being written by {owner}. Wait for it, or stop it first."
-            ) from None
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode())
-        yield
-        path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)
+    for folder, _, names in os.walk(fsspec.core.url_to_fs(sink.url)[1]):
+        for name in names:
+            sync_file(Path(folder) / name)
+        sync_folder(folder)
 
 
 @lru_cache(maxsize=32)

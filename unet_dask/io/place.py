@@ -1,0 +1,261 @@
+"""The place where a sink stands, or shall stand: free, ours, somebody else's, or in use.
+
+All that could destroy something is decided here: what counts as ours, what is removed and in which order, and
+who may write. A sink is ours by a mark in the attributes of its root group, and complete as a store once its
+manifest is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from unet_dask.config import PRODUCTS
+from unet_dask.errors import SinkError
+from unet_dask.io.remote import redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUN_FOLDER = "_unet_dask"
+#: The manifest's place in the attributes of the run's node, and the mark of a sink of ours in the root's.
+MARK = "unet_dask"
+#: In the run's folder while a driver holds the sink.
+_LOCK = "lock"
+
+
+def read_manifest(url: str) -> dict[str, Any] | None:
+    """Return the manifest of a sink, or None where there is none (yet).
+
+    Raises
+    ------
+    SinkError
+        If something that is no sink of ours stands there, or the manifest is damaged.
+    """
+    if not exists(url):
+        return None
+    require_ours(url)
+    fs, path = locate(url)
+    if not fs.exists(f"{path}/{RUN_FOLDER}/zarr.json"):
+        return None
+    manifest = _attribute(fs, f"{path}/{RUN_FOLDER}")
+    if not isinstance(manifest, dict) or not {"fingerprint", "plan", "arrays"} <= set(manifest):
+        raise SinkError(
+            f"The manifest of the run in {redact_url(url)} is damaged, so the run cannot be resumed. Restore "
+            f"{RUN_FOLDER}/zarr.json from a copy, or start over with --overwrite."
+        )
+    return manifest
+
+
+def exists(url: str) -> bool:
+    """Return whether anything stands at the sink's place; an empty folder does not count."""
+    fs, path = locate(url)
+    fs.invalidate_cache()
+    if not fs.exists(path):
+        return False
+    return not fs.isdir(path) or bool(_names(fs, path))
+
+
+def require_ours(url: str) -> None:
+    """Raise unless what stands at the sink's place is a sink, complete or not.
+
+    A run that was killed in its first or in its last moment leaves nothing but the run's folder.
+
+    Raises
+    ------
+    SinkError
+        If something else stands there.
+    """
+    fs, path = locate(url)
+    if _attribute(fs, path) is not None:
+        return
+    if fs.isdir(path) and set(_names(fs, path)) == {RUN_FOLDER}:
+        return
+    raise SinkError(
+        f"{redact_url(url)} exists and is not a result of unet-dask, so it is neither resumed nor overwritten. Name "
+        "another place with -o, or remove it yourself."
+    )
+
+
+def require_replaceable(url: str) -> None:
+    """Raise unless what stands at the sink's place is a sink and holds nothing else.
+
+    Raises
+    ------
+    SinkError
+        If it is not ours, or somebody put something of her own into it.
+    """
+    require_ours(url)
+    foreign = sorted({*_names(*locate(url))} - {"zarr.json", RUN_FOLDER, *PRODUCTS})
+    if foreign:
+        raise SinkError(
+            f"{redact_url(url)} holds {', '.join(foreign[:3])}, which unet-dask did not write, so it is not "
+            "overwritten. Move that elsewhere, or name another place with -o."
+        )
+
+
+def remove(url: str) -> None:
+    """Remove a sink of ours, complete or not; refuses anything else, and anything else in it.
+
+    The manifest goes first and the mark of a sink last: killed in between, what is left is never resumed, and
+    still known as ours.
+
+    Raises
+    ------
+    SinkError
+        If it is not ours, holds something that is not ours, or cannot be removed.
+    """
+    if not exists(url):
+        return
+    require_replaceable(url)
+    fs, path = locate(url)
+    try:
+        inner = [name for name in _names(fs, f"{path}/{RUN_FOLDER}") if name not in (_LOCK, "zarr.json")]
+        doomed = (
+            f"{RUN_FOLDER}/zarr.json",
+            *(f"{RUN_FOLDER}/{name}" for name in inner),
+            *PRODUCTS,
+            "zarr.json",
+        )
+        for name in doomed:
+            if fs.exists(f"{path}/{name}"):
+                fs.rm(f"{path}/{name}", recursive=True)
+    except OSError as error:
+        raise SinkError(
+            f"The sink {redact_url(url)} cannot be removed: {error.strerror or error}."
+        ) from error
+
+
+def probe(url: str) -> str:
+    """Return why a sink cannot be written from this process, "" if it can.
+
+    Of a local sink that is not there yet, the nearest folder above it is tried.
+    """
+    fs, path = locate(url)
+    trial = f"{path}.probe-{os.getpid()}"
+    if isinstance(fs, LocalFileSystem):
+        folder = Path(path)
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        trial = str(folder / f".unet-dask-probe-{os.getpid()}")
+    try:
+        fs.pipe_file(trial, b"unet-dask")
+        fs.rm_file(trial)
+    except NotImplementedError:
+        return "its file system cannot be written"
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
+def sweep(url: str) -> None:
+    """Remove what killed writers left behind: partial files that no reader looks at."""
+    fs, path = locate(url)
+    if isinstance(fs, LocalFileSystem):
+        for stray in Path(path).rglob("*.partial"):
+            stray.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Hold the place of a sink for one driver; the kernel lets go when the process ends, however it ends.
+
+    Nothing of a sink may be removed, swept or created without the lock.
+
+    Raises
+    ------
+    SinkError
+        If another run is writing there.
+    """
+    fs, path = locate(url)
+    if not isinstance(fs, LocalFileSystem) or os.name != "posix":
+        yield
+        return
+    file = Path(path) / RUN_FOLDER / _LOCK
+    descriptor = _lock(file, url)
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode())
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+        for folder in (file.parent, file.parent.parent):  # of a sink that came to nothing
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def require_free(url: str) -> None:
+    """Raise if another run is writing at a place; nothing is created there.
+
+    Raises
+    ------
+    SinkError
+        If the place is locked.
+    """
+    fs, path = locate(url)
+    file = Path(path) / RUN_FOLDER / _LOCK
+    if isinstance(fs, LocalFileSystem) and os.name == "posix" and file.exists():
+        os.close(_lock(file, url))
+
+
+def _lock(file: Path, url: str) -> int:
+    """Return the descriptor of a file that this process has locked."""
+    import fcntl
+
+    try:
+        while True:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The last owner removes the file: what was locked may have lost its name meanwhile.
+                if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
+                    return descriptor
+            except BlockingIOError:
+                owner = file.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+                os.close(descriptor)
+                raise SinkError(
+                    f"{redact_url(url)} is being written by {owner}. Wait for it, or stop it first."
+                ) from None
+            os.close(descriptor)
+    except SinkError:
+        raise
+    except OSError as error:
+        raise SinkError(
+            f"The sink {redact_url(url)} cannot be locked: {error.strerror or error}. Name a place that can be written "
+            "with -o."
+        ) from error
+
+
+def locate(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system and the path of a sink in it."""
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise SinkError(
+            f"The sink {redact_url(url)} cannot be opened: {error}. Use a path, or a URL such as s3://bucket/out.zarr."
+        ) from error
+    return fs, str(path).rstrip("/")
+
+
+def _names(fs: Any, path: str) -> list[str]:
+    """Return the names in a folder, without what killed writers left half-written."""
+    if not fs.isdir(path):
+        return []
+    names = [str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(path, detail=False)]
+    return [name for name in names if not name.endswith(".partial")]
+
+
+def _attribute(fs: Any, path: str) -> Any:  # any JSON
+    """Return our attribute of a Zarr node, None if there is none or the node is damaged."""
+    try:
+        return json.loads(fs.cat_file(f"{path}/zarr.json"))["attributes"][MARK]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
