@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path  # noqa: TC003 # dataclass field
 from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
@@ -22,6 +21,8 @@ from unet_dask.io.source import open_source
 from unet_dask.preview import _hatching, _holes, _overlay, preview
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
 
 

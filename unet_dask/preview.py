@@ -373,7 +373,7 @@ def _figure(
         panels.append((f"probability of {name}", lambda axes: _probability(axes, found, extent)))
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
-    figure = Figure(figsize=(wide * len(panels) + 0.4, 0.94 * high + 0.6), layout="constrained")
+    figure = Figure(figsize=(wide * len(panels) + 0.4, 0.94 * high + 0.85), layout="constrained")
     row = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, (title, draw) in zip(row, panels, strict=True):
         draw(axes)
