@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from unet_dask.train.config import TrainConfig
 
 
+#: Share of one tile in the running statistics of batch normalisation. torch's 0.1 remembers about ten tiles,
+#: which with one tile per step and images of very different content is not enough to validate with.
+_STATISTICS_MOMENTUM = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """What a training left behind.
@@ -213,6 +218,9 @@ def _initial(job: _Job) -> _State:
             f"{', '.join(config.class_names)}."
         )
     network = new_model(spec, seed=config.seed).network.to(job.device)
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
+            module.momentum = _STATISTICS_MOMENTUM
     optimiser = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
     return _State(network, optimiser)
 
