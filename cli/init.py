@@ -21,13 +21,13 @@ import click
 @click.option("--scale", type=float, default=64.0, show_default=True, help="Grey values per unit.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def init(output: str, seed: int, offset: float, scale: float, debug: bool, **network: float) -> None:
-    r"""Make an untrained U-Net with the initial weights of the paper.
+    """Make an untrained U-Net with the initial weights of the paper.
 
     \b
     unet-dask init --dims 2 --width 64 --depth 4 --classes 2 --seed 0 -o net.safetensors
 
     The weights expect an input of about unit variance; the default offset and scale make it of 8-bit images.
-    """
+    """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.model.file import new_model, save_model
     from unet_dask.model.header import NetworkSpec, Normalisation
 

@@ -50,9 +50,8 @@ def main(folder: Path) -> None:
     print(preview(sink, folder / "volume.png", z=2).path)
 
 
-if (
-    __name__ == "__main__"
-):  # workers are started afresh and import this file: without the guard they would run it
+# Workers are started afresh and import this file; without the guard they would run it too.
+if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(Path(sys.argv[1]))
     else:

@@ -41,10 +41,11 @@ def main(folder: Path) -> None:
         width=8,
         depth=3,
         tile=(128,),
-        iterations=60,
+        iterations=40,
         learning_rate=1e-2,
         validate_every=20,
         target_kind="instances",
+        threads=1,
     )
 
     def report(event: object) -> None:
