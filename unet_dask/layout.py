@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux.
 PROCESS_BYTES = 380 << 20
 #: What the kept heap holds beyond the feature maps that are alive, as a share of them; measured.
-HEAP_SHARE = 0.4
+HEAP_SHARE = 0.7
 #: Copies of a region's input at once: read block, completed block, mirrored window, and a block read ahead.
 INPUT_COPIES = 4
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.

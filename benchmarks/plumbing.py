@@ -1,0 +1,115 @@
+"""What a region costs beside the network: an identity in its place, through the real waves (bar B3).
+
+    python benchmarks/plumbing.py [FOLDER] [--regions 1000] [--workers 2]
+
+Region by region the same work is done as in a run (haloed block through `map_overlap`, mirror, write, flush,
+record), but the network is replaced by a crop. Quoted: milliseconds per region of wall time, and of CPU time of
+client, scheduler and workers together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import zarr
+
+from unet_dask import graph
+from unet_dask.cluster import local_cluster
+from unet_dask.dispatch import run_waves
+from unet_dask.io import sink as sinks
+from unet_dask.model.file import new_model, save_model
+from unet_dask.model.header import NetworkSpec
+from unet_dask.pipeline import plan_store
+
+
+@dataclass(frozen=True)
+class IdentityTask(graph.RegionTask):
+    """The task with a crop in place of the network."""
+
+    def products(self, index: tuple[int, ...], block: Any) -> tuple[Any, ...]:
+        from unet_dask.tiling.mirror import extend
+
+        grid = self.grid
+        read = grid.read(index)
+        window = extend(block, origin=tuple(a for a, _ in grid.clipped(index)), read=read, shape=grid.shape)
+        inside = tuple(slice(w[0] - r[0], w[1] - r[0]) for w, r in zip(grid.write(index), read, strict=True))
+        return (np.ascontiguousarray(window[inside] & 1),)
+
+
+def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, float, float, int]:
+    """Return regions, wall and CPU milliseconds per region, and the pickled bytes of one task."""
+    from distributed.protocol.pickle import dumps
+
+    side = {2: 256, 3: 64}[dims]
+    count = round(regions ** (1 / dims))
+    depth = {2: 3, 3: 2}[dims]
+    model = folder / f"net{dims}.safetensors"
+    save_model(new_model(NetworkSpec(dims=dims, width=4, depth=depth)), model)
+    shape = (side * count,) * dims
+    source = folder / f"source{dims}.zarr"
+    rng = np.random.default_rng(0)
+    array = zarr.create_array(source, shape=shape, chunks=(side,) * dims, dtype="uint8", overwrite=True)
+    array[...] = np.tile(rng.integers(0, 256, (side,) * dims).astype(np.uint8), (count,) * dims)
+    sizes = (side,) * dims
+    plan = plan_store(source, model, region=sizes, chunks=sizes, tile=sizes, memory="2GiB")
+    sink = sinks.Sink(str(folder / f"sink{dims}.zarr"), plan.arrays)
+    sinks.create(sink, {}, class_names=("a", "b"), spacing={}, unit={}, translation={}, name="x")
+    spec = plan.source.spec
+    task = IdentityTask(
+        grid=plan.grid, outputs=plan.outputs, network=None, normalisation=None, dims=dims, classes=2,
+        threads=1, nan="stop",
+    )  # type: ignore[arg-type] # fmt: skip
+    with local_cluster(workers=workers, threads=1, limit=2 << 30, device="cpu") as cluster:
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+
+        def cpu() -> float:
+            return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+        wanted = set(plan.grid.indices())
+        before, began = cpu(), time.perf_counter()
+        results = list(
+            run_waves(
+                cluster.client,
+                plan.grid.waves(max(2 * workers, 4)),
+                wanted,
+                lambda wave: graph.wave_array(
+                    spec, plan.source.dtype, wave, graph.WriteRegion(replace(task), sink, wave.start)
+                ),
+                low_water=workers,
+            )
+        )
+        wall, used = time.perf_counter() - began, cpu() - before
+    assert all(isinstance(each, graph.Record) for each in results), results[0]
+    written = zarr.open_array(sink.url, path="classes/0", mode="r")[...]
+    assert np.array_equal(written, array[...] & 1)
+    shutil.rmtree(source)
+    shutil.rmtree(sink.url)
+    size = len(dumps(graph.WriteRegion(task, sink, (0,) * len(plan.grid.axes))))
+    return len(plan.grid), 1e3 * wall / len(plan.grid), 1e3 * used / len(plan.grid), size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", default="out/plumbing", type=Path)
+    parser.add_argument("--regions", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for dims in (2, 3):
+        count, wall, cpu, size = measure(options.folder, dims, options.regions, options.workers)
+        print(
+            f"{dims}-D: {count} regions, {wall:.1f} ms wall and {cpu:.1f} ms CPU per region; a task's function is "
+            f"{size} bytes",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
