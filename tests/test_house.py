@@ -1,0 +1,70 @@
+"""The house rules that a linter does not know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+import unet_dask
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [
+    path
+    for folder in ("unet_dask", "cli", "tests", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+]
+HEAVY = ("torch", "dask", "distributed", "zarr", "scipy", "skimage", "numpy", "matplotlib")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_nothing_is_called_utils() -> None:
+    banned = {"utils", "helpers", "common", "misc"}
+    assert not [path for path in SOURCES if banned & set(path.with_suffix("").parts)]
+
+
+@pytest.mark.parametrize("module", ["unet_dask", "unet_dask_cli"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, atexit\n"
+        "from importlib.metadata import entry_points\n"
+        "(entry,) = entry_points(group='console_scripts', name='unet-dask')\n"
+        "import os; os._exit = lambda code: print([n for n in %r if n in sys.modules], file=sys.stderr)\n"
+        "entry.load()(['--help'])" % (HEAVY,)
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stderr.strip() == "[]"
+    assert "segment" in found.stdout
+
+
+def test_public_names_are_there() -> None:
+    assert all(getattr(unet_dask, name) is not None for name in unet_dask.__all__)
+
+
+def test_the_packages_of_the_project_are_its_folders() -> None:
+    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {
+        ".".join(("unet_dask_cli" if part == "cli" else part) for part in path.parent.relative_to(ROOT).parts)
+        for top in ("unet_dask", "cli")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert declared == folders
+
+
+def test_the_distribution_pollutes_no_top_level_name() -> None:
+    names = (distribution("unet-dask").read_text("top_level.txt") or "").split()
+    assert set(names) == {"unet_dask", "unet_dask_cli"}

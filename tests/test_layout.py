@@ -1,0 +1,136 @@
+"""The choice of regions and tiles: within the memory, on write units, the same for any number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_dask.engine.infer import OutputSpec
+from unet_dask.errors import GeometryError, MemoryPlanError
+from unet_dask.layout import Demand, choose, predicted
+from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
+from unet_dask.plan import Plan, Wanted, default_limit, make_plan, write_units
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What the plan asks of a source."""
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    name: str = "volume"
+    origin_of_axes: str = "the test"
+
+    @property
+    def spacing(self) -> dict[str, float]:
+        return {}
+
+
+def plan_of(
+    axes: str, shape: tuple[int, ...], *, limit: int = 3 * GIB, wanted: Wanted | None = None, **network: int
+) -> Plan:
+    spec = NetworkSpec(**network)  # type: ignore[arg-type] # whole numbers all
+    header = ModelHeader(spec, Normalisation("constant", (0.0,), (1.0,)), ("background", "class 1"))
+    volume: Any = Volume(axes, shape, np.dtype(np.uint8))
+    outputs = (OutputSpec("classes", "uint8"), OutputSpec("probabilities", "float32"))
+    return make_plan(volume, header, outputs=outputs, limit=limit, wanted=wanted)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.tuples(st.just(1), st.integers(1, 20_000), st.integers(1, 20_000)),
+    st.integers(1, 5),
+    st.sampled_from([4, 16, 64]),
+    st.sampled_from([1, 2, 8]),
+)
+def test_every_plan_stays_within_its_memory(shape: tuple[int, ...], depth: int, width: int, gib: int) -> None:
+    try:
+        plan = plan_of("cyx", shape, limit=gib * GIB, depth=depth, width=width)
+    except MemoryPlanError:
+        assert width == 64
+        assert gib == 1
+        return
+    assert plan.memory.total <= plan.limit
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.tuples(st.just(1), *(st.integers(1, 3000),) * 3), st.integers(1, 4), st.sampled_from([2, 3]))
+def test_regions_own_whole_write_units(shape: tuple[int, ...], depth: int, dims: int) -> None:
+    plan = plan_of("czyx", shape, limit=8 * GIB, depth=depth, width=4, dims=dims)
+    for array in plan.arrays:
+        unit = dict(zip(array.axes, array.write_unit, strict=True))
+        for axis, grid in zip(plan.grid.axes, plan.grid.grids, strict=True):
+            if axis != "c":
+                assert all((edge - grid.start) % unit[axis] == 0 for edge in grid.edges[:-1])
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "network", "most"),
+    [
+        ("cyx", (1, 8192, 8192), {"width": 32}, 1.15),
+        ("cyx", (1, 100_000, 100_000), {"width": 64}, 1.2),
+        ("czyx", (1, 512, 512, 512), {"width": 16, "depth": 3, "dims": 3}, 2.0),
+    ],
+    ids=["stack-of-slices", "slide", "volume"],
+)
+def test_tiles_pay_little_redundancy(
+    axes: str, shape: tuple[int, ...], network: dict[str, int], most: float
+) -> None:
+    assert plan_of(axes, shape, limit=4 * GIB, **network).redundancy < most
+
+
+def test_a_terabyte_is_planned_with_bounded_regions() -> None:
+    plan = plan_of("czyx", (1, 10_000, 10_000, 10_000), limit=4 * GIB, width=16, depth=3, dims=3)
+    assert plan.memory.total <= 4 * GIB
+    assert len(plan.grid) > 1000
+
+
+def test_too_little_memory_says_what_would_do() -> None:
+    with pytest.raises(MemoryPlanError, match=r"granted 400.0 MiB, but .* Use --memory [\d.]+GiB"):
+        plan_of("cyx", (1, 5000, 5000), limit=400 << 20, width=64)
+
+
+def test_what_the_message_proposes_fits() -> None:
+    with pytest.raises(MemoryPlanError) as caught:
+        plan_of("cyx", (1, 5000, 5000), limit=400 << 20, width=64)
+    proposed = float(str(caught.value).split("--memory ")[1].split("GiB")[0])
+    assert plan_of("cyx", (1, 5000, 5000), limit=int(proposed * GIB), width=64).memory.total <= proposed * GIB
+
+
+def test_the_prediction_for_candidates_is_that_of_the_plan() -> None:
+    plan = plan_of("cyx", (1, 3000, 4000), width=16)
+    demand = Demand(
+        plan.source, plan.header.network, plan.outputs, plan.precision, plan.grid.roi,
+        write_units("cyx", 2),
+    )  # fmt: skip
+    least = predicted(demand, plan.grid).total
+    assert choose(demand, limit=least).grids[-1].tile <= plan.grid.grids[-1].tile
+    assert least == plan.memory.total
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Wanted(tile=(100, 100)), "multiple of 16"),
+        (Wanted(region=(500, 512)), "must be multiples of 512"),
+        (Wanted(region=(512,)), "region of 1 sizes"),
+        (Wanted(chunks=(64, 64, 64)), "axes y, x"),
+        (Wanted(chunks=(16, 16), region=(48, 64)), r"at least 96 .* Use 96"),
+    ],
+    ids=["tile-off-lattice", "region-off-chunks", "too-few", "too-many", "thinner-than-context"],
+)
+def test_wanted_sizes_that_do_not_fit_are_refused(wanted: Wanted, message: str) -> None:
+    with pytest.raises(GeometryError, match=message):
+        plan_of("cyx", (1, 5000, 5000), width=8, wanted=wanted)
+
+
+def test_the_granted_memory_does_not_depend_on_few_workers() -> None:
+    assert default_limit(16, 128 * GIB, 1) == default_limit(16, 128 * GIB, 8)
