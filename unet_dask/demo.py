@@ -107,9 +107,11 @@ class Demo:
 
     def next_commands(self) -> tuple[str, ...]:
         """Return commands worth trying now."""
+        side = self.run.plan.grid.shape[-1]
+        part = f"{side // 4}:{min(side // 4 + 512, side)}"
         return (
             f"unet-dask info {self.result}",
-            f"unet-dask preview {self.result} --roi 1024:1536,1024:1536 -o {self.folder / 'detail.png'}",
+            f"unet-dask preview {self.result} --roi {part},{part} -o {self.folder / 'detail.png'}",
             f"unet-dask segment {self.image} -o {self.folder / 'again.zarr'} --dry-run",
         )
 
