@@ -60,5 +60,6 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
     return value
 
 
-def _text(setting: Any) -> Any:  # any TOML value
-    return ",".join(map(str, setting)) if isinstance(setting, list) else setting
+def _text(setting: Any) -> str:  # any TOML value
+    """Return a setting as a flag would give it, so that click refuses 1.5 workers instead of rounding them."""
+    return ",".join(map(str, setting)) if isinstance(setting, list) else str(setting)

@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
 def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> None:
-    r"""Segment the Zarr volume SOURCE, seamlessly and within its memory.
+    """Segment the Zarr volume SOURCE, seamlessly and within its memory.
 
     \b
     unet-dask segment big.zarr --workers 4
     unet-dask segment big.zarr -m membranes.safetensors --dry-run
     unet-dask segment big.zarr --resume
-    """
+    """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.config import SegmentConfig
     from unet_dask.model.file import DEFAULT_MODEL
     from unet_dask.pipeline import segment_store
@@ -90,11 +90,26 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
 
 
 def default_sink(source: str) -> str:
-    """Return <stem>.seg.zarr beside a local source, in the working directory for a remote one."""
-    path = PurePosixPath(source.rstrip("/"))
-    stem = path.name.removesuffix(".zarr").removesuffix(".ome") or "volume"
+    """Return <stem>.seg.zarr beside a local source, in the working directory for a remote one.
+
+    Of an array named by its path in a store, beside the store: nobody wants a result in her data unasked.
+
+    Examples
+    --------
+    >>> default_sink("data/big.ome.zarr/"), default_sink("data/big.zarr/images/0")
+    ('data/big.seg.zarr', 'data/big.images.0.seg.zarr')
+    >>> default_sink("https://host/big.zarr?token=secret")
+    'big.seg.zarr'
+    """
+    from unet_dask.io.remote import is_local, local_path, redact_url
+
+    local = is_local(source)
+    path = PurePosixPath(local_path(source) if local else redact_url(source))
+    store = next((each for each in reversed((path, *path.parents)) if each.suffix == ".zarr"), path)
+    parts = (store.name, *path.relative_to(store).parts)
+    stem = ".".join(part.removesuffix(".zarr").removesuffix(".ome") for part in parts) or "volume"
     name = f"{stem}.seg.zarr"
-    return name if "://" in source else str(path.with_name(name)) if path.name else name
+    return str(store.with_name(name)) if local and store.name else name
 
 
 def _show_plan(source: str, model: str, config: SegmentConfig, *, as_json: bool) -> None:

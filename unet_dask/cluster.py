@@ -9,10 +9,13 @@ network.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -140,7 +143,7 @@ def running_cluster(
     where = address or scheduler_file
     with dask.config.set(SETTINGS), _quiet():
         try:
-            client = Client(address, scheduler_file=scheduler_file, set_as_default=False, timeout="10s")
+            client = Client(address or _address_in(str(scheduler_file)), set_as_default=False, timeout="10s")
         except (OSError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(
@@ -148,6 +151,30 @@ def running_cluster(
             ) from error
         with client:
             yield connected(client, threads=threads)
+
+
+def _address_in(scheduler_file: str) -> str:
+    """Return the address in a scheduler's file; distributed itself would wait for a missing one for ever.
+
+    Raises
+    ------
+    ClusterError
+        If it is missing after ten seconds, or no such file.
+    """
+    file, patience = Path(scheduler_file), time.monotonic() + 10
+    while not file.exists() and time.monotonic() < patience:
+        time.sleep(0.1)
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+    except OSError as error:
+        raise ClusterError(
+            f"The scheduler file {scheduler_file} cannot be read: {error.strerror or error}. Check the path and that "
+            "the scheduler runs."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClusterError(
+            f"{scheduler_file} is not the file of a Dask scheduler. Start one with --scheduler-file, and name its file."
+        ) from error
 
 
 def connected(client: Client, *, threads: int | None = None) -> Cluster:

@@ -76,6 +76,8 @@ class SegmentConfig:
         ):
             if value not in allowed:
                 raise OptionError(f"There is no {name} {value!r}. Use one of: {', '.join(allowed)}.")
+        if self.scheduler and self.scheduler_file:
+            raise OptionError("A cluster is named by --scheduler or by --scheduler-file, not by both.")
         for name, number in (("workers", self.workers), ("threads", self.threads)):
             if number is not None and number < 1:
                 raise OptionError(f"A run needs at least one of its {name}, not {number}.")

@@ -48,7 +48,7 @@ class OptionError(UnetDaskError, ValueError):
     """A setting, or a combination of settings, that cannot be."""
 
 
-class SinkError(UnetDaskError, OSError):
+class SinkError(OSError, UnetDaskError):  # OSError first: its __new__ is the one that can be unpickled
     """The sink cannot be created, written or safely replaced."""
 
 

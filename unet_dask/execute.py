@@ -154,14 +154,14 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
     named = []
     for failure in failures[:5]:
         if failure.level:
-            named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason}")
+            named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason.rstrip('.')}")
             continue
         place = ", ".join(
             f"{axis} {start}:{stop}"
             for axis, (start, stop) in zip(plan.grid.axes, plan.grid.write(failure.index), strict=True)
             if axis != "c"
         )
-        named.append(f"[{place}] {failure.reason}")
+        named.append(f"[{place}] {failure.reason.rstrip('.')}")
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
         f"{len(failures)} of {total_work(plan)} regions failed, all others are written: {'; '.join(named)}{more}. "

@@ -23,7 +23,7 @@ from unet_dask.io import remote, statistics
 from unet_dask.io import sink as sinks
 from unet_dask.io.source import open_source
 from unet_dask.ledger import Ledger
-from unet_dask.model.file import model_file
+from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.plan import Wanted, default_limit, make_plan, require
 from unet_dask.preflight import check_workers, installed, measured_agreement
@@ -125,6 +125,7 @@ def segment_store(
     stored = _check_place(str(source), url, resume=resume, overwrite=overwrite)
     with model_file(model) as file:
         prepared = _prepare(source, file, configured(config, settings), stored=stored)
+        verify_model(file)
         with _open_workers(prepared, client) as workers:
             check_workers(workers, file, url)
             constants = _constants(prepared, workers, stored, tell)

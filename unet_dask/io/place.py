@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from unet_dask.config import PRODUCTS
 from unet_dask.errors import SinkError
@@ -138,6 +139,8 @@ def probe(url: str) -> str:
     Of a local sink that is not there yet, the nearest folder above it is tried.
     """
     fs, path = locate(url)
+    if isinstance(fs, MemoryFileSystem):
+        return "it would lie in the memory of one process, where others do not see it"
     trial = f"{path}.probe-{os.getpid()}"
     if isinstance(fs, LocalFileSystem):
         folder = Path(path)

@@ -99,15 +99,18 @@ class Sink:
     def write(self, name: str, level: int, start: Sequence[int], values: NDArray[np.generic]) -> str:
         """Write values at a place, flush them to disk, and return their checksum."""
         window = tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))
+        reason = ""
         try:
             _open_array(self.url, f"{name}/{level}")[window] = values
             if self.local:
                 self._flush(name, level, start, values.shape)
         except OSError as error:
+            reason = str(error.strerror or error)
+        if reason:  # raised out here: errors of Zarr and of cloud drivers, as a cause, cannot be unpickled
             raise SinkLostError(
-                f"The sink {redact_url(self.url)} cannot be written: {error.strerror or error}. What is done is kept; "
-                "mend the cause and --resume."
-            ) from error
+                f"The sink {redact_url(self.url)} cannot be written: {' '.join(reason.split())}. What is done is "
+                "kept; mend the cause and --resume."
+            )
         return checksum(values, start)
 
     def read(self, name: str, level: int, window: tuple[slice, ...]) -> NDArray[np.generic]:

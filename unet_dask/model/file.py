@@ -158,6 +158,26 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
     return ModelFile(path, ModelHeader.from_json(metadata["unet_dask"]), str(metadata["checksum"]))
 
 
+def verify_model(file: ModelFile) -> None:
+    """Raise unless the weights of a file are those that its header names; without torch.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or cannot be read.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(file.path)
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise ModelError(f"{file.path} cannot be read: {error}.") from error
+    if _checksum(arrays) != file.checksum:
+        raise ModelError(
+            f"{file.path} is damaged: its weights do not match its checksum. Copy the file again."
+        )
+
+
 def load_model(name: str | os.PathLike[str]) -> Model:
     """Load a model file, or a bundled model by its name.
 
@@ -273,11 +293,15 @@ def new_model(
 
 def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of names, types, shapes and values."""
+    return _checksum({key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()})
+
+
+def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
     digest = hashlib.sha256()
-    for key in sorted(tensors):
-        value = tensors[key].detach().cpu().contiguous().numpy()
-        digest.update(json.dumps([key, str(value.dtype), list(value.shape)]).encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
+    for key in sorted(arrays):
+        values = arrays[key]
+        digest.update(json.dumps([key, str(values.dtype), list(values.shape)]).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

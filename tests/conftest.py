@@ -1,0 +1,153 @@
+"""What many tests share: tiny models, small sources, the command line run inside and outside of this process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import zarr
+
+import unet_dask
+from unet_dask.cluster import local_cluster
+from unet_dask.model.header import NetworkSpec, Normalisation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from unet_dask.cluster import Cluster
+
+#: The installed console script.
+SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line came to."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines of standard error."""
+        return self.stderr.splitlines()
+
+
+def save_tiny_model(
+    path: Path, *, dims: int = 2, channels: int = 1, classes: int = 2, seed: int = 0, kind: str = "constant"
+) -> Path:
+    """Write a model of depth 2 and width 4, whose halo is 20 and lattice 4."""
+    constants = (127.5,) * channels, (64.0,) * channels
+    model = unet_dask.new_model(
+        NetworkSpec(dims=dims, width=4, depth=2, channels=channels, classes=classes),
+        seed=seed,
+        normalisation=Normalisation("constant", *constants)
+        if kind == "constant"
+        else Normalisation("volume"),
+    )
+    unet_dask.save_model(model, path)
+    return path
+
+
+def save_source(
+    path: Path, shape: tuple[int, ...] = (96, 96), dtype: str = "uint8", *, axes: str = "yx", seed: int = 0
+) -> Path:
+    """Write a Zarr array of noise with named axes and chunks of 32."""
+    values = np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
+    chunks = tuple(min(32, size) or 1 for size in shape)
+    array = zarr.create_array(str(path), shape=shape, dtype=dtype, chunks=chunks, dimension_names=list(axes))
+    if values.size:
+        array[...] = values
+    return path
+
+
+def tree_hash(root: Path) -> str:
+    """Return a digest of the name and content of every file, and of every folder's name, below a path."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        digest.update(repr(str(path.relative_to(root))).encode())
+        digest.update(path.read_bytes() if path.is_file() else b"/")
+    return digest.hexdigest()
+
+
+def run_script(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 120) -> Outcome:
+    """Run the installed console script."""
+    done = subprocess.run(
+        [SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=os.environ | (env or {}),
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a two-dimensional model for one channel and two classes."""
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return the path of a small source of its own for each test."""
+    return save_source(tmp_path / "small.zarr")
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Path]:
+    """Return a function that writes a model of depth 2 and width 4."""
+    return save_tiny_model
+
+
+@pytest.fixture(scope="session")
+def make_source() -> Callable[..., Path]:
+    """Return a function that writes a Zarr array of noise."""
+    return save_source
+
+
+@pytest.fixture(scope="session")
+def hash_tree() -> Callable[[Path], str]:
+    """Return a function that digests names and contents of all files below a path."""
+    return tree_hash
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Return two local workers that many tests share."""
+    with local_cluster(workers=2, threads=1, limit=2 << 30, device="cpu") as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_cli() -> Callable[..., Outcome]:
+    """Return a function that runs the installed console script in a process of its own."""
+    return run_script
+
+
+@pytest.fixture
+def call_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Return a function that calls the console script's entry point in this process."""
+    (script,) = entry_points(group="console_scripts", name="unet-dask")
+    main = script.load()
+    monkeypatch.setenv("UNET_DASK_SLOW_EXIT", "1")
+
+    def call(*arguments: str | Path) -> Outcome:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        code = ended.value.code
+        return Outcome(code if isinstance(code, int) else -1, captured.out, captured.err)
+
+    return call
