@@ -114,8 +114,10 @@ def main() -> None:
     subprocess.run([tool, "init", *shape, "-o", str(model)], check=True, capture_output=True)
     cores = len(os.sched_getaffinity(0))
     commands = {
-        "segment": [tool, "segment", str(source), "-o", str(ours), "-m", str(model), "-q", "--overwrite"]
-        + ["--memory", options.memory],
+        "segment": [
+            *(tool, "segment", str(source), "-o", str(ours), "-m", str(model), "-q", "--overwrite"),
+            *("--memory", options.memory),
+        ],
         "bare loop": [sys.executable, __file__, "--loop", str(source), str(loop), str(model), options.memory],
     }
     environment = {"segment": {}, "bare loop": worker_environment(cores)}

@@ -67,8 +67,21 @@ def main() -> None:
         source, sink = options.folder / f"{factor}x.zarr", options.folder / "sink.zarr"
         make_volume(source, factor)
         outcome, client, _ = run(
-            [tool, "segment", str(source), "-o", str(sink), "-m", str(model), "--workers", "2", "--overwrite"]
-            + ["--memory", options.memory, "--products", options.products, "--json", "-q"]
+            [
+                *(
+                    tool,
+                    "segment",
+                    str(source),
+                    "-o",
+                    str(sink),
+                    "-m",
+                    str(model),
+                    "--workers",
+                    "2",
+                    "--overwrite",
+                ),
+                *("--memory", options.memory, "--products", options.products, "--json", "-q"),
+            ]
         )
         plan, peak = outcome["plan"]["worker_bytes"], outcome["peak_bytes"]
         print(

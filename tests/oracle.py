@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import zarr
 
 from unet_dask.engine.infer import softmax
 from unet_dask.tiling import valid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from unet_dask.model.file import Model
@@ -28,6 +31,15 @@ def whole_image(model: Model, image: NDArray[np.generic]) -> NDArray[np.float32]
     with torch.inference_mode():
         logits = model.network(torch.from_numpy(model.normalise(padded))[None])[0].numpy()
     return softmax(logits)[(slice(None), *(slice(0, size) for size in image.shape[1:]))]
+
+
+def write_array(path: Path, values: NDArray[np.generic], *, chunks: tuple[int, ...] | None = None) -> Path:
+    """Write values as a Zarr array without names of axes."""
+    array = zarr.create_array(
+        path, shape=values.shape, dtype=values.dtype, chunks=chunks or tuple(min(64, n) for n in values.shape)
+    )
+    array[...] = values
+    return path
 
 
 def disagreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.oracle import disagreement, sure_classes_differ, whole_image
-from unet_dask.cluster import local_cluster
+from tests.oracle import disagreement, sure_classes_differ, whole_image, write_array
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.infer import OutputSpec, infer
 from unet_dask.model.file import load_model, new_model, save_model
@@ -25,21 +24,20 @@ from unet_dask.tiling.mirror import extend
 from unet_dask.tiling.region import AxisGrid, Context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from distributed import Client
     from numpy.typing import NDArray
 
+    from unet_dask.cluster import Cluster
     from unet_dask.model.file import Model
 
 BOUND = 1e-5
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with local_cluster(workers=2, threads=1, limit=3 << 30, device="cpu") as cluster:
-        yield cluster.client
+@pytest.fixture
+def client(cluster: Cluster) -> Client:
+    return cluster.client
 
 
 @dataclass(frozen=True)
@@ -58,16 +56,35 @@ class Case:
 CASES = {
     "plan-chooses": Case((300, 410), 4),
     "primes": Case((257, 331), 3, cuts={"region": (64, 128), "tile": (64, 32), "chunks": (32, 64)}),
-    "axis-shorter-than-halo": Case((37, 300), 4, cuts={"region": (37, 112), "tile": (48, 48), "chunks": (16, 16)}),
+    "axis-shorter-than-halo": Case(
+        (37, 300), 4, cuts={"region": (37, 112), "tile": (48, 48), "chunks": (16, 16)}
+    ),
     "one-row": Case((1, 500), 3, cuts={"region": (8, 96), "tile": (8, 40), "chunks": (8, 32)}),
-    "ragged-end-absorbed": Case((130, 229), 3, cuts={"region": (64, 64), "tile": (24, 64), "chunks": (64, 64)}),
-    "tile-larger-than-region": Case((150, 150), 2, cuts={"region": (64, 64), "tile": (96, 96), "chunks": (32, 64)}),
-    "region-of-interest-off-lattice": Case((300, 300), 4, roi="13:250,101:299", cuts={"region": (112, 112), "tile": (64, 48), "chunks": (16, 56)}),
-    "odd-source-chunks": Case((200, 333), 4, source_chunks=(77, 50), cuts={"region": (112, 128), "tile": (112, 64), "chunks": (56, 32)}),
-    "volume": Case((37, 53, 41), 2, dims=3, cuts={"region": (32, 32, 24), "tile": (16, 32, 8), "chunks": (16, 8, 8)}),
-    "volume-depth-3": Case((13, 60, 101), 3, dims=3, cuts={"region": (16, 64, 48), "tile": (16, 32, 24), "chunks": (8, 16, 16)}),
-    "slices-of-a-volume": Case((5, 150, 170), 3, cuts={"region": (64, 96), "tile": (32, 96), "chunks": (2, 32, 32)}),
-}  # fmt: skip
+    "ragged-end-absorbed": Case(
+        (130, 229), 3, cuts={"region": (64, 64), "tile": (24, 64), "chunks": (64, 64)}
+    ),
+    "tile-larger-than-region": Case(
+        (150, 150), 2, cuts={"region": (64, 64), "tile": (96, 96), "chunks": (32, 64)}
+    ),
+    "region-of-interest-off-lattice": Case(
+        (300, 300), 4, roi="13:250,101:299", cuts={"region": (112, 112), "tile": (64, 48), "chunks": (16, 56)}
+    ),
+    "odd-source-chunks": Case(
+        (200, 333),
+        4,
+        source_chunks=(77, 50),
+        cuts={"region": (112, 128), "tile": (112, 64), "chunks": (56, 32)},
+    ),
+    "volume": Case(
+        (37, 53, 41), 2, dims=3, cuts={"region": (32, 32, 24), "tile": (16, 32, 8), "chunks": (16, 8, 8)}
+    ),
+    "volume-depth-3": Case(
+        (13, 60, 101), 3, dims=3, cuts={"region": (16, 64, 48), "tile": (16, 32, 24), "chunks": (8, 16, 16)}
+    ),
+    "slices-of-a-volume": Case(
+        (5, 150, 170), 3, cuts={"region": (64, 96), "tile": (32, 96), "chunks": (2, 32, 32)}
+    ),
+}
 
 
 def model_of(case: Case, folder: Path) -> Model:
@@ -203,7 +220,7 @@ def test_batch_norm_is_tiled_exactly(client: Client, tmp_path: Path) -> None:
         if name.endswith("running_var"):
             buffer.fill_(1.7)
     image = image_of(Case((200, 200), 3))
-    zarr.save_array(tmp_path / "source.zarr", image)
+    write_array(tmp_path / "source.zarr", image)
     segment_store(
         tmp_path / "source.zarr", tmp_path / "sink.zarr", model, client=client,
         products=("probabilities",), region=(64, 64), tile=(64, 64), chunks=(64, 64),
@@ -215,7 +232,7 @@ def test_batch_norm_is_tiled_exactly(client: Client, tmp_path: Path) -> None:
 def test_volume_statistics_are_those_of_the_whole(client: Client, tmp_path: Path) -> None:
     image = (image_of(Case((200, 230), 3)).astype(np.uint16) * 12 + 300).astype(">u2")
     model = new_model(NetworkSpec(width=8, depth=3), seed=3, normalisation=Normalisation("volume"))
-    zarr.save_array(tmp_path / "source.zarr", image)
+    write_array(tmp_path / "source.zarr", image)
     segment_store(
         tmp_path / "source.zarr", tmp_path / "sink.zarr", model, client=client,
         products=("probabilities",), region=(64, 96), chunks=(32, 32),
@@ -228,7 +245,7 @@ def test_volume_statistics_are_those_of_the_whole(client: Client, tmp_path: Path
 def test_scaled_probabilities_round_the_float_ones(client: Client, tmp_path: Path) -> None:
     case = Case((100, 100), 2)
     model, image = model_of(case, tmp_path), image_of(case)
-    zarr.save_array(tmp_path / "source.zarr", image)
+    write_array(tmp_path / "source.zarr", image)
     segment_store(
         tmp_path / "source.zarr", tmp_path / "sink.zarr", model, client=client,
         products=("probabilities",), probability_dtype="uint8",
@@ -243,7 +260,7 @@ def test_rgb_with_channels_last_is_segmented(client: Client, tmp_path: Path) -> 
     spec = NetworkSpec(width=8, depth=2, channels=3)
     model = new_model(spec, seed=4, normalisation=Normalisation("constant", (128.0,) * 3, (64.0,) * 3))
     image = np.random.default_rng(0).integers(0, 256, (90, 110, 3)).astype(np.uint8)
-    zarr.save_array(tmp_path / "slide.zarr", image)
+    write_array(tmp_path / "slide.zarr", image)
     segment_store(
         tmp_path / "slide.zarr", tmp_path / "sink.zarr", model, client=client, products=("probabilities",),
         region=(32, 64), chunks=(16, 32),
