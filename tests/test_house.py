@@ -43,8 +43,8 @@ def test_help_loads_nothing_heavy() -> None:
         "import sys, atexit\n"
         "from importlib.metadata import entry_points\n"
         "(entry,) = entry_points(group='console_scripts', name='unet-dask')\n"
-        "import os; os._exit = lambda code: print([n for n in %r if n in sys.modules], file=sys.stderr)\n"
-        "entry.load()(['--help'])" % (HEAVY,)
+        f"import os; os._exit = lambda code: print([n for n in {HEAVY!r} if n in sys.modules], file=sys.stderr)\n"
+        "entry.load()(['--help'])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stderr.strip() == "[]"

@@ -14,11 +14,13 @@ import zarr
 from click.testing import CliRunner
 
 from unet_dask.errors import OptionError, SinkError
+from unet_dask.figure import hatching, overlay
 from unet_dask.io import sink as sinks
 from unet_dask.io.multiscale import class_colour, pyramid
 from unet_dask.io.sink import ArraySpec, Sink
 from unet_dask.io.source import open_source
-from unet_dask.preview import _hatching, _holes, _overlay, preview
+from unet_dask.preview import preview
+from unet_dask.view import holes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,21 +128,21 @@ def test_rows_never_written_are_counted_and_noted(tmp_path: Path) -> None:
 def test_hole_in_one_product_is_a_hole() -> None:
     classes = np.array([[0, 1], [255, 0]], np.uint8)
     probabilities = np.array([[[0.5, np.nan], [0.5, 0.5]]] * 2, np.float32)
-    holes = _holes({"classes": classes, "probabilities": probabilities})
+    holes = holes_of({"classes": classes, "probabilities": probabilities})
     np.testing.assert_array_equal(holes, [[False, True], [True, False]])
 
 
 def test_hole_is_magenta_or_black_and_the_rest_transparent() -> None:
     holes = np.zeros((20, 20), bool)
     holes[:10] = True
-    picture = _hatching(holes)
+    picture = hatching(holes)
     assert (picture[10:, :, 3] == 0).all()
     assert {tuple(colour) for colour in picture[:10].reshape(-1, 4)} == {(1, 0, 1, 1), (0, 0, 0, 1)}
 
 
 def test_background_of_the_overlay_is_the_source() -> None:
     grey = np.full((4, 4, 3), 0.5, np.float32)
-    np.testing.assert_allclose(_overlay(np.zeros((4, 4), np.uint8), grey), 0.85 * grey)
+    np.testing.assert_allclose(overlay(np.zeros((4, 4), np.uint8), grey), 0.85 * grey)
 
 
 def test_result_is_drawn_alone_where_the_source_is_gone(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_what_is_no_result_is_refused(made: Made, tmp_path: Path) -> None:
 
 def test_large_plane_is_drawn_from_a_coarse_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = make(tmp_path)
-    monkeypatch.setattr("unet_dask.preview.SIDE", 100)
+    monkeypatch.setattr("unet_dask.view.SIDE", 100)
     shown = preview(large.sink, tmp_path / "h.png")
     assert shown.step == 4
     assert shown.unwritten == 0  # the coarse levels are empty, so the finest was read
