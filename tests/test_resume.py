@@ -91,12 +91,13 @@ def bench(
 ) -> Bench:
     root = tmp_path_factory.mktemp("resume")
     made = Bench(root, make_source(root / "big.zarr", (1024, 1024)), tiny_model, {}, 0.0)
-    began = time.monotonic()
-    process = made.start(root / "undisturbed.zarr")
-    _, stderr = process.communicate(timeout=200)
-    assert process.returncode == 0, stderr
-    made.seconds = time.monotonic() - began
-    made.tree = content(root / "undisturbed.zarr")
+    for name in ("cold.zarr", "warm.zarr"):  # the second one tells how long a run takes
+        began = time.monotonic()
+        process = made.start(root / name)
+        _, stderr = process.communicate(timeout=200)
+        assert process.returncode == 0, stderr
+        made.seconds = time.monotonic() - began
+        made.tree = content(root / name)
     return made
 
 

@@ -131,7 +131,7 @@ def parse_channels(text: str) -> tuple[int, ...]:
         If it is not a comma-separated list of whole numbers from 0.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         raise OptionError(f"{text!r} is not a list of channels. Write them like 0,2; the first is 0.")
     return tuple(int(part) for part in parts)
 
@@ -145,7 +145,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
         If it is not a comma-separated list of whole numbers of at least 1.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) for part in parts):
+    if not all(part.isdecimal() and int(part) for part in parts):
         raise OptionError(f"{text!r} is not a list of sizes. Write one per axis, like 128,512,512.")
     return tuple(int(part) for part in parts)
 

@@ -306,14 +306,19 @@ def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, flush to disk, rename."""
+    """Write beside the target, flush to disk, rename; what fails leaves nothing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+            partial = Path(file.name)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                partial.chmod(0o644)
+                partial.replace(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error

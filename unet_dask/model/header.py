@@ -183,7 +183,9 @@ class ModelHeader:
             raise ModelError(f"The model's header is of format {found!r}; this version reads {FORMAT!r}.")
         try:
             return cls._from_record(record)
-        except (KeyError, TypeError, AttributeError) as error:
+        except ModelError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelError(f"The model's header is damaged: {error}.") from error
 
     @classmethod
