@@ -26,7 +26,7 @@ from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.plan import Wanted, default_limit, make_plan, require
-from unet_dask.preflight import check_workers, installed, measured_agreement
+from unet_dask.preflight import check_workers, installed, measured_agreement, worker_device
 from unet_dask.run import Listener, Prepared, Run, Stage, compare
 
 if TYPE_CHECKING:
@@ -124,10 +124,17 @@ def segment_store(
     url = str(sink)
     stored = _check_place(str(source), url, resume=resume, overwrite=overwrite)
     with model_file(model) as file:
-        prepared = _prepare(source, file, configured(config, settings), stored=stored)
+        chosen = configured(config, settings)
+        elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
+        # What a running cluster has is asked once it answers; until then the plan is for what was wished.
+        wish = chosen.device if elsewhere and chosen.device != "auto" else None
+        prepared = _prepare(source, file, chosen, stored=stored, device=wish)
         verify_model(file)
         with _open_workers(prepared, client) as workers:
             check_workers(workers, file, url)
+            if not workers.local:
+                there = replace(prepared.config, device=worker_device(workers, prepared.config.device))
+                prepared = _prepare(source, file, there, stored=stored, device=there.device)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = _checked_precision(prepared, workers, stored, constants)
             with places.locked(url):
@@ -197,9 +204,14 @@ def _require_unchanged(sink: str, stored: Mapping[str, Any]) -> None:
 
 
 def _prepare(
-    source: str | os.PathLike[str], model: ModelFile, config: SegmentConfig, *, stored: Mapping[str, Any]
+    source: str | os.PathLike[str],
+    model: ModelFile,
+    config: SegmentConfig,
+    *,
+    stored: Mapping[str, Any],
+    device: str | None = None,
 ) -> Prepared:
-    """Open, choose and plan; nothing is written."""
+    """Open, choose and plan; nothing is written. Without a device, this machine's is chosen."""
     network = model.header.network
     opened = open_source(
         source,
@@ -210,7 +222,7 @@ def _prepare(
         dims=network.dims,
         network_channels=network.channels,
     )
-    device = choose_device(config.device)
+    device = device or choose_device(config.device)
     precision = choose_precision(
         stored.get("precision", "auto") if config.precision == "auto" else config.precision, device
     )

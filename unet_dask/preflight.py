@@ -92,7 +92,8 @@ def worker_device(cluster: Cluster, device: str) -> str:
     """Return the device that the workers would choose, which need not be this machine's."""
     from unet_dask.engine.device import choose_device
 
-    return str(cluster.client.submit(choose_device, device, pure=False).result())
+    chosen: str = cluster.client.submit(choose_device, device, pure=False).result()
+    return chosen
 
 
 def measured_agreement(
