@@ -198,6 +198,25 @@ def test_an_existing_client_is_used_and_left_open(cluster: Cluster, tmp_path: Pa
     assert cluster.client.status == "running"
 
 
+def test_a_sink_replaced_with_other_chunks_is_written_by_the_new_ones(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    model, source = make_model(tmp_path), make_source(tmp_path, (130, 150))
+    found = []
+    for chunks in ((64, 64), (32, 48)):
+        segment_store(
+            source,
+            tmp_path / "sink.zarr",
+            model,
+            client=cluster.client,
+            memory="1GiB",
+            overwrite=True,
+            chunks=chunks,
+        )
+        found.append(np.asarray(zarr.open_array(tmp_path / "sink.zarr/classes/0", mode="r")[...]))
+    assert np.array_equal(*found)
+
+
 def test_a_model_that_was_never_saved_is_run(cluster: Cluster, tmp_path: Path) -> None:
     model = replace(make_model(tmp_path), path=None)
     segment_store(

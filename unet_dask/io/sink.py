@@ -101,7 +101,7 @@ class Sink:
         window = tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))
         reason = ""
         try:
-            _open_array(self.url, f"{name}/{level}")[window] = values
+            self._array(name, level)[window] = values
             if self.local:
                 self._flush(name, level, start, values.shape)
         except OSError as error:
@@ -115,7 +115,13 @@ class Sink:
 
     def read(self, name: str, level: int, window: tuple[slice, ...]) -> NDArray[np.generic]:
         """Return values of a product."""
-        return np.asarray(_open_array(self.url, f"{name}/{level}")[window])
+        return np.asarray(self._array(name, level)[window])
+
+    def _array(self, name: str, level: int) -> zarr.Array[Any]:
+        spec = next(each for each in self.arrays if each.name == name)
+        return _open_array(
+            self.url, f"{name}/{level}", spec.levels[level].shape, spec.chunks, spec.shards, spec.dtype
+        )
 
     def _flush(self, name: str, level: int, start: Sequence[int], shape: Sequence[int]) -> None:
         """Flush every file under the written window, then their folders."""
@@ -219,6 +225,22 @@ def _sync_tree(sink: Sink) -> None:
 
 
 @lru_cache(maxsize=32)
-def _open_array(url: str, path: str) -> zarr.Array[Any]:
-    """Open an array of a sink for writing, once per process."""
-    return zarr.open_array(url, path=path, mode="r+", config={"write_empty_chunks": True})
+def _open_array(
+    url: str,
+    path: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+    dtype: str,
+) -> zarr.Array[Any]:
+    """Open an array of a sink for writing, once per process and layout.
+
+    A worker outlives runs: a sink that was replaced since has other chunks under the same path, and writing by the
+    old ones would scatter them. So the layout is part of the key, and compared with what stands there.
+    """
+    array = zarr.open_array(url, path=path, mode="r+", config={"write_empty_chunks": True})
+    if (array.shape, array.chunks, array.shards, str(array.dtype)) != (shape, chunks, shards, dtype):
+        raise SinkLostError(
+            f"The sink {redact_url(url)} was replaced by another run while this one was writing."
+        )
+    return array
