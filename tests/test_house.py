@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -68,3 +69,42 @@ def test_the_packages_of_the_project_are_its_folders() -> None:
 def test_the_distribution_pollutes_no_top_level_name() -> None:
     names = (distribution("unet-dask").read_text("top_level.txt") or "").split()
     assert set(names) == {"unet_dask", "unet_dask_cli"}
+
+
+def calls(name: str, kind: type[ast.expr]) -> list[str]:
+    """Return the product's files that call a function (`ast.Name`) or a method (`ast.Attribute`) of this name."""
+    return [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.relative_to(ROOT).parts[0] in ("unet_dask", "cli")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, kind)
+        and name == getattr(node.func, "attr", getattr(node.func, "id", ""))
+    ]
+
+
+def test_there_is_one_map_overlap() -> None:
+    assert calls("map_overlap", ast.Attribute) == ["unet_dask/graph.py"]
+
+
+@pytest.mark.parametrize("name", ["eval", "exec", "__import__"])
+def test_nothing_runs_code_from_data(name: str) -> None:
+    assert calls(name, ast.Name) == []
+
+
+def test_nothing_forks() -> None:
+    assert calls("fork", ast.Attribute) == []
+
+
+def test_nothing_unpickles() -> None:
+    imports = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.relative_to(ROOT).parts[0] in ("unet_dask", "cli")
+        and any(
+            word in path.read_text(encoding="utf-8")
+            for word in ("import pickle", "torch.load(", "yaml.load(")
+        )
+    ]
+    assert imports == []

@@ -214,7 +214,7 @@ def test_a_sink_replaced_with_other_chunks_is_written_by_the_new_ones(
             chunks=chunks,
         )
         found.append(np.asarray(zarr.open_array(tmp_path / "sink.zarr/classes/0", mode="r")[...]))
-    assert np.array_equal(*found)
+    assert np.array_equal(found[0], found[1])
 
 
 def test_a_model_that_was_never_saved_is_run(cluster: Cluster, tmp_path: Path) -> None:
