@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,15 @@ import torch
 
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.images import read_annotated
-from unet_dask.model.file import Model, new_model, save_model, tensor_checksum
-from unet_dask.model.header import ModelHeader, NetworkSpec
+from unet_dask.model.file import save_model
 from unet_dask.tiling import valid
-from unet_dask.train.checkpoint import Progress, checkpoint_path, load_checkpoint, save_checkpoint
+from unet_dask.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from unet_dask.train.curves import CurvePoint, draw_curves, read_curves, write_curves
 from unet_dask.train.events import Event, Saved, Started, Stepped, Validated
 from unet_dask.train.interrupt import Interruption
+from unet_dask.train.job import Job, State, device_of, initial, model_of, settings_of_torch
 from unet_dask.train.loss import weighted_cross_entropy
-from unet_dask.train.prepare import TrainingSet, training_set
+from unet_dask.train.prepare import training_set
 from unet_dask.train.sample import Patch, draw_patch, tile_cores
 from unet_dask.train.validate import validate
 
@@ -32,15 +31,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterator
 
-    from torch.optim import SGD
-
-    from unet_dask.model.unet import UNet
     from unet_dask.train.config import TrainConfig
-
-
-#: Share of one tile in the running statistics of batch normalisation. torch's 0.1 remembers about ten tiles,
-#: which with one tile per step and images of very different content is not enough to validate with.
-_STATISTICS_MOMENTUM = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +56,6 @@ class TrainResult:
     seconds: float
     log: Path
     picture: Path
-
-
-@dataclass(slots=True)
-class _State:
-    """What changes while a training runs."""
-
-    network: UNet
-    optimiser: SGD
-    progress: Progress = field(default_factory=Progress)
-    curves: list[CurvePoint] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    saved_at: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What does not."""
-
-    config: TrainConfig
-    data: TrainingSet
-    cores: tuple[int, ...]
-    output: Path
-    device: torch.device
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        return {"config": self.config.to_record(), "files": [list(pair) for pair in self.data.files]}
 
 
 def train(
@@ -130,11 +94,11 @@ def train(
     _require_free(path, resume=resume)
     report = on_event or _ignore
     annotated = read_annotated(images, targets, dims=config.dims, ignore=config.ignore)
-    with _settings_of_torch(config), Interruption() as interruption:
+    with settings_of_torch(config), Interruption() as interruption:
         data = training_set(annotated, config)
         cores = tile_cores(config, [each.target.shape for each in data.images])
-        job = _Job(config, data, cores, path, _device(config))
-        state = _initial(job)
+        job = Job(config, data, cores, path, device_of(config))
+        state = initial(job)
         if resume:
             found = checkpoint_path(path)
             state.progress = load_checkpoint(
@@ -176,56 +140,7 @@ def _require_free(path: Path, *, resume: bool) -> None:
         raise SinkError(f"{path.parent} cannot be created: {error.strerror or error}.") from error
 
 
-@contextmanager
-def _settings_of_torch(config: TrainConfig) -> Iterator[None]:
-    """Use the threads and the randomness of this training, and give both back afterwards."""
-    before = torch.get_num_threads()
-    try:
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _device(config: TrainConfig) -> torch.device:
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(config.device)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"The device {config.device!r} cannot be used here. Use cpu or auto.") from error
-    return device
-
-
-def _initial(job: _Job) -> _State:
-    """Return the untrained network and its optimiser."""
-    config = job.config
-    spec = NetworkSpec(
-        dims=config.dims,
-        width=config.width,
-        depth=config.depth,
-        channels=job.data.channels,
-        classes=config.classes,
-        batch_norm=config.batch_norm,
-        dropout=config.dropout,
-    )
-    if config.class_names and len(config.class_names) != config.classes:
-        raise OptionError(
-            f"{config.classes} classes need as many names, not {len(config.class_names)}: "
-            f"{', '.join(config.class_names)}."
-        )
-    network = new_model(spec, seed=config.seed).network.to(job.device)
-    for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
-            module.momentum = _STATISTICS_MOMENTUM
-    optimiser = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
-    return _State(network, optimiser)
-
-
-def _started(job: _Job, state: _State) -> Started:
+def _started(job: Job, state: State) -> Started:
     data, config = job.data, job.config
     sizes = tuple(valid.input_size(core, config.depth) for core in job.cores)
     return Started(
@@ -241,7 +156,7 @@ def _started(job: _Job, state: _State) -> Started:
     )
 
 
-def _patches(job: _Job, done: int) -> Generator[Patch]:
+def _patches(job: Job, done: int) -> Generator[Patch]:
     """Draw the patch of each iteration, one ahead of its use.
 
     The randomness of an iteration depends on the seed and its number only, not on those before.
@@ -273,7 +188,7 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
     return float(config.learning_rate * (1 - iteration / config.iterations) ** config.poly_power)
 
 
-def _advance(job: _Job, state: _State, patch: Patch) -> Iterator[Event]:
+def _advance(job: Job, state: State, patch: Patch) -> Iterator[Event]:
     """Do one iteration and what is due after it."""
     config, began = job.config, time.perf_counter()
     iteration = state.progress.iteration + 1
@@ -290,7 +205,7 @@ def _advance(job: _Job, state: _State, patch: Patch) -> Iterator[Event]:
         yield _checkpoint(job, state)
 
 
-def _step(job: _Job, state: _State, patch: Patch, rate: float) -> float:
+def _step(job: Job, state: State, patch: Patch, rate: float) -> float:
     """Descend along the gradient of one tile and return its loss."""
     config, iteration = job.config, state.progress.iteration
     for group in state.optimiser.param_groups:
@@ -317,7 +232,7 @@ def _step(job: _Job, state: _State, patch: Patch, rate: float) -> float:
     return value
 
 
-def _assess(job: _Job, state: _State) -> Iterator[Event]:
+def _assess(job: Job, state: State) -> Iterator[Event]:
     """Validate, keep the network if it is the best so far, record the curves."""
     loss = float(np.mean(state.losses)) if state.losses else math.nan
     state.losses.clear()
@@ -342,11 +257,11 @@ def _assess(job: _Job, state: _State) -> Iterator[Event]:
             best_iteration=progress.iteration,
             scores=scores or None,
         )
-        save_model(_model(job, state), job.output, half=job.config.half)
+        save_model(model_of(job, state), job.output, half=job.config.half)
         yield Saved(job.output, "model")
 
 
-def _checkpoint(job: _Job, state: _State) -> Saved:
+def _checkpoint(job: Job, state: State) -> Saved:
     path = checkpoint_path(job.output)
     if state.saved_at != state.progress.iteration:
         save_checkpoint(
@@ -356,44 +271,7 @@ def _checkpoint(job: _Job, state: _State) -> Saved:
     return Saved(path, "checkpoint")
 
 
-def _model(job: _Job, state: _State) -> Model:
-    """Return the network as it is now, with its record."""
-    config, data, progress = job.config, job.data, state.progress
-    names = config.class_names or (
-        "background",
-        *(f"class {index}" for index in range(1, config.classes)),
-    )
-    header = ModelHeader(
-        network=state.network.spec,
-        normalisation=data.normalisation,
-        class_names=names,
-        spacing=data.spacing,
-        unit=data.unit,
-        training={
-            "recipe": config.to_record(),
-            "seed": config.seed,
-            "iterations": progress.iteration,
-            "target_kind": data.decision.kind,
-            "images": len(data.images),
-            "held_out": [image.name for image in data.held_out],
-            "validation": {key: _finite(value) for key, value in (progress.scores or {}).items()},
-            "files": [{"name": name, "sha256": digest} for name, digest in data.files],
-            "hours": round(progress.seconds / 3600, 2),
-            "torch": str(torch.__version__),
-            "date": datetime.now(UTC).date().isoformat(),
-        },
-    )
-    return Model(state.network, header, tensor_checksum(state.network.state_dict()))
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN, which JSON does not know, by None."""
-    if isinstance(value, tuple | list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _finish(job: _Job, state: _State) -> TrainResult:
+def _finish(job: Job, state: State) -> TrainResult:
     picture, log = job.output.with_suffix(".png"), job.output.with_suffix(".csv")
     draw_curves(picture, state.curves)
     progress = state.progress

@@ -1,0 +1,170 @@
+"""What a training works on: its data, its network and optimiser, and the model file that it makes."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from unet_dask.errors import OptionError
+from unet_dask.model.file import Model, new_model, tensor_checksum
+from unet_dask.model.header import ModelHeader, NetworkSpec
+from unet_dask.train.checkpoint import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch.optim import SGD
+
+    from unet_dask.model.unet import UNet
+    from unet_dask.train.config import TrainConfig
+    from unet_dask.train.curves import CurvePoint
+    from unet_dask.train.prepare import TrainingSet
+
+#: Share of one tile in the running statistics of batch normalisation. torch's 0.1 remembers about ten tiles,
+#: which with one tile per step and images of very different content is not enough to validate with.
+_STATISTICS_MOMENTUM = 0.01
+
+
+@dataclass(slots=True)
+class State:
+    """What changes while a training runs.
+
+    Attributes
+    ----------
+    network, optimiser : as they are after the last iteration
+    progress : where the training is
+    curves : record of the validations
+    losses : of the iterations since the last validation
+    saved_at : iteration of the checkpoint on disk
+    """
+
+    network: UNet
+    optimiser: SGD
+    progress: Progress = field(default_factory=Progress)
+    curves: list[CurvePoint] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    saved_at: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What stays the same while a training runs.
+
+    Attributes
+    ----------
+    config : recipe
+    data : images, targets, weight maps
+    cores : side of a tile's core per axis, in pixels
+    output : model file to write
+    device : that the network runs on
+    """
+
+    config: TrainConfig
+    data: TrainingSet
+    cores: tuple[int, ...]
+    output: Path
+    device: torch.device
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a checkpoint must agree with."""
+        return {"config": self.config.to_record(), "files": [list(pair) for pair in self.data.files]}
+
+
+@contextmanager
+def settings_of_torch(config: TrainConfig) -> Iterator[None]:
+    """Use the threads and the randomness of this training, and give both back afterwards."""
+    before = torch.get_num_threads()
+    try:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Return the device that a configuration names.
+
+    Raises
+    ------
+    OptionError
+        If torch cannot use it here.
+    """
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(config.device)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"The device {config.device!r} cannot be used here. Use cpu or auto.") from error
+    return device
+
+
+def initial(job: Job) -> State:
+    """Return the untrained network and its optimiser."""
+    config = job.config
+    spec = NetworkSpec(
+        dims=config.dims,
+        width=config.width,
+        depth=config.depth,
+        channels=job.data.channels,
+        classes=config.classes,
+        batch_norm=config.batch_norm,
+        dropout=config.dropout,
+    )
+    if config.class_names and len(config.class_names) != config.classes:
+        raise OptionError(
+            f"{config.classes} classes need as many names, not {len(config.class_names)}: "
+            f"{', '.join(config.class_names)}."
+        )
+    network = new_model(spec, seed=config.seed).network.to(job.device)
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
+            module.momentum = _STATISTICS_MOMENTUM
+    optimiser = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
+    return State(network, optimiser)
+
+
+def model_of(job: Job, state: State) -> Model:
+    """Return the network as it is now, with its record."""
+    config, data, progress = job.config, job.data, state.progress
+    names = config.class_names or (
+        "background",
+        *(f"class {index}" for index in range(1, config.classes)),
+    )
+    header = ModelHeader(
+        network=state.network.spec,
+        normalisation=data.normalisation,
+        class_names=names,
+        spacing=data.spacing,
+        unit=data.unit,
+        training={
+            "recipe": config.to_record(),
+            "seed": config.seed,
+            "iterations": progress.iteration,
+            "target_kind": data.decision.kind,
+            "images": len(data.images),
+            "held_out": [image.name for image in data.held_out],
+            "validation": {key: _finite(value) for key, value in (progress.scores or {}).items()},
+            "files": [{"name": name, "sha256": digest} for name, digest in data.files],
+            "hours": round(progress.seconds / 3600, 2),
+            "torch": str(torch.__version__),
+            "date": datetime.now(UTC).date().isoformat(),
+        },
+    )
+    return Model(state.network, header, tensor_checksum(state.network.state_dict()))
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN, which JSON does not know, by None."""
+    if isinstance(value, tuple | list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
