@@ -43,6 +43,9 @@ SETTINGS: dict[str, Any] = {
     "distributed.comm.timeouts.connect": "30s",
 }
 
+#: A terminal sends Ctrl-C to the workers too, and each would print a traceback. They end with the driver.
+_DEAF = "import signal\n\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -104,6 +107,7 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
                 "host": "127.0.0.1",
                 "dashboard": False,
                 "silence_logs": logging.CRITICAL,
+                "preload": [_DEAF],
                 "env": environment | _one_gpu(index, device),
             },
         }

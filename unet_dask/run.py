@@ -57,6 +57,12 @@ class Progress:
     total: int
 
 
+#: Fields of a fingerprint by their beginnings, causes first: a change of one of them changes later ones too.
+_CAUSES = (
+    *("source.", "model.", "setting.", "software."),
+    *("plan.roi", "plan.products", "plan.device", "plan.precision", "plan.region", "plan.tile"),
+)
+
 Event = Started | Stage | Progress
 Listener = Callable[[Event], None]
 
@@ -131,15 +137,21 @@ def compare(stored: Mapping[str, str], current: Mapping[str, str], sink: str) ->
     Raises
     ------
     MismatchError
-        Naming the first field that differs, and both values.
+        Naming the first field that differs, the most likely cause, and both values.
     """
-    for name in sorted({*stored, *current}):
+    for name in sorted({*stored, *current}, key=_cause):
         before, now = stored.get(name), current.get(name)
         if before != now:
             raise MismatchError(
                 f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
                 "with the same, or start over with --overwrite."
             )
+
+
+def _cause(name: str) -> tuple[int, str]:
+    """Sort what a user may have changed before what the plan derived from it."""
+    rank = [place for place, prefix in enumerate(_CAUSES) if name.startswith(prefix)]
+    return (rank[0] if rank else len(_CAUSES), name)
 
 
 def _short(value: Any) -> str:  # a stored value of any kind
