@@ -15,6 +15,7 @@ from torch.nn.utils import fusion
 
 from unet_dask.engine.device import torch_dtype
 from unet_dask.errors import OptionError
+from unet_dask.model.unet import layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,12 +47,12 @@ class TorchBackend:
 
     def __init__(self, model: Model, *, device: str, precision: str) -> None:
         network = fold_batch_norm(copy.deepcopy(model.network)).eval().requires_grad_(requires_grad=False)
-        layout = torch.channels_last if model.header.network.dims == 2 else torch.channels_last_3d
-        self._layout: torch.memory_format = layout
+        self._layout = layout(model.header.network.dims)
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
+        # Folding makes new weights; give them the layout again.
+        network.to(memory_format=self._layout)  # type: ignore[call-overload] # torch's stubs omit it
         self._network = network.to(device=self._device, dtype=self._dtype)
-        self._network = self._network.to(memory_format=layout)  # type: ignore[call-overload] # torch's stubs omit it
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""
