@@ -43,6 +43,10 @@ SETTINGS: dict[str, Any] = {
     "distributed.comm.timeouts.connect": "30s",
 }
 
+#: On the loopback interface a refused connection is final: it is a worker that died with results not yet fetched.
+#: With the patience that a network needs, the driver would wait for it for two minutes.
+_LOOPBACK = {"distributed.comm.retry.count": 0, "distributed.comm.timeouts.connect": "10s"}
+
 #: A terminal sends Ctrl-C to the workers too, and each would print a traceback. They end with the driver.
 _DEAF = "import signal\n\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
@@ -118,9 +122,11 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
         # Without an address, distributed takes port 8787 and warns the user if another run has it.
         "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
-    settings = SETTINGS | {
-        f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()
-    }
+    settings = (
+        SETTINGS
+        | _LOOPBACK
+        | {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()}
+    )
     with (
         dask.config.set(settings),
         _quiet(),
@@ -230,7 +236,9 @@ def _one_gpu(index: int, device: str) -> dict[str, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep distributed's own log lines off the user's terminal; we report what matters to her."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application", "asyncio")]
+    # Distributed gives many of its loggers a level of their own, which that of their parent does not change.
+    theirs = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    loggers = [logging.getLogger(name) for name in (*theirs, "tornado.application", "asyncio")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

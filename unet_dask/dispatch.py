@@ -127,6 +127,9 @@ def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Itera
                 finished.update(list(futures))
                 waiting.extend(_next(batches))
             future = next(finished)
+            if future.status == "lost" and client.status == "running":
+                finished.add(future)  # its worker died before the result was fetched: it is computed again
+                continue
             index = in_flight.pop(future)
             outcome = _outcome(future)
             future.release()

@@ -1,0 +1,64 @@
+"""Work that kills its worker, fails or is lost: named, and all other work is done."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from unet_dask import cluster as clusters
+from unet_dask.dispatch import run_calls
+from unet_dask.errors import DataError, SinkLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unet_dask.cluster import Cluster
+
+
+@pytest.mark.timeout(300)
+def test_work_that_kills_its_worker_is_named_and_all_other_work_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 1)
+
+    def poison(number: int) -> int:
+        if number == 3:
+            os._exit(9)
+        return number
+
+    with clusters.local_cluster(workers=2, threads=1, limit=2 << 30, device="cpu") as opened:
+        calls = (((number,), (number,)) for number in range(24))
+        outcomes = dict(run_calls(opened.client, poison, calls, in_flight=4))
+    assert "killed every time" in outcomes.pop((3,))
+    assert outcomes == {(number,): number for number in range(24) if number != 3}
+
+
+def test_work_that_fails_is_named_and_all_other_work_done(cluster: Cluster) -> None:
+    def fails(number: int) -> int:
+        if number == 3:
+            raise DataError("Cannot decode\nthis.")
+        return number
+
+    outcomes = dict(run_calls(cluster.client, fails, (((n,), (n,)) for n in range(8)), in_flight=2))
+    assert outcomes.pop((3,)) == "Cannot decode this."
+    assert outcomes == {(number,): number for number in range(8) if number != 3}
+
+
+def test_lost_sink_ends_the_run(cluster: Cluster) -> None:
+    def lost(number: int) -> int:
+        raise SinkLostError("The sink cannot be written: No space left on device.")
+
+    with pytest.raises(SinkLostError, match="No space left"):
+        list(run_calls(cluster.client, lost, (((n,), (n,)) for n in range(8)), in_flight=2))
+
+
+def test_no_more_is_submitted_than_may_be_in_flight(cluster: Cluster) -> None:
+    taken = []
+
+    def calls() -> Iterator[tuple[tuple[int], tuple[int]]]:
+        for number in range(30):
+            taken.append(number)
+            yield (number,), (number,)
+
+    ahead = [len(taken) - done for done, _ in enumerate(run_calls(cluster.client, abs, calls(), in_flight=3))]
+    assert max(ahead) <= 5
