@@ -28,6 +28,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "iterations": (1, 1 << 31),
     "learning_rate": (1e-12, 100.0),
     "momentum": (0.0, 0.9999),
+    "settle": (0.0, 1.0),
     "clip_norm": (0.0, math.inf),
     "poly_power": (0.0, 10.0),
     "validation": (0.0, 1e6),
@@ -69,6 +70,9 @@ class TrainConfig:
         smaller images
     learning_rate : of the first iteration; decays as ``(1 - iteration / iterations)**poly_power``
     momentum : 0.99, section 3: "many of the previously seen samples determine the update"
+    settle : share of the iterations after which batch normalisation stops looking at the tile and uses its
+        running statistics, as it will at inference; a batch of one tile would else be trained for what
+        segmenting never sees
     clip_norm : longest gradient; a guard that momentum 0.99 needs in the first iterations, not in the
         paper; 0 for none
     seed : of everything that is random
@@ -113,6 +117,7 @@ class TrainConfig:
     tile: tuple[int, ...] = ()
     learning_rate: float = 1e-3
     momentum: float = 0.99
+    settle: float = 0.5
     clip_norm: float = 1.0
     poly_power: float = 0.9
     seed: int = 0

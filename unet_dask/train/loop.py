@@ -213,6 +213,10 @@ def _step(job: Job, state: State, patch: Patch, rate: float) -> float:
     # Dropout draws from torch's global generator; seeded per iteration it needs no state.
     torch.manual_seed(int(np.random.SeedSequence([config.seed, 3, iteration]).generate_state(1)[0]))
     state.network.train()
+    if iteration >= config.settle * config.iterations:
+        for module in state.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+                module.eval()
     logits = state.network(torch.from_numpy(patch.image[np.newaxis]).to(job.device))
     loss = weighted_cross_entropy(
         logits,
