@@ -25,7 +25,9 @@ def test_the_paper_network_has_23_convolutional_layers() -> None:
 
 def test_channels_double_to_1024() -> None:
     network = UNet(NetworkSpec(width=64, depth=4))
-    widths = [module.out_channels for module in network.contracting.modules() if isinstance(module, nn.Conv2d)]
+    widths = [
+        module.out_channels for module in network.contracting.modules() if isinstance(module, nn.Conv2d)
+    ]
     assert widths == [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
 
 
@@ -49,14 +51,18 @@ def test_output_and_channels_follow_the_spec(dims: int) -> None:
 
 
 def test_no_convolution_is_padded() -> None:
-    convolutions = [module for module in UNet(NetworkSpec(width=2)).modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [
+        module for module in UNet(NetworkSpec(width=2)).modules() if isinstance(module, nn.Conv2d)
+    ]
     assert all(module.padding == (0, 0) for module in convolutions)
 
 
 def test_dropout_stands_at_the_end_of_the_contracting_path() -> None:
     network = UNet(NetworkSpec(width=2, depth=3, dropout=0.5)).train()
     calls: list[int] = []
-    network.dropout.register_forward_hook(lambda _module, arguments, _output: calls.append(arguments[0].shape[1]))
+    network.dropout.register_forward_hook(
+        lambda _module, arguments, _output: calls.append(arguments[0].shape[1])
+    )
     network(torch.zeros(1, 1, 92 + 8, 92 + 8))
     assert calls == [8, 16]
 
@@ -102,9 +108,7 @@ def test_folding_batch_norm_keeps_the_function(dims: int) -> None:
     assert not any(isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d) for module in network.modules())
 
 
-@pytest.mark.parametrize(
-    ("side", "gflop"), [(572, 301), (1084, 1359)], ids=["design-572", "design-1084"]
-)
+@pytest.mark.parametrize(("side", "gflop"), [(572, 301), (1084, 1359)], ids=["design-572", "design-1084"])
 def test_the_cost_is_that_of_the_design(side: int, gflop: int) -> None:
     assert round(tile_flop(NetworkSpec(), (side, side)) / 1e9) == gflop
 
