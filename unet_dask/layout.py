@@ -247,7 +247,7 @@ def _cut(axis: AxisGrid, unit: int, *, core: int | None, step: int | None) -> li
         probe = AxisGrid(axis.size, axis.start, axis.stop, each, stride, axis.context)
         if probe.count > 1 and each < probe.thinnest:
             continue
-        cores = [aligned(-(-(probe.longest + probe.phase) // tiles), stride) for tiles in _TILES]
+        cores = [aligned(-(-max(probe.longest + probe.phase, 1) // tiles), stride) for tiles in _TILES]
         for side in cores if core is None else [core]:
             grid = AxisGrid(axis.size, axis.start, axis.stop, each, side, axis.context)
             key = (side, grid.count)
