@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 @click.option("--chunks", type=SIZES, metavar="512,512", help="Chunks of the result [512; in 3-D 128].")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option(
+    "--mended", is_flag=True, default=None, help="With --resume: the source was mended where regions failed."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 @click.option(
     "--config", metavar="FILE.toml", callback=read_config, is_eager=True, help="Settings; flags win."

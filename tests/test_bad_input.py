@@ -104,6 +104,24 @@ def test_damaged_chunk_fails_the_regions_that_see_it_and_no_other(
     assert hash_tree(desk.source) == before
 
 
+def test_run_goes_on_once_the_source_is_mended(
+    desk: Desk, cluster: Cluster, call_cli: Callable[..., Any], hash_tree: Callable[[Path], str]
+) -> None:
+    chunk = desk.source / "c" / "0" / "0"
+    whole = chunk.read_bytes()
+    truncate(chunk)
+    assert call_cli("segment", *desk.run(*flags_for(cluster))).code == 4
+    chunk.write_bytes(whole)
+    refused = call_cli("segment", *desk.run(*flags_for(cluster), "--resume"))
+    assert refused.code == 2
+    assert "source.content" in refused.stderr
+    assert "--mended" in refused.stderr
+    assert call_cli("segment", *desk.run(*flags_for(cluster), "--resume", "--mended", "-q")).code == 0
+    other = desk.root / "undisturbed.zarr"
+    assert call_cli("segment", *desk.run(*flags_for(cluster), "-q", sink=other)).code == 0
+    assert hash_tree(desk.sink) == hash_tree(other)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_value_that_is_not_finite_is_named_by_its_place(
     value: float, desk: Desk, cluster: Cluster, call_cli: Callable[..., Any], make_source: Callable[..., Path]

@@ -40,6 +40,8 @@ class SegmentConfig:
     nan : "stop" or "zero", for values that are not finite
     tile, region : voxels per axis along which the network looks; None lets the plan choose
     chunks : of the result, voxels per spatial axis; None for the defaults
+    mended : of a resumed run: the source, or the rule for NaN, was changed where regions had failed, and
+        nowhere else; the user vouches for it
     scheduler, scheduler_file : of a running cluster
     """
 
@@ -60,6 +62,7 @@ class SegmentConfig:
     tile: tuple[int, ...] | None = None
     region: tuple[int, ...] | None = None
     chunks: tuple[int, ...] | None = None
+    mended: bool = False
     scheduler: str | None = None
     scheduler_file: str | None = None
 

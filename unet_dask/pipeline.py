@@ -326,7 +326,9 @@ def _open_sink(
     fingerprint = _fingerprint(prepared, constants)
     place = sinks.Sink(url, plan.arrays)
     if stored:
-        compare(stored["fingerprint"], fingerprint, url)
+        compare(stored["fingerprint"], fingerprint, url, mended=prepared.config.mended)
+        if stored["fingerprint"] != fingerprint:
+            sinks.restamp(place, {**stored, "fingerprint": fingerprint})
         places.sweep(url)
         return place
     places.remove(url)

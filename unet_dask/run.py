@@ -57,6 +57,8 @@ class Progress:
     total: int
 
 
+#: What a failed region may make a user change before she resumes; the regions that are done do not see it.
+_MENDABLE = frozenset({"setting.nan", "source.content"})
 #: Fields of a fingerprint by their beginnings, causes first: a change of one of them changes later ones too.
 _CAUSES = (
     *("source.", "model.", "setting.", "software."),
@@ -131,8 +133,10 @@ class Run:
         }
 
 
-def compare(stored: Mapping[str, str], current: Mapping[str, str], sink: str) -> None:
-    """Raise unless two fingerprints are the same.
+def compare(
+    stored: Mapping[str, str], current: Mapping[str, str], sink: str, *, mended: bool = False
+) -> None:
+    """Raise unless two fingerprints are the same, but for what a user vouches to have mended.
 
     Raises
     ------
@@ -141,11 +145,13 @@ def compare(stored: Mapping[str, str], current: Mapping[str, str], sink: str) ->
     """
     for name in sorted({*stored, *current}, key=_cause):
         before, now = stored.get(name), current.get(name)
-        if before != now:
-            raise MismatchError(
-                f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
-                "with the same, or start over with --overwrite."
-            )
+        if before == now or (mended and name in _MENDABLE):
+            continue
+        hint = ", add --mended if it was changed only where regions failed" if name in _MENDABLE else ""
+        raise MismatchError(
+            f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
+            f"with the same{hint}, or start over with --overwrite."
+        )
 
 
 def _cause(name: str) -> tuple[int, str]:

@@ -214,6 +214,12 @@ def create(
         ) from error
 
 
+def restamp(sink: Sink, manifest: Mapping[str, Any]) -> None:
+    """Replace the manifest of a sink whose source was mended."""
+    zarr.open_array(sink.url, path=RUN_FOLDER, mode="r+").update_attributes({MARK: dict(manifest)})
+    _sync_tree(sink)
+
+
 def _sync_tree(sink: Sink) -> None:
     """Flush the metadata of a new local sink, without which its chunks are nothing."""
     if not sink.local:
