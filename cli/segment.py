@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 @click.option("--level", type=int, help="Level of a multiscale image [0].")
 @click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
 @click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
+@click.option(
+    "--tta",
+    type=click.Choice(["none", "flips", "rotations"]),
+    help="Average over symmetries of the image [none].",
+)
 @click.option("--nan", type=click.Choice(["stop", "zero"]), help="What to do with NaN and infinity [stop].")
 @click.option("--memory", type=BYTES, metavar="8GiB", help="Memory that one worker may use [up to 4GiB].")
 @click.option("--tile", type=SIZES, metavar="512,512", help="What a tile contributes [chosen by the plan].")

@@ -37,6 +37,7 @@ class SegmentConfig:
     memory : bytes that one worker may use; None to share out the machine
     key, axes, level, channels : which array of the source, and how to understand it
     roi : part of the volume, "z0:z1,y0:y1,x0:x1"; either end may be left out
+    tta : "none", or the symmetries that results are averaged over: "flips" or "rotations"
     nan : "stop" or "zero", for values that are not finite
     tile, region : voxels per axis along which the network looks; None lets the plan choose
     chunks : of the result, voxels per spatial axis; None for the defaults
@@ -58,6 +59,7 @@ class SegmentConfig:
     level: int | None = None
     channels: tuple[int, ...] | None = None
     roi: str | None = None
+    tta: str = "none"
     nan: str = "stop"
     tile: tuple[int, ...] | None = None
     region: tuple[int, ...] | None = None
@@ -76,6 +78,7 @@ class SegmentConfig:
         for name, value, allowed in (
             ("probability type", self.probability_dtype, ("float32", "uint8")),
             ("rule for NaN", self.nan, ("stop", "zero")),
+            ("test-time averaging", self.tta, ("none", "flips", "rotations")),
         ):
             if value not in allowed:
                 raise OptionError(f"There is no {name} {value!r}. Use one of: {', '.join(allowed)}.")

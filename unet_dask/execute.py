@@ -104,6 +104,7 @@ def _regions(
         classes=prepared.model.header.network.classes,
         threads=workers.threads,
         nan=prepared.config.nan,
+        tta=prepared.config.tta,
     )
     return run_waves(
         workers.client,

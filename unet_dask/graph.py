@@ -100,6 +100,7 @@ class RegionTask:
     dims, classes : of the network
     threads : of the network; 0 leaves them as they are
     nan : "stop" or "zero"
+    tta : symmetries to average over
     """
 
     grid: RegionGrid
@@ -110,6 +111,7 @@ class RegionTask:
     classes: int
     threads: int
     nan: str
+    tta: str = "none"
 
     def products(self, index: Index, block: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Return the products of a region, with canonical axes; classes have a channel axis of one."""
@@ -133,6 +135,7 @@ class RegionTask:
             normalisation=self.normalisation,
             outputs=self.outputs,
             classes=self.classes,
+            tta=self.tta,
         )
         return tuple(
             np.moveaxis(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask import cluster as clusters
 from unet_dask.config import SegmentConfig, parse_bytes, parse_products, parse_roi
 from unet_dask.dispatch import run_calls
+from unet_dask.engine.augment import symmetries
 from unet_dask.engine.device import available_cores, choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, SinkError
@@ -80,7 +81,8 @@ def estimated_seconds(
         key = Prepared(plan.source, file, config, plan).key()
         rate = flop_per_second(key, plan.header.network, threads=available_cores())
     # Workers share the cores that the probe had for itself; more of them than there are regions cannot help.
-    return plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
+    passes = len(symmetries(config.tta, plan.header.network.dims))
+    return passes * plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
 
 
 def segment_store(
@@ -372,6 +374,7 @@ def _fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]
         "model.network": str(prepared.model.header.network),
         "model.normalisation": f"{constants.offset} {constants.scale}",
         "setting.nan": prepared.config.nan,
+        "setting.tta": prepared.config.tta,
         "setting.backend": prepared.config.backend,
         "software.unet-dask": versions["unet-dask"],
         "software.torch": versions["torch"],

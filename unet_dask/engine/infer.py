@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from unet_dask.engine.augment import symmetries
 from unet_dask.engine.cache import network
 from unet_dask.errors import DataError
 from unet_dask.model.file import normalise
@@ -20,6 +21,7 @@ from unet_dask.model.file import normalise
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_dask.engine.augment import Symmetry
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.model.header import Normalisation
@@ -56,11 +58,10 @@ class OutputSpec:
         """The sentinel of a voxel that was never written: no class and no probability."""
         return float("nan") if self.dtype == "float32" else UNWRITTEN_CLASS
 
-    def decide(self, logits: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Return the values of this product for logits of (classes, *space)."""
+    def decide(self, probabilities: NDArray[np.float32]) -> NDArray[np.generic]:
+        """Return the values of this product for probabilities of (classes, *space)."""
         if self.name == "classes":
-            return np.asarray(np.argmax(logits, axis=0), np.uint8)
-        probabilities = softmax(logits)
+            return np.asarray(np.argmax(probabilities, axis=0), np.uint8)
         if self.dtype == "uint8":
             return np.asarray(np.rint(probabilities * np.float32(254)), np.uint8)
         return probabilities
@@ -82,6 +83,7 @@ def infer(
     normalisation: Normalisation,
     outputs: tuple[OutputSpec, ...],
     classes: int,
+    tta: str = "none",
 ) -> tuple[NDArray[np.generic], ...]:
     """Segment one region.
 
@@ -94,6 +96,7 @@ def infer(
     normalisation : constants of the whole volume
     outputs : products to make
     classes : of the network
+    tta : symmetries to average over, see `engine.augment`
 
     Returns
     -------
@@ -107,20 +110,35 @@ def infer(
         np.empty((len(flat), *((classes,) if each.has_channels else ()), *lengths), each.dtype)
         for each in outputs
     ]
+    chosen = symmetries(tta, dims)
     buffer = np.zeros((flat.shape[1], *(grid.tile for grid in grids)), np.float32)
     for plane, origin in product(
         range(len(flat)), product(*(grid.tiles(n) for grid, n in zip(grids, lengths, strict=True)))
     ):
         source, target = _kept(origin, grids, lengths)
-        logits = backend.logits(_tile(flat[plane], origin, buffer, normalisation))[(slice(None), *source)]
+        tile = _tile(flat[plane], origin, buffer, normalisation)
+        probabilities = _probabilities(backend, tile, chosen)[(slice(None), *source)]
+        for output, result in zip(outputs, results, strict=True):
+            result[plane][(..., *target)] = output.decide(probabilities)
+    return tuple(result.reshape(*planes, *result.shape[1:]) for result in results)
+
+
+def _probabilities(
+    backend: Backend, tile: NDArray[np.float32], chosen: tuple[Symmetry, ...]
+) -> NDArray[np.float32]:
+    """Return the mean probabilities of a tile over symmetries."""
+    total = None
+    for symmetry in chosen:
+        logits = backend.logits(symmetry.turn(tile))
         if not np.isfinite(logits).all():
             raise DataError(
                 "The network's output is not finite here: the grey values are far outside of what it was trained on, "
                 "or overflow its precision. Use --precision float32, or a model for such images."
             )
-        for output, result in zip(outputs, results, strict=True):
-            result[plane][(..., *target)] = output.decide(logits)
-    return tuple(result.reshape(*planes, *result.shape[1:]) for result in results)
+        turned = symmetry.turn_back(softmax(logits))
+        total = turned if total is None else total + turned
+    assert total is not None
+    return total if len(chosen) == 1 else total / np.float32(len(chosen))
 
 
 def agreement(
