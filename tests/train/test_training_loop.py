@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,8 @@ from unet_dask.train.validate import probabilities
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from torch import Tensor
 
 
 def interrupt_after(iteration: int) -> Callable[[Event], None]:
@@ -62,11 +64,13 @@ def test_three_dimensions_train_too(quick: TrainConfig, tmp_path: Path) -> None:
     assert inspect_model(result.model).header.network.dims == 3
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(
+    "settings", [{}, {"batch_norm": True}, {"averaging": 0.9}, {"batch_norm": True, "averaging": 0.5}]
+)
 def test_resumed_training_makes_the_same_bytes(
-    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path, batch_norm: bool
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    config = replace(quick, batch_norm=batch_norm)
+    config = replace(quick, **settings)
     whole = train(*toy, tmp_path / "whole.safetensors", config)
     path = tmp_path / "parts.safetensors"
     with pytest.raises(KeyboardInterrupt):
@@ -77,6 +81,27 @@ def test_resumed_training_makes_the_same_bytes(
     parts = train(*toy, path, config, resume=True)
     assert contents(parts.model) == contents(whole.model)
     assert parts.best_iteration == whole.best_iteration
+
+
+def test_the_average_is_that_of_the_iterations(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(quick, iterations=6, validate_every=1, validation=0.0, learning_rate=2e-3)
+    averages: list[dict[str, Tensor]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Saved) and event.kind == "model":
+            averages.append(load_model(event.path).network.state_dict())
+
+    train(*toy, tmp_path / "each.safetensors", config, on_event=listen)
+    each, averages[:] = list(averages), []
+    train(*toy, tmp_path / "mean.safetensors", replace(config, averaging=0.75), on_event=listen)
+    expected = each[0]
+    for later in each[1:]:
+        expected = {key: 0.75 * value + 0.25 * later[key] for key, value in expected.items()}
+    found = averages[-1]
+    assert all(torch.allclose(found[key], value, atol=1e-6) for key, value in expected.items())
+    assert any(not torch.allclose(found[key], value, atol=1e-5) for key, value in each[-1].items())
 
 
 def test_resumed_record_has_every_validation_once(

@@ -1,9 +1,9 @@
 """Stop and go on as if nothing had happened.
 
 A checkpoint is one safetensors file with JSON in its metadata, written beside the model and atomically.
-It holds the parameters, the momentum of each and where the training is. It holds no state of a random
-generator, because there is none: the randomness of an iteration is drawn from (seed, iteration) alone, so
-a resumed training draws what the uninterrupted one would have drawn.
+It holds the parameters, the momentum of each, their average if there is one, and where the training is.
+It holds no state of a random generator, because there is none: the randomness of an iteration is drawn from
+(seed, iteration) alone, so a resumed training draws what the uninterrupted one would have drawn.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+    from torch.nn import Module
     from torch.optim import SGD
-
-    from unet_dask.model.unet import UNet
 
 _FORMAT = "unet-dask-checkpoint/1"
 #: Settings that may differ when a training is resumed: they change no iteration that is done.
@@ -65,7 +64,7 @@ def checkpoint_path(output: Path) -> Path:
 
 def save_checkpoint(
     path: Path,
-    network: UNet,
+    modules: Mapping[str, Module],
     optimiser: SGD,
     *,
     progress: Progress,
@@ -76,14 +75,18 @@ def save_checkpoint(
     Parameters
     ----------
     path : to write
-    network, optimiser : their tensors are stored
+    modules, optimiser : their tensors are stored; `modules` by name, one of them is "network"
     progress : where the training is
     fingerprint : plain JSON that must be the same at a resume: settings and data
     """
     from safetensors.torch import save
 
-    tensors = {f"network.{key}": _stored(value) for key, value in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
+    tensors = {
+        f"{name}.{key}": _stored(value)
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for name, parameter in modules["network"].named_parameters():
         momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{name}"] = _stored(momentum)
@@ -91,8 +94,10 @@ def save_checkpoint(
     _write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
 
 
-def load_checkpoint(path: Path, network: UNet, optimiser: SGD, *, fingerprint: Mapping[str, Any]) -> Progress:
-    """Put network and optimiser into the state of a checkpoint, in place.
+def load_checkpoint(
+    path: Path, modules: Mapping[str, Module], optimiser: SGD, *, fingerprint: Mapping[str, Any]
+) -> Progress:
+    """Put networks and optimiser into the state of a checkpoint, in place.
 
     Raises
     ------
@@ -114,14 +119,15 @@ def load_checkpoint(path: Path, network: UNet, optimiser: SGD, *, fingerprint: M
             f"{path} is not a checkpoint of a training that can be resumed ({error})."
         ) from error
     _require_same(record["fingerprint"], fingerprint)
-    prefix = "network."
-    try:
-        network.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        )
-    except RuntimeError as error:
-        raise ModelError(f"{path} does not fit the network that it was made for.") from error
-    for name, parameter in network.named_parameters():
+    for name, module in modules.items():
+        prefix = f"{name}."
+        try:
+            module.load_state_dict(
+                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            )
+        except RuntimeError as error:
+            raise ModelError(f"{path} does not fit the {name} that it was made for.") from error
+    for name, parameter in modules["network"].named_parameters():
         if f"momentum.{name}" in tensors:
             momentum = tensors[f"momentum.{name}"].to(parameter.device)
             optimiser.state[parameter]["momentum_buffer"] = momentum

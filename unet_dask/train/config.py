@@ -29,6 +29,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-12, 100.0),
     "momentum": (0.0, 0.9999),
     "settle": (0.0, 1.0),
+    "averaging": (0.0, 0.999999),
     "clip_norm": (0.0, math.inf),
     "poly_power": (0.0, 10.0),
     "validation": (0.0, 1e6),
@@ -73,6 +74,9 @@ class TrainConfig:
     settle : share of the iterations after which batch normalisation stops looking at the tile and uses its
         running statistics, as it will at inference; a batch of one tile would else be trained for what
         segmenting never sees
+    averaging : decay per iteration of a moving average of the weights, which is then what is validated and
+        kept; momentum 0.99 with one tile per step swings around a minimum, and the average lies in it.
+        Not in the paper, 0 for none
     clip_norm : longest gradient; a guard that momentum 0.99 needs in the first iterations, not in the
         paper; 0 for none
     seed : of everything that is random
@@ -118,6 +122,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     momentum: float = 0.99
     settle: float = 0.5
+    averaging: float = 0.0
     clip_norm: float = 1.0
     poly_power: float = 0.9
     seed: int = 0

@@ -6,9 +6,10 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from torch.nn import Module
     from torch.optim import SGD
 
     from unet_dask.model.unet import UNet
@@ -38,6 +40,7 @@ class State:
     Attributes
     ----------
     network, optimiser : as they are after the last iteration
+    average : moving average of the network's weights and statistics, where the recipe asks for one
     progress : where the training is
     curves : record of the validations
     losses : of the iterations since the last validation
@@ -46,10 +49,22 @@ class State:
 
     network: UNet
     optimiser: SGD
+    average: AveragedModel | None = None
     progress: Progress = field(default_factory=Progress)
     curves: list[CurvePoint] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     saved_at: int = -1
+
+    @property
+    def kept(self) -> UNet:
+        """The network that is validated and kept."""
+        return self.network if self.average is None else cast("UNet", self.average.module)
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """Everything with weights that a checkpoint must hold, by name; "network" is what is optimised."""
+        found: dict[str, Module] = {"network": self.network}
+        return found if self.average is None else found | {"average": self.average}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +145,22 @@ def initial(job: Job) -> State:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
             module.momentum = _STATISTICS_MOMENTUM
     optimiser = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
-    return State(network, optimiser)
+    average = None
+    if config.averaging:
+        moving = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]  # torch's own
+        average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+    return State(network, optimiser, average)
 
 
 def model_of(job: Job, state: State) -> Model:
-    """Return the network as it is now, with its record."""
+    """Return the network that is kept as it is now, with its record."""
     config, data, progress = job.config, job.data, state.progress
     names = config.class_names or (
         "background",
         *(f"class {index}" for index in range(1, config.classes)),
     )
     header = ModelHeader(
-        network=state.network.spec,
+        network=state.kept.spec,
         normalisation=data.normalisation,
         class_names=names,
         spacing=data.spacing,
@@ -160,7 +179,7 @@ def model_of(job: Job, state: State) -> Model:
             "date": datetime.now(UTC).date().isoformat(),
         },
     )
-    return Model(state.network, header, tensor_checksum(state.network.state_dict()))
+    return Model(state.kept, header, tensor_checksum(state.kept.state_dict()))
 
 
 def _finite(value: Any) -> Any:

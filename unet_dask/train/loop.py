@@ -102,7 +102,7 @@ def train(
         if resume:
             found = checkpoint_path(path)
             state.progress = load_checkpoint(
-                found, state.network, state.optimiser, fingerprint=job.fingerprint
+                found, state.modules, state.optimiser, fingerprint=job.fingerprint
             )
             state.saved_at = state.progress.iteration
             state.curves = read_curves(path.with_suffix(".csv"), until=state.progress.iteration)
@@ -233,6 +233,8 @@ def _step(job: Job, state: State, patch: Patch, rate: float) -> float:
             f"of {rate:.3g}. Use --learning-rate {rate / 10:.1g}."
         )
     state.optimiser.step()
+    if state.average is not None:
+        state.average.update_parameters(state.network)
     return value
 
 
@@ -244,7 +246,7 @@ def _assess(job: Job, state: State) -> Iterator[Event]:
     scores: dict[str, Any] = {}
     best, score = True, math.nan
     if job.data.held_out:
-        found = validate(state.network, job.data.held_out, device=job.device)
+        found = validate(state.kept, job.data.held_out, device=job.device)
         scores, score = asdict(found), found.score
         best = progress.best is None or score > progress.best
         yield Validated(progress.iteration, loss, found.pixel_error, found.iou, score, best)
@@ -269,7 +271,7 @@ def _checkpoint(job: Job, state: State) -> Saved:
     path = checkpoint_path(job.output)
     if state.saved_at != state.progress.iteration:
         save_checkpoint(
-            path, state.network, state.optimiser, progress=state.progress, fingerprint=job.fingerprint
+            path, state.modules, state.optimiser, progress=state.progress, fingerprint=job.fingerprint
         )
         state.saved_at = state.progress.iteration
     return Saved(path, "checkpoint")
