@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Arrays of a group that are listed.
 _LISTED = 40
 #: Fields of a training record that fit a screen, in order.
-_TRAINING = ("iterations", "images", "seed", "hours", "date", "torch", "target_kind", "licence")
+_TRAINING = ("iterations", "images", "seed", "torch", "target_kind", "licence")
 
 Description = dict[str, Any]
 

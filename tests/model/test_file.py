@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import unet_dask
 from unet_dask.errors import ModelError
@@ -47,10 +48,25 @@ def test_half_precision_file_is_half_as_large_and_loads(tmp_path: Path, saved: t
     assert all(value.dtype == torch.float32 for value in found.network.parameters())
 
 
-def test_writing_twice_gives_the_same_checksum(tmp_path: Path, saved: tuple[Model, Path]) -> None:
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path, saved: tuple[Model, Path]) -> None:
     model, path = saved
     unet_dask.save_model(model, tmp_path / "again.safetensors")
-    assert inspect_model(tmp_path / "again.safetensors").checksum == inspect_model(path).checksum
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_checksum_beside_the_header_is_still_read(tmp_path: Path, saved: tuple[Model, Path]) -> None:
+    model, path = saved
+    older = tmp_path / "older.safetensors"
+    metadata = {"unet_dask": model.header.to_json(), "checksum": model.checksum}
+    save_file(load_file(path), older, metadata=metadata)
+    assert unet_dask.load_model(older).checksum == model.checksum
+
+
+def test_missing_checksum_is_damage(tmp_path: Path, saved: tuple[Model, Path]) -> None:
+    model, path = saved
+    save_file(load_file(path), path, metadata={"unet_dask": model.header.to_json()})
+    with pytest.raises(ModelError, match="no checksum"):
+        unet_dask.load_model(path)
 
 
 def test_checksum_is_verified_without_torch(saved: tuple[Model, Path]) -> None:

@@ -153,9 +153,15 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
             f"{path} is not a safetensors model file ({error}). Pickled checkpoints (.pt, .pth) are never opened, "
             "because they can run code; train or save a model with unet-dask."
         ) from error
-    if "unet_dask" not in metadata or "checksum" not in metadata:
+    if "unet_dask" not in metadata:
         raise ModelError(f"{path} is a safetensors file of another program: it has no unet_dask header.")
-    return ModelFile(path, ModelHeader.from_json(metadata["unet_dask"]), str(metadata["checksum"]))
+    header = ModelHeader.from_json(metadata["unet_dask"])
+    checksum = json.loads(metadata["unet_dask"]).get("checksum", metadata.get("checksum"))
+    if not isinstance(checksum, str):
+        raise ModelError(
+            f"{path} is damaged: its header has no checksum of its weights. Copy the file again."
+        )
+    return ModelFile(path, header, checksum)
 
 
 def verify_model(file: ModelFile) -> None:
@@ -238,7 +244,8 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
         kept = tensor.detach().cpu().contiguous()
         tensors[key] = kept.half() if half and kept.is_floating_point() else kept
     checksum = tensor_checksum(tensors)
-    data = save(tensors, metadata={"unet_dask": model.header.to_json(), "checksum": checksum})
+    # One key only: safetensors orders the keys of its metadata at random, and equal models are equal bytes.
+    data = save(tensors, metadata={"unet_dask": model.header.to_json(checksum=checksum)})
     _write_atomically(path, data)
     return ModelFile(path, model.header, checksum)
 

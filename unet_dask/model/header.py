@@ -155,15 +155,15 @@ class ModelHeader:
         """Axes of the network's input, channel first: "cyx" or "czyx"."""
         return "c" + "zyx"[-self.network.dims :]
 
-    def to_json(self) -> str:
-        """Return the header as JSON, with the derived sizes for other readers."""
+    def to_json(self, **more: str) -> str:
+        """Return the header as JSON, with the derived sizes for other readers and `more` fields."""
         derived = {
             "format": FORMAT,
             "axes": self.axes,
             "halo": list(self.network.halo),
             "stride": list(self.network.stride),
         }
-        return json.dumps(derived | asdict(self), sort_keys=True)
+        return json.dumps(derived | more | asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelHeader:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -153,7 +152,11 @@ def initial(job: Job) -> State:
 
 
 def model_of(job: Job, state: State) -> Model:
-    """Return the network that is kept as it is now, with its record."""
+    """Return the network that is kept as it is now, with its record.
+
+    No date and no duration: a model file is a function of data, recipe and seed, so that a training that was
+    killed and resumed ends with the bytes of one that was not. The CSV beside it has the seconds.
+    """
     config, data, progress = job.config, job.data, state.progress
     names = config.class_names or (
         "background",
@@ -174,9 +177,7 @@ def model_of(job: Job, state: State) -> Model:
             "held_out": [image.name for image in data.held_out],
             "validation": {key: _finite(value) for key, value in (progress.scores or {}).items()},
             "files": [{"name": name, "sha256": digest} for name, digest in data.files],
-            "hours": round(progress.seconds / 3600, 2),
             "torch": str(torch.__version__),
-            "date": datetime.now(UTC).date().isoformat(),
         },
     )
     return Model(state.kept, header, tensor_checksum(state.kept.state_dict()))
