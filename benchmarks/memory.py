@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +34,31 @@ def make_volume(path: Path, factor: int) -> None:
         array[start:stop] = np.roll(block, start, axis=1)[: stop - start]
 
 
-def run(command: list[str]) -> tuple[dict, int, float]:
-    """Run a command; return its JSON, the peak bytes of its main process, and its CPU seconds."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+def run(command: list[str]) -> tuple[dict, int]:
+    """Run a command; return its JSON and the peak bytes of its main process.
+
+    Read from /proc while it runs: the figure of `wait4` also counts what this process held when it forked, and every
+    child that the command waited for.
+    """
+    peak = 0
+    with tempfile.TemporaryFile() as output, subprocess.Popen(command, stdout=output) as process:
+        while process.poll() is None:
+            peak = max(peak, high_water(process.pid))
+            time.sleep(0.1)
+        output.seek(0)
+        content = output.read()
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    return json.loads(output), usage.ru_maxrss << 10, usage.ru_utime + usage.ru_stime
+    return json.loads(content), peak
+
+
+def high_water(pid: int) -> int:
+    """Return the most resident bytes that a process has had; 0 once it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def main() -> None:
@@ -66,7 +82,7 @@ def main() -> None:
     for factor in map(int, options.factors.split(",")):
         source, sink = options.folder / f"{factor}x.zarr", options.folder / "sink.zarr"
         make_volume(source, factor)
-        outcome, client, _ = run(
+        outcome, client = run(
             [
                 *(
                     tool,

@@ -39,6 +39,8 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    # The statistical profile keeps a call tree per second: 20-70 kB a second of memory, until a thousand are kept.
+    "distributed.worker.profile.enabled": False,
     "distributed.comm.retry.count": 3,
     "distributed.comm.timeouts.connect": "30s",
 }
