@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unet_dask.model.file import Model
+    from unet_dask.train.config import TrainConfig
     from unet_dask.train.events import Event, Started, Stepped, Validated
     from unet_dask.train.loop import TrainResult
 
@@ -52,6 +54,16 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
     help="Settings of the recipe; options given here win over it.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["paper", "fast"]),
+    default="paper",
+    show_default=True,
+    help="Where the settings begin; fast is a narrow network in 3,000 iterations.",
+)
+@click.option(
+    "--start", type=click.Path(path_type=Path), metavar="MODEL", help="Fine-tune this model, and its network."
 )
 @click.option(
     "--dims", type=int, help="Dimensions of the network, 2 or 3. A stack is many images for 2, one for 3."
@@ -107,6 +119,11 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
     help="Pixel size of the images, one value per axis.",
 )
 @click.option("--unit", help="Unit of the spacing, such as micrometer.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of forward and backward pass; weights and update are float32 always.",
+)
 @click.option("--threads", type=int, help="Threads of torch.")
 @click.option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model.")
@@ -116,8 +133,8 @@ def train(
     images: Path,
     targets: Path,
     output: Path,
-    config_file: Path | None,
     *,
+    start: Path | None,
     resume: bool,
     quiet: bool,
     as_json: bool,
@@ -128,18 +145,28 @@ def train(
     Both are TIFF stacks, folders of TIFF or PNG images that pair by name or number, or Zarr arrays.
     Without options the recipe is that of the 2015 paper. Ctrl-C writes a checkpoint; --resume goes on.
     """
-    from unet_dask.train.config import TrainConfig, load_config
+    from unet_dask.model.file import load_model
     from unet_dask.train.loop import train as run
 
-    base = load_config(config_file) if config_file else TrainConfig()
-    config = base.updated(_given(settings))
+    model = load_model(start) if start else None
+    config = _configured(model, **settings)
     lines = None if quiet else _Lines()
     try:
-        result = run(images, targets, output, config, resume=resume, on_event=lines)
+        result = run(images, targets, output, config, resume=resume, start=model, on_event=lines)
     except KeyboardInterrupt:
         click.echo(f"Interrupted. Go on with --resume -o {output}.", err=True)
         raise SystemExit(_INTERRUPTED) from None
     _conclude(result, quiet=quiet, as_json=as_json)
+
+
+def _configured(
+    model: Model | None, *, recipe: str, config_file: Path | None, **settings: Any
+) -> TrainConfig:
+    """Return the recipe, changed by the model to start from, by the configuration file and by the options."""
+    from unet_dask.train.config import RECIPES, load_config, network_of
+
+    base = RECIPES[recipe].updated(network_of(model.header) if model else {})
+    return (load_config(config_file, base) if config_file else base).updated(_given(settings))
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:

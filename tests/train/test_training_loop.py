@@ -55,7 +55,14 @@ def test_three_dimensions_train_too(quick: TrainConfig, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"batch_norm": True}, {"averaging": 0.9}, {"batch_norm": True, "averaging": 0.5}]
+    "settings",
+    [
+        {},
+        {"batch_norm": True},
+        {"averaging": 0.9},
+        {"batch_norm": True, "averaging": 0.5},
+        {"precision": "float16"},
+    ],
 )
 def test_resumed_training_makes_the_same_bytes(
     toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path, settings: dict[str, Any]

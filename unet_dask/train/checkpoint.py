@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+    from torch.amp import GradScaler
     from torch.nn import Module
     from torch.optim import SGD
 
@@ -66,6 +67,7 @@ def save_checkpoint(
     path: Path,
     modules: Mapping[str, Module],
     optimiser: SGD,
+    scaler: GradScaler,
     *,
     progress: Progress,
     fingerprint: Mapping[str, Any],
@@ -75,7 +77,7 @@ def save_checkpoint(
     Parameters
     ----------
     path : to write
-    modules, optimiser : their tensors are stored; `modules` by name, one of them is "network"
+    modules, optimiser, scaler : their state is stored; `modules` by name, one of them is "network"
     progress : where the training is
     fingerprint : plain JSON that must be the same at a resume: settings and data
     """
@@ -91,11 +93,17 @@ def save_checkpoint(
         if momentum is not None:
             tensors[f"momentum.{name}"] = _stored(momentum)
     record = {"format": _FORMAT, "progress": asdict(progress), "fingerprint": fingerprint}
+    record["scaler"] = scaler.state_dict()  # scale and counters; empty unless it is in use
     _write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
 
 
 def load_checkpoint(
-    path: Path, modules: Mapping[str, Module], optimiser: SGD, *, fingerprint: Mapping[str, Any]
+    path: Path,
+    modules: Mapping[str, Module],
+    optimiser: SGD,
+    scaler: GradScaler,
+    *,
+    fingerprint: Mapping[str, Any],
 ) -> Progress:
     """Put networks and optimiser into the state of a checkpoint, in place.
 
@@ -131,23 +139,36 @@ def load_checkpoint(
         if f"momentum.{name}" in tensors:
             momentum = tensors[f"momentum.{name}"].to(parameter.device)
             optimiser.state[parameter]["momentum_buffer"] = momentum
+    if scaler.is_enabled():
+        scaler.load_state_dict(record["scaler"])
     return progress
 
 
 def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Compare fingerprints, setting by setting."""
-    if before.get("files") != json.loads(json.dumps(now["files"])):
+    if before.get("files") != _plain(now)["files"]:
         raise MismatchError(
             "The training to resume was begun with other images or targets. Give the same files, or write to "
             "another model."
         )
-    begun, given = before.get("config", {}), json.loads(json.dumps(now["config"]))
+    if before.get("start") != now["start"]:
+        raise MismatchError(
+            "The training to resume was begun from another model. Give the same --start, or write to another model."
+        )
+    begun, given = (
+        {**each.get("config", {}), "processes": each.get("processes", 1)} for each in (before, _plain(now))
+    )
     for name, value in given.items():
         if name not in _MAY_DIFFER and begun.get(name) != value:
             raise MismatchError(
                 f"The training to resume was begun with {name} = {begun.get(name)!r}, not {value!r}. "
                 "Give the same value, or write to another model."
             )
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record as JSON gives it back: with lists for tuples."""
+    return dict(json.loads(json.dumps(record)))
 
 
 def _stored(tensor: Tensor) -> Tensor:

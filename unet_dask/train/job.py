@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
 from unet_dask.model.header import ModelHeader, NetworkSpec
 from unet_dask.train.checkpoint import Progress
+from unet_dask.train.parallel import own_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from unet_dask.model.unet import UNet
     from unet_dask.train.config import TrainConfig
     from unet_dask.train.curves import CurvePoint
+    from unet_dask.train.parallel import Team
     from unet_dask.train.prepare import TrainingSet
 
 #: Share of one tile in the running statistics of batch normalisation. torch's 0.1 remembers about ten tiles,
@@ -39,6 +42,7 @@ class State:
     Attributes
     ----------
     network, optimiser : as they are after the last iteration
+    scaler : of the gradients in float16; passive in other precisions
     average : moving average of the network's weights and statistics, where the recipe asks for one
     progress : where the training is
     curves : record of the validations
@@ -48,6 +52,7 @@ class State:
 
     network: UNet
     optimiser: SGD
+    scaler: GradScaler
     average: AveragedModel | None = None
     progress: Progress = field(default_factory=Progress)
     curves: list[CurvePoint] = field(default_factory=list)
@@ -77,6 +82,8 @@ class Job:
     cores : side of a tile's core per axis, in pixels
     output : model file to write
     device : that the network runs on
+    team : processes that share the work
+    start : model to start from, or None to draw the paper's initial weights
     """
 
     config: TrainConfig
@@ -84,11 +91,18 @@ class Job:
     cores: tuple[int, ...]
     output: Path
     device: torch.device
+    team: Team
+    start: Model | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must agree with."""
-        return {"config": self.config.to_record(), "files": [list(pair) for pair in self.data.files]}
+        return {
+            "config": self.config.to_record(),
+            "files": [list(pair) for pair in self.data.files],
+            "processes": self.team.size,
+            "start": self.start.checksum if self.start else None,
+        }
 
 
 @contextmanager
@@ -113,9 +127,9 @@ def device_of(config: TrainConfig) -> torch.device:
         If torch cannot use it here.
     """
     if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return own_gpu(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        device = torch.device(config.device)
+        device = own_gpu(torch.device(config.device))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(f"The device {config.device!r} cannot be used here. Use cpu or auto.") from error
@@ -123,7 +137,13 @@ def device_of(config: TrainConfig) -> torch.device:
 
 
 def initial(job: Job) -> State:
-    """Return the untrained network and its optimiser."""
+    """Return the network as the training begins, and its optimiser.
+
+    Raises
+    ------
+    OptionError
+        If the model to start from is another network than the recipe's.
+    """
     config = job.config
     spec = NetworkSpec(
         dims=config.dims,
@@ -139,7 +159,8 @@ def initial(job: Job) -> State:
             f"{config.classes} classes need as many names, not {len(config.class_names)}: "
             f"{', '.join(config.class_names)}."
         )
-    network = new_model(spec, seed=config.seed).network.to(job.device)
+    network = (job.start or new_model(spec, seed=config.seed)).network.to(job.device)
+    _require_same(spec, network.spec)
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
             module.momentum = _STATISTICS_MOMENTUM
@@ -148,7 +169,18 @@ def initial(job: Job) -> State:
     if config.averaging:
         moving = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]  # torch's own
         average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
-    return State(network, optimiser, average)
+    scaler = GradScaler(job.device.type, enabled=config.precision == "float16")
+    return State(network, optimiser, scaler, average)
+
+
+def _require_same(wanted: NetworkSpec, found: NetworkSpec) -> None:
+    """Compare the network of the recipe with that of the model to start from; dropout has no weights."""
+    for name, value in asdict(wanted).items():
+        if name != "dropout" and getattr(found, name) != value:
+            raise OptionError(
+                f"The model to start from has {name} = {getattr(found, name)!r}, but the training wants {value!r}. "
+                "Give both the same, or start from nothing."
+            )
 
 
 def model_of(job: Job, state: State) -> Model:
@@ -171,6 +203,8 @@ def model_of(job: Job, state: State) -> Model:
         training={
             "recipe": config.to_record(),
             "seed": config.seed,
+            "processes": job.team.size,
+            "started_from": job.start.checksum if job.start else None,
             "iterations": progress.iteration,
             "target_kind": data.decision.kind,
             "images": len(data.images),

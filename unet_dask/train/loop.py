@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.images import read_annotated
@@ -22,15 +21,17 @@ from unet_dask.train.curves import CurvePoint, draw_curves, read_curves, write_c
 from unet_dask.train.events import Event, Saved, Started, Stepped, Validated
 from unet_dask.train.interrupt import Interruption
 from unet_dask.train.job import Job, State, device_of, initial, model_of, settings_of_torch
-from unet_dask.train.loss import weighted_cross_entropy
+from unet_dask.train.parallel import team
 from unet_dask.train.prepare import training_set
 from unet_dask.train.sample import Patch, draw_patch, tile_cores
+from unet_dask.train.step import step
 from unet_dask.train.validate import validate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterator
 
+    from unet_dask.model.file import Model
     from unet_dask.train.config import TrainConfig
 
 
@@ -65,6 +66,7 @@ def train(
     config: TrainConfig,
     *,
     resume: bool = False,
+    start: Model | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> TrainResult:
     """Train a U-Net from annotated images and keep the best network.
@@ -77,6 +79,8 @@ def train(
     output : model file to write, .safetensors; it is there, and usable, from the first validation on
     config : recipe
     resume : go on from the checkpoint of an interrupted training of the same model
+    start : model to fine-tune, of the network that `config` describes; its weights are changed in place. Grey
+        values are normalised by the new images, not as the model did
     on_event : called with what happens, see `events`
 
     Raises
@@ -91,18 +95,20 @@ def train(
         After Ctrl-C, once the iteration is complete and its checkpoint written.
     """
     path = Path(output)
-    _require_free(path, resume=resume)
-    report = on_event or _ignore
-    annotated = read_annotated(images, targets, dims=config.dims, ignore=config.ignore)
-    with settings_of_torch(config), Interruption() as interruption:
+    device = device_of(config)
+    with settings_of_torch(config), team(device) as processes, Interruption() as interruption:
+        if processes.leads:
+            _require_free(path, resume=resume)
+        report = (on_event or _ignore) if processes.leads else _ignore
+        annotated = read_annotated(images, targets, dims=config.dims, ignore=config.ignore)
         data = training_set(annotated, config)
         cores = tile_cores(config, [each.target.shape for each in data.images])
-        job = Job(config, data, cores, path, device_of(config))
+        job = Job(config, data, cores, path, device, processes, start)
         state = initial(job)
         if resume:
             found = checkpoint_path(path)
             state.progress = load_checkpoint(
-                found, state.modules, state.optimiser, fingerprint=job.fingerprint
+                found, state.modules, state.optimiser, state.scaler, fingerprint=job.fingerprint
             )
             state.saved_at = state.progress.iteration
             state.curves = read_curves(path.with_suffix(".csv"), until=state.progress.iteration)
@@ -111,8 +117,9 @@ def train(
             for patch in patches:
                 for event in _advance(job, state, patch):
                     report(event)
-                if interruption.requested:
-                    report(_checkpoint(job, state))
+                if processes.any(interruption.requested, device=device):
+                    if processes.leads:
+                        report(_checkpoint(job, state))
                     raise KeyboardInterrupt
         return _finish(job, state)
 
@@ -163,7 +170,7 @@ def _patches(job: Job, done: int) -> Generator[Patch]:
     """
 
     def draw(iteration: int) -> Patch:
-        rng = np.random.default_rng([job.config.seed, 2, iteration])
+        rng = np.random.default_rng([job.config.seed, 2, job.team.draw(iteration)])
         return draw_patch(job.data.images, rng, cores=job.cores, config=job.config)
 
     with ThreadPoolExecutor(1, thread_name_prefix="patches") as pool:
@@ -193,49 +200,18 @@ def _advance(job: Job, state: State, patch: Patch) -> Iterator[Event]:
     config, began = job.config, time.perf_counter()
     iteration = state.progress.iteration + 1
     rate = learning_rate(config, iteration - 1)
-    loss = _step(job, state, patch, rate)
+    loss = step(job, state, patch, rate)
     seconds = time.perf_counter() - began
     state.losses.append(loss)
     state.progress = replace(state.progress, iteration=iteration, seconds=state.progress.seconds + seconds)
     yield Stepped(iteration, config.iterations, loss, rate, seconds)
+    if not job.team.leads:
+        return
     last = iteration == config.iterations
     if last or iteration % config.validate_every == 0:
         yield from _assess(job, state)
     if last or iteration % config.checkpoint_every == 0:
         yield _checkpoint(job, state)
-
-
-def _step(job: Job, state: State, patch: Patch, rate: float) -> float:
-    """Descend along the gradient of one tile and return its loss."""
-    config, iteration = job.config, state.progress.iteration
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
-    # Dropout draws from torch's global generator; seeded per iteration it needs no state.
-    torch.manual_seed(int(np.random.SeedSequence([config.seed, 3, iteration]).generate_state(1)[0]))
-    state.network.train()
-    if iteration >= config.settle * config.iterations:
-        for module in state.network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
-                module.eval()
-    logits = state.network(torch.from_numpy(patch.image[np.newaxis]).to(job.device))
-    loss = weighted_cross_entropy(
-        logits,
-        torch.from_numpy(patch.target[np.newaxis]).to(job.device),
-        torch.from_numpy(patch.weight_map[np.newaxis]).to(job.device),
-    )
-    value = float(loss.item())
-    state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-    norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm or math.inf)
-    if not math.isfinite(value) or not math.isfinite(float(norm)):
-        raise OptionError(
-            f"The loss is not finite in iteration {iteration + 1}: the training diverged at a learning rate "
-            f"of {rate:.3g}. Use --learning-rate {rate / 10:.1g}."
-        )
-    state.optimiser.step()
-    if state.average is not None:
-        state.average.update_parameters(state.network)
-    return value
 
 
 def _assess(job: Job, state: State) -> Iterator[Event]:
@@ -271,7 +247,12 @@ def _checkpoint(job: Job, state: State) -> Saved:
     path = checkpoint_path(job.output)
     if state.saved_at != state.progress.iteration:
         save_checkpoint(
-            path, state.modules, state.optimiser, progress=state.progress, fingerprint=job.fingerprint
+            path,
+            state.modules,
+            state.optimiser,
+            state.scaler,
+            progress=state.progress,
+            fingerprint=job.fingerprint,
         )
         state.saved_at = state.progress.iteration
     return Saved(path, "checkpoint")
@@ -279,7 +260,8 @@ def _checkpoint(job: Job, state: State) -> Saved:
 
 def _finish(job: Job, state: State) -> TrainResult:
     picture, log = job.output.with_suffix(".png"), job.output.with_suffix(".csv")
-    draw_curves(picture, state.curves)
+    if job.team.leads:
+        draw_curves(picture, state.curves)
     progress = state.progress
     return TrainResult(
         model=job.output,

@@ -1,0 +1,77 @@
+"""16-bit steps descend like those in float32; weights and what is saved stay float32."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from unet_dask.errors import MismatchError, OptionError
+from unet_dask.model.file import inspect_model, load_model
+from unet_dask.train.config import TrainConfig, network_of
+from unet_dask.train.loop import train
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_descends_like_float32(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path, precision: Any
+) -> None:
+    config = replace(quick, iterations=4, validation=0.0, dropout=0.0)
+    exact = load_model(train(*toy, tmp_path / "exact.safetensors", config).model).network.state_dict()
+    low = train(*toy, tmp_path / "low.safetensors", replace(config, precision=precision)).model
+    found = load_model(low).network.state_dict()
+    start = load_model(
+        train(*toy, tmp_path / "start.safetensors", replace(config, learning_rate=1e-12)).model
+    )
+    moved = sum(
+        float((value - start.network.state_dict()[name]).norm()) ** 2 for name, value in exact.items()
+    )
+    apart = sum(float((value - exact[name]).norm()) ** 2 for name, value in found.items())
+    assert 0 < apart < 0.05 * moved
+    assert all(value.dtype == torch.float32 for value in found.values())
+
+
+def test_fine_tuning_begins_from_the_model(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    first = train(*toy, tmp_path / "first.safetensors", quick).model
+    model = load_model(first)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    again = replace(quick, learning_rate=1e-12, seed=5, validation=0.0)
+    tuned = load_model(train(*toy, tmp_path / "tuned.safetensors", again, start=model).model)
+    assert all(
+        torch.allclose(value, before[name], atol=1e-7) for name, value in tuned.network.state_dict().items()
+    )
+    assert tuned.header.training["started_from"] == model.checksum
+
+
+def test_another_network_to_start_from_is_named(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    model = load_model(train(*toy, tmp_path / "first.safetensors", quick).model)
+    with pytest.raises(OptionError, match="width = 4, but the training wants 8"):
+        train(*toy, tmp_path / "tuned.safetensors", replace(quick, width=8), start=model)
+
+
+def test_resume_from_another_start_is_refused(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    model = load_model(train(*toy, tmp_path / "first.safetensors", quick).model)
+    path = tmp_path / "second.safetensors"
+    train(*toy, path, quick, start=model)
+    with pytest.raises(MismatchError, match="another model"):
+        train(*toy, path, replace(quick, iterations=10), resume=True)
+
+
+def test_settings_of_the_network_come_from_the_model(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    path = train(*toy, tmp_path / "first.safetensors", quick).model
+    settings = network_of(inspect_model(path).header)
+    assert TrainConfig().updated(settings).width == quick.width
+    assert settings["depth"] == quick.depth
