@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.measure import label
+
+from tests.metrics.shapes import blobs, many_seeds
+from unet_dask.metrics.components import THRESHOLDS, components, thinned
+
+
+@many_seeds
+def test_components_are_those_of_scikit_image(seed: int) -> None:
+    mask = blobs(np.random.default_rng(seed), (17, 12), smooth=0.7)
+    np.testing.assert_array_equal(components(mask), label(mask, connectivity=1))
+
+
+@many_seeds
+def test_components_of_a_volume_join_through_faces(seed: int) -> None:
+    mask = np.random.default_rng(seed).random((4, 5, 6)) < 0.4
+    np.testing.assert_array_equal(components(mask), label(mask, connectivity=1))
+
+
+@many_seeds
+def test_thinning_joins_and_splits_no_objects(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    smooth, share = generator.choice([0.5, 1, 1.5, 3, 6]), generator.choice([0.3, 0.6, 0.9])
+    mask = blobs(generator, (40, 51), smooth=float(smooth), share=float(share))
+    thin = thinned(mask)
+    assert not (mask & ~thin).any()
+    before, after = components(mask), components(thin)
+    grown = [np.unique(after[before == number]) for number in range(1, before.max() + 1)]
+    assert all(len(each) == 1 for each in grown)
+    assert len({int(each[0]) for each in grown}) == before.max()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 6])
+def test_borders_become_lines(width: int) -> None:
+    mask = np.ones((12, 20), bool)
+    mask[:, 7 : 7 + width] = False
+    assert set((~thinned(mask)).sum(axis=1).tolist()) == {1}
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (1, 1), (1, 9)])
+@pytest.mark.parametrize("value", [False, True])
+def test_planes_of_one_kind_can_be_thinned(shape: tuple[int, int], value: bool) -> None:
+    assert thinned(np.full(shape, value)).shape == shape
+
+
+def test_thresholds_are_those_of_the_challenge_without_its_ends() -> None:
+    assert tuple(round(0.1 * step, 1) for step in range(1, 10)) == THRESHOLDS
