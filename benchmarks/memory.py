@@ -1,6 +1,6 @@
 """Peak memory against the plan, for volumes of 1x, 8x and 64x (bar B2).
 
-    python benchmarks/memory.py [FOLDER] [--dims 2] [--width 8] [--depth 2] [--factors 1,8,64]
+    python benchmarks/memory.py [FOLDER] [--dims 2] [--width 8] [--depth 2] [--factors 1,8,64] [--tile 256]
 
 Every volume is segmented by the command line in a process of its own. Printed are the plan's figure for a worker,
 the most resident memory of any worker, and that of the client, whose process is also the scheduler's.
@@ -70,6 +70,9 @@ def main() -> None:
     parser.add_argument("--memory", default="3GiB")
     parser.add_argument("--products", default="classes")
     parser.add_argument("--factors", default="1,8,64")
+    parser.add_argument(
+        "--tile", help="the same for all volumes; without it a larger plane gets a larger tile"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     tool = str(Path(sys.executable).with_name("unet-dask"))
@@ -96,6 +99,7 @@ def main() -> None:
                     "2",
                     "--overwrite",
                 ),
+                *(("--tile", options.tile) if options.tile else ()),
                 *("--memory", options.memory, "--products", options.products, "--json", "-q"),
             ]
         )
