@@ -8,7 +8,6 @@ or instances, is decided later and explicitly, in `train/target.py`.
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,14 +15,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from unet_dask.errors import DataError, InputError
+from unet_dask.io.pairing import TIFF, is_folder, keyed, listed
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
-
-_TIFF = {".tif", ".tiff"}
-_SUFFIXES = {*_TIFF, ".png"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class AnnotatedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class Picture:
     """An array as it was stored, with the letters of its axes where the file names them."""
 
     name: str
@@ -97,8 +94,8 @@ def read_annotated(
     pairs = _pairs(Path(images), Path(targets))
     found: list[AnnotatedImage] = []
     for image_path, target_path in pairs:
-        image = _read(image_path, image_key)
-        target = _read(target_path, target_key)
+        image = read_picture(image_path, image_key)
+        target = read_picture(target_path, target_key)
         found += _annotated(image, target, dims=dims, ignore=ignore)
     grey = all(_is_grey(each.image) for each in found)
     found = [replace(each, image=each.image[:1]) for each in found] if grey else found
@@ -109,10 +106,10 @@ def read_annotated(
     return found
 
 
-def _annotated(image: _Picture, target: _Picture, *, dims: int, ignore: int | None) -> list[AnnotatedImage]:
+def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None) -> list[AnnotatedImage]:
     """Split one pair of files into images of `dims` dimensions."""
-    spatial_images = _split(image, dims)
-    spatial_targets = _split(target, dims)
+    spatial_images = split_planes(image, dims)
+    spatial_targets = split_planes(target, dims)
     if spatial_images.shape[0] != spatial_targets.shape[0] or (
         spatial_images.shape[2:] != spatial_targets.shape[2:]
     ):
@@ -125,7 +122,7 @@ def _annotated(image: _Picture, target: _Picture, *, dims: int, ignore: int | No
     found: list[AnnotatedImage] = []
     single = len(spatial_images) == 1
     for number, (each, truth) in enumerate(zip(spatial_images, spatial_targets, strict=True)):
-        whole = _integers(truth, target.name)
+        whole = whole_numbers(truth, target.name)
         known = np.ones(whole.shape, dtype=np.bool_) if ignore is None else whole != ignore
         found.append(
             AnnotatedImage(
@@ -152,17 +149,16 @@ def _pairs(images: Path, targets: Path) -> list[tuple[Path, Path]]:
     for path in (images, targets):
         if not path.exists():
             raise InputError(f"{path} does not exist.")
-    if _is_folder(images) != _is_folder(targets):
+    if is_folder(images) != is_folder(targets):
         raise InputError(
             f"{images} and {targets} do not pair: one is a folder of images and the other a single file."
         )
-    if not _is_folder(images):
+    if not is_folder(images):
         return [(images, targets)]
-    left, right = _listed(images), _listed(targets)
-    for by in (_stem, _number):
-        keyed_left, keyed_right = _keyed(left, by), _keyed(right, by)
-        if keyed_left is None or keyed_right is None or not keyed_left.keys() & keyed_right.keys():
-            continue
+    left, right = listed(images), listed(targets)
+    by_key = keyed(left, right)
+    if by_key is not None:
+        keyed_left, keyed_right = by_key
         _require_partners(keyed_left, keyed_right, targets.name, "target")
         _require_partners(keyed_right, keyed_left, images.name, "image")
         return [(path, keyed_right[key]) for key, path in keyed_left.items()]
@@ -172,43 +168,6 @@ def _pairs(images: Path, targets: Path) -> list[tuple[Path, Path]]:
             f"numbers pair them ({left[0].name}, {right[0].name}). Give pairs the same name."
         )
     return list(zip(left, right, strict=True))
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder of images, which a Zarr store is not."""
-    return path.is_dir() and not _is_zarr(path)
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup"))
-
-
-def _listed(folder: Path) -> list[Path]:
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
-    if not found:
-        raise InputError(f"The folder {folder} holds no image (.tif, .tiff or .png).")
-    return found
-
-
-def _stem(path: Path) -> str:
-    return path.stem
-
-
-def _number(path: Path) -> str | None:
-    numbers: list[str] = re.findall(r"\d+", path.stem)
-    return str(int(numbers[-1])) if numbers else None
-
-
-def _keyed(paths: list[Path], by: object) -> dict[str, Path] | None:
-    """Return the paths by key, or None if a key is missing or not unique."""
-    keys = [by(path) for path in paths] if callable(by) else []
-    if None in keys or len(set(keys)) != len(paths):
-        return None
-    return {str(key): path for key, path in zip(keys, paths, strict=True)}
 
 
 def _require_partners(keyed: dict[str, Path], others: dict[str, Path], folder: str, what: str) -> None:
@@ -222,18 +181,18 @@ def _require_partners(keyed: dict[str, Path], others: dict[str, Path], folder: s
         )
 
 
-def _read(path: Path, key: str | None) -> _Picture:
+def read_picture(path: Path, key: str | None) -> Picture:
     """Read one file or Zarr array whole."""
     try:
         if path.is_dir():
             return _read_zarr(path, key)
-        if path.suffix.lower() in _TIFF:
+        if path.suffix.lower() in TIFF:
             return _read_tiff(path)
         if path.suffix.lower() == ".png":
             import imageio.v3
 
             array = np.asarray(imageio.v3.imread(path))
-            return _Picture(path.name, array, "YXS"[: array.ndim], None, None, _digest(path.read_bytes()))
+            return Picture(path.name, array, "YXS"[: array.ndim], None, None, _digest(path.read_bytes()))
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever they like
@@ -246,7 +205,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read_tiff(path: Path) -> _Picture:
+def _read_tiff(path: Path) -> Picture:
     import tifffile
 
     with tifffile.TiffFile(path) as opened:
@@ -256,7 +215,7 @@ def _read_tiff(path: Path) -> _Picture:
         if len(opened.series) > 1 and all(each.shape == series.shape for each in opened.series):
             array, axes = np.stack([each.asarray() for each in opened.series]), "I" + axes
         spacing, unit = _tiff_spacing(opened.imagej_metadata, opened.pages[0])
-    return _Picture(path.name, array, axes, spacing, unit, _digest(path.read_bytes()))
+    return Picture(path.name, array, axes, spacing, unit, _digest(path.read_bytes()))
 
 
 def _tiff_spacing(imagej: object, page: object) -> tuple[tuple[float, ...] | None, str | None]:
@@ -278,7 +237,7 @@ def _tiff_spacing(imagej: object, page: object) -> tuple[tuple[float, ...] | Non
     return (None, None) if unit in ("pixel", "inch") else (tuple(sides), known.get(unit, unit))
 
 
-def _read_zarr(path: Path, key: str | None) -> _Picture:
+def _read_zarr(path: Path, key: str | None) -> Picture:
     import zarr
 
     node = zarr.open(path, mode="r")
@@ -289,7 +248,7 @@ def _read_zarr(path: Path, key: str | None) -> _Picture:
     array = np.asarray(node[...])
     names = getattr(node.metadata, "dimension_names", None)
     axes = "".join(names).upper() if names and all(name and len(name) == 1 for name in names) else None
-    return _Picture(path.name, array, axes, None, None, _digest(np.ascontiguousarray(array).tobytes()))
+    return Picture(path.name, array, axes, None, None, _digest(np.ascontiguousarray(array).tobytes()))
 
 
 def _finest(group: object, path: Path) -> str:
@@ -301,7 +260,7 @@ def _finest(group: object, path: Path) -> str:
     return str(multiscales[0]["datasets"][0]["path"])
 
 
-def _split(picture: _Picture, dims: int) -> NDArray[np.generic]:
+def split_planes(picture: Picture, dims: int) -> NDArray[np.generic]:
     """Return a stored array as (n, c, *spatial)."""
     array = picture.array
     axes = picture.axes if picture.axes and len(picture.axes) == array.ndim else None
@@ -332,23 +291,23 @@ def _is_grey(image: NDArray[np.generic]) -> bool:
     return image.shape[0] in (1, 3) and bool(np.all(image[:1] == image))
 
 
-def _integers(target: NDArray[np.generic], name: str) -> NDArray[np.integer]:
-    """Return a target of (c, *spatial) as integers of (*spatial)."""
+def whole_numbers(target: NDArray[np.generic], name: str, *, what: str = "target") -> NDArray[np.integer]:
+    """Return a target of (c, *spatial) as integers of (*spatial); `what` and `name` are for messages."""
     first, rest = target[0], target[1:]
     if not all(not channel.any() or np.array_equal(channel, first) for channel in rest):
         raise InputError(
-            f"The target {name} is a colour image whose channels differ. Save classes or instances as "
+            f"The {what} {name} is a colour image whose channels differ. Save classes or instances as "
             "numbers in a single channel."
         )
     if first.dtype == np.bool_:
         return np.asarray(first, dtype=np.uint8)
     if np.issubdtype(first.dtype, np.floating):
         if not np.array_equal(first, np.rint(cast("NDArray[np.float64]", first))):
-            raise InputError(f"The target {name} has fractions; targets are whole numbers.")
+            raise InputError(f"The {what} {name} has fractions; {what}s are whole numbers.")
         return np.asarray(first, dtype=np.int64)
     if first.dtype.kind not in "iu":
-        raise InputError(f"The target {name} is of type {first.dtype}; targets are whole numbers.")
+        raise InputError(f"The {what} {name} is of type {first.dtype}; {what}s are whole numbers.")
     whole = cast("NDArray[np.integer]", first)
     if whole.size and int(whole.min()) < 0:
-        raise InputError(f"The target {name} has the negative value {int(whole.min())}; use 0 and above.")
+        raise InputError(f"The {what} {name} has the negative value {int(whole.min())}; use 0 and above.")
     return whole
