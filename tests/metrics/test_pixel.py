@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet_dask.metrics.pixel import confusion, iou, mean_iou, minimum_pixel_error, pixel_error
+from unet_dask.metrics.pixel import confusion, iou, mean_iou, minimum_pixel_error, pixel_error, wrong_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,3 +52,13 @@ def test_minimum_is_over_thresholds() -> None:
     error, level = minimum_pixel_error(np.array([0.05, 0.6, 0.7, 0.95]), truth)
     assert error == 0
     assert 0.6 <= level < 0.7
+
+
+@settings(deadline=None)
+@given(truth=maps, found=maps, known=maps)
+def test_wrong_pixels_are_those_that_differ(
+    truth: NDArray[np.uint8], found: NDArray[np.uint8], known: NDArray[np.uint8]
+) -> None:
+    ratio = wrong_pixels(found > 0, truth > 0, known=known > 0)
+    pairs = [(f > 0, t > 0) for f, t, k in zip(found.flat, truth.flat, known.flat, strict=True) if k]
+    assert (ratio.above, ratio.below) == (sum(f != t for f, t in pairs), len(pairs))

@@ -179,22 +179,6 @@ def dice(table: Contingency) -> Ratio:
     return Ratio(2 * both, true + found)
 
 
-def wrong_pixels(table: Contingency) -> Ratio:
-    """Return pixels that are foreground in one and background in the other, over all: the pixel error.
-
-    For binary maps this is their squared Euclidean distance per pixel, the definition of the challenge of 2012
-    (Arganda-Carreras et al. 2015).
-
-    Examples
-    --------
-    >>> from unet_dask.metrics.contingency import contingency
-    >>> wrong_pixels(contingency(np.array([0, 1, 2, 2]), np.array([1, 1, 1, 0])))
-    Ratio(above=2, below=4)
-    """
-    true, found, both = _foreground(table)
-    return Ratio(true + found - 2 * both, table.total)
-
-
 def _foreground(table: Contingency) -> tuple[int, int, int]:
     """Return pixels that are foreground in the truth, in what was found, in both."""
     true, found = table.truth > 0, table.found > 0
