@@ -20,6 +20,7 @@ _COMMANDS = {
     "segment": "Segment a Zarr volume into a Zarr group.",
     "train": "Train a U-Net from a few annotated images.",
     "init": "Make an untrained network.",
+    "evaluate": "Score a prediction against its truth.",
     "info": "Say what a store, a model file or a result is.",
     "preview": "Draw a result over its source as a PNG.",
     "demo": "Make a large image, segment it, show the result.",

@@ -1,0 +1,295 @@
+"""The scores of a prediction: planes are read in pairs, scored one by one, and pooled.
+
+Of a map of probabilities the best threshold is chosen for the whole stack, after pooling, as the challenge of 2012
+does; what each plane scores at that threshold is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from unet_dask.errors import DataError, InputError, OptionError
+from unet_dask.evaluation import Evaluation, summarise
+from unet_dask.io.images import whole_numbers
+from unet_dask.io.planes import pair_planes, products_of
+from unet_dask.metrics.components import THRESHOLDS, components
+from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from unet_dask.io.planes import Planes
+    from unet_dask.metrics.ratio import Ratio
+
+    Plane = NDArray[Any]
+
+Kind = Literal["probabilities", "classes", "instances"]
+KINDS: tuple[Kind, ...] = ("probabilities", "classes", "instances")
+#: What marks voxels that a run has not written yet: NaN, or this.
+_UNWRITTEN = 255
+#: Scaling of our uint8 probabilities.
+_SCALE = 254
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """What to score, and how to read what is scored.
+
+    Attributes
+    ----------
+    metrics : of :data:`METRICS`; () for all that fit
+    product : what the prediction holds, of :data:`KINDS`; which product to take, of a result. None to find out
+    foreground_value : value of the truth that is foreground; None for all but 0
+    class_number : class that is foreground in the prediction; None for the second of two, and for all but 0 where
+        classes were predicted
+    ignore : value of the truth that is not scored
+    key, truth_key : arrays in Zarr groups
+    axes : of a prediction in Zarr that does not name them
+    """
+
+    metrics: tuple[str, ...] = ()
+    product: str | None = None
+    foreground_value: int | None = None
+    class_number: int | None = None
+    ignore: int | None = None
+    key: str | None = None
+    truth_key: str | None = None
+    axes: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            raise OptionError(f"There is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")
+        if self.product is not None and self.product not in KINDS:
+            raise OptionError(f"There is no product {self.product!r}. Use {', '.join(KINDS)}.")
+        if self.class_number is not None and self.class_number < 0:
+            raise OptionError(f"The class {self.class_number} cannot be; classes are numbered from 0.")
+
+
+def evaluate(
+    prediction: str | os.PathLike[str],
+    truth: str | os.PathLike[str],
+    config: EvaluateConfig | None = None,
+    *,
+    on_plane: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a prediction against its truth, plane by plane.
+
+    Parameters
+    ----------
+    prediction : a result of ours, any Zarr array, a TIFF or PNG file, or a folder of them
+    truth : likewise; whole numbers
+    config : what to score; all that fits by default
+    on_plane : called before each plane with its number and the number of planes
+
+    Returns
+    -------
+    the scores, pooled and per plane
+
+    Raises
+    ------
+    InputError
+        If something cannot be read, or the two do not pair.
+    DataError
+        If values are not what they should be, or a result has voxels that were never written.
+    OptionError
+        If a metric does not fit what was predicted.
+    """
+    config = config or EvaluateConfig()
+    entry = _entry(prediction, config)
+    predicted, targets = pair_planes(
+        prediction, truth, key=config.key, truth_key=config.truth_key, axes=config.axes, entry=entry
+    )
+    if not len(targets):
+        raise InputError(f"The truth {targets.name} has no planes, so there is nothing to score.")
+    reader = _Reader(predicted, targets, config, from_result=entry is not None)
+    kind = reader.kind()
+    metrics = _fitting(config.metrics, kind)
+    instances = reader.truth_is_instances()
+    scored: list[dict[str, tuple[Ratio, ...]]] = []
+    thresholds: tuple[float, ...] = THRESHOLDS if kind == "probabilities" else (MIDDLE,)
+    for index in range(len(targets)):
+        if on_plane is not None:
+            on_plane(index, len(targets))
+        true = reader.truth(index, instances=instances)
+        found = reader.found(index, kind, true.labels.shape)
+        if kind == "instances":
+            scored.append(score_labels(found, true, metrics))
+        else:
+            scored.append(score_map(found, true, metrics, thresholds=thresholds))
+    return Evaluation(
+        prediction=predicted.name,
+        truth=targets.name,
+        kind=kind,
+        truth_kind="instances" if instances else "foreground",
+        foreground=reader.foreground(kind),
+        planes=targets.names,
+        scores=summarise(scored, thresholds if kind == "probabilities" else ()),
+    )
+
+
+def _entry(prediction: str | os.PathLike[str], config: EvaluateConfig) -> str | None:
+    """Return the product of a result that is scored, None if the prediction is no result."""
+    products = products_of(prediction) if config.key is None else ()
+    if not products or config.product is not None:
+        return config.product if products else None
+    objects_only = config.metrics and set(config.metrics) <= {"seg", "f1"}
+    wanted = KINDS[::-1] if objects_only and "instances" in products else KINDS
+    return next(name for name in wanted if name in products)
+
+
+def _fitting(metrics: tuple[str, ...], kind: Kind) -> tuple[str, ...]:
+    """Return the metrics to compute, in their order."""
+    misfits = [name for name in metrics if kind == "instances" and name in ONLY_MAPS]
+    if misfits:
+        raise OptionError(
+            f"The metric {misfits[0]} needs a map of foreground, but the prediction holds instances, which can touch. "
+            "Score its probabilities or classes, with --product if the prediction has them, or leave it out."
+        )
+    fit = [name for name in METRICS if kind != "instances" or name not in ONLY_MAPS]
+    return tuple(name for name in fit if not metrics or name in metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Planes as the scores want them: labels, and maps in [0, 1]."""
+
+    predicted: Planes
+    targets: Planes
+    config: EvaluateConfig
+    from_result: bool
+
+    def truth(self, index: int, *, instances: bool) -> Truth:
+        whole = self._whole_truth(index)
+        known = None if self.config.ignore is None else whole != self.config.ignore
+        if instances:
+            return Truth(whole if known is None else np.where(known, whole, 0), known)
+        value = self.config.foreground_value
+        foreground = whole > 0 if value is None else whole == value
+        return Truth(components(foreground if known is None else foreground & known), known)
+
+    def _whole_truth(self, index: int) -> NDArray[np.integer]:
+        return whole_numbers(self.targets.read(index), self.targets.names[index], what="truth")
+
+    def truth_is_instances(self) -> bool:
+        """Whether the truth numbers objects: it has several values beside 0 and none was said to be foreground."""
+        if self.config.foreground_value is not None:
+            return False
+        left_out = {0, self.config.ignore}
+        seen: set[int] = set()
+        for index in range(len(self.targets)):
+            seen |= set(np.unique(self._whole_truth(index)).tolist()) - left_out
+            if len(seen) > 1:
+                return True
+        return False
+
+    def kind(self) -> Kind:
+        """Return what the prediction holds."""
+        if self.config.product is not None:
+            return _kind(self.config.product)
+        if self.from_result:
+            return _kind(self.predicted.name.rsplit("/", 1)[-1])
+        first = self.predicted.read(0)
+        if first.dtype.kind == "f":
+            return "probabilities"
+        seen: set[int] = set()
+        for index in range(len(self.predicted)):
+            seen |= set(np.unique(self._whole_found(index)).tolist()) - {0}
+            if len(seen) > 1:
+                return "instances"
+        return "classes"
+
+    def _whole_found(self, index: int) -> NDArray[np.integer]:
+        return whole_numbers(self.predicted.read(index), self._shown(index), what="prediction")
+
+    def _shown(self, index: int) -> str:
+        return f"{self.predicted.name} ({self.predicted.names[index]})"
+
+    def foreground(self, kind: Kind) -> str:
+        """Say what counts as foreground in the prediction."""
+        if kind == "instances":
+            return "every instance"
+        number = self.config.class_number
+        if kind == "classes" and number is None:
+            return "every class but 0"
+        if kind == "probabilities":
+            count = self.predicted.read(0).shape[0]
+            number = self._channel(count)
+            if count == 1:
+                return "what the map says"
+        names = self.predicted.classes
+        return f"class {number}" + (
+            f", {names[number]}" if number is not None and number < len(names) else ""
+        )
+
+    def _channel(self, count: int) -> int:
+        """Return the channel of a map that is the foreground."""
+        number = self.config.class_number
+        if number is None and count > 2:
+            raise OptionError(
+                f"The prediction {self.predicted.name} has {count} classes. Say with --class which of them is "
+                f"foreground, 0 to {count - 1}."
+            )
+        channel = count - 1 if number is None else number
+        if channel >= count:
+            raise OptionError(
+                f"--class {channel} was asked of {self.predicted.name}, which has {count}. Use 0 to {count - 1}."
+            )
+        return channel
+
+    def found(self, index: int, kind: Kind, shape: tuple[int, ...]) -> Plane:
+        """Return labels, or a map in [0, 1], of the truth's shape."""
+        if kind == "probabilities":
+            channels = self.predicted.read(index)
+            plane = self._probability(channels[self._channel(len(channels))], index)
+        elif kind == "classes":
+            whole = self._whole_found(index)
+            self._refuse_unwritten(self.from_result and bool((whole == _UNWRITTEN).any()), index)
+            number = self.config.class_number
+            plane = (whole > 0 if number is None else whole == number).astype(np.float32)
+        else:
+            plane = self._whole_found(index)
+        if plane.shape != shape:
+            raise InputError(
+                f"{self._shown(index)} is {_size(plane.shape)} pixels and its truth {self.targets.names[index]} "
+                f"{_size(shape)}. Give the truth of just what was predicted."
+            )
+        return plane
+
+    def _probability(self, values: Plane, index: int) -> Plane:
+        """Return a map in [0, 1], of floats or of integers scaled to their largest value."""
+        if values.dtype.kind == "f":
+            self._refuse_unwritten(bool(np.isnan(values).any()), index)
+            if values.size and not (values.min() >= 0 and values.max() <= 1 + 1e-6):
+                raise DataError(
+                    f"{self._shown(index)} has values from {values.min():g} to {values.max():g}, and probabilities "
+                    "lie in 0 to 1. Apply the soft-max first; if these are numbers of objects, use --product instances."
+                )
+            return values
+        if values.dtype.kind == "b":
+            return values.astype(np.float32)
+        scale = np.iinfo(values.dtype).max
+        if self.from_result:
+            self._refuse_unwritten(bool((values == _UNWRITTEN).any()), index)
+            scale = _SCALE
+        return values / scale
+
+    def _refuse_unwritten(self, holes: bool, index: int) -> None:
+        if holes:
+            cause = "were never written" if self.from_result else "are not a number"
+            remedy = "Finish the run with segment --resume" if self.from_result else "Replace them"
+            raise DataError(f"Pixels of {self._shown(index)} {cause}, and a hole is no background. {remedy}.")
+
+
+def _kind(name: str) -> Kind:
+    return next(kind for kind in KINDS if kind == name)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
