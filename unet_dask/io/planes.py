@@ -22,7 +22,7 @@ from unet_dask.io.place import exists, read_manifest
 from unet_dask.io.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -107,7 +107,8 @@ def pair_planes(
     """Open a prediction and its truth so that plane i of the one belongs to plane i of the other.
 
     The files of two folders pair by equal names, else by the last number in the name, else in order. Predictions
-    without a truth are left out, since challenges annotate some frames only; the other way round is an error.
+    without a truth are left out, since challenges annotate some frames only; the other way round is an error. Where a
+    result covers a part of its source, a truth of the whole source is cut to that part.
 
     Raises
     ------
@@ -130,12 +131,37 @@ def pair_planes(
         )
     predicted = open_planes(prediction, key=key, axes=axes, entry=entry)
     targets = open_planes(truth, key=truth_key)
+    if entry is not None:
+        targets = _of_region(targets, _manifest(os.fspath(prediction)) or {})
     if len(predicted) != len(targets):
         raise InputError(
             f"The prediction {predicted.name} has {len(predicted)} planes and the truth {targets.name} "
             f"{len(targets)}, so they do not pair. Give the truth of just what was predicted."
         )
     return predicted, targets
+
+
+def _of_region(targets: Planes, manifest: Mapping[str, Any]) -> Planes:
+    """Return the part of a truth that a result covers, if the truth is of the whole source."""
+    axes, sizes = str(manifest["plan"]["axes"]), manifest["plan"]["shape"]
+    covered = {axis: range(*each) for axis, each in zip(axes, manifest["plan"]["roi"], strict=True)}
+    size = dict(zip(axes, sizes, strict=True))
+    stacked = [axis for axis in axes if axis in "tz"]
+    places = list(product(*(range(size[axis]) for axis in stacked)))
+    if len(targets) != len(places):
+        return targets
+    inside = [
+        index
+        for index, place in enumerate(places)
+        if all(at in covered[axis] for axis, at in zip(stacked, place, strict=True))
+    ]
+    rows, columns = (slice(covered[axis].start, covered[axis].stop) for axis in "yx")
+
+    def read(index: int) -> NDArray[Any]:
+        values = targets.read(inside[index])
+        return values[..., rows, columns] if values.shape[-2:] == (size["y"], size["x"]) else values
+
+    return Planes(targets.name, tuple(targets.names[index] for index in inside), read)
 
 
 def _is_folder_of_images(place: str | os.PathLike[str]) -> bool:
