@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,8 @@ def evaluate(
     from unet_dask.evaluate import EvaluateConfig
     from unet_dask.evaluate import evaluate as run
 
+    # What the reader of TIFFs logs about a damaged file is in our own line of error.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     config = EvaluateConfig(**settings)
     found = run(prediction, truth, config, on_plane=None if quiet else _progress())
     if plot is not None:
