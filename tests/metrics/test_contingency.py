@@ -35,6 +35,15 @@ def test_regions_add_up_to_the_whole(seed: int) -> None:
     assert parts.total == truth.size
 
 
+@many_seeds
+def test_large_planes_are_counted_in_blocks(seed: int) -> None:
+    truth, found = label_pair(seed)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("unet_dask.metrics.contingency._BLOCK", 1 + seed % 40)
+        blocks = contingency(truth, found, mask=truth != 2)
+    assert entries(blocks) == entries(contingency(truth, found, mask=truth != 2))
+
+
 def test_labels_of_64_bits_are_kept_apart() -> None:
     top = np.iinfo(np.uint64).max
     truth = np.array([top, top, top - 1, 0], np.uint64)

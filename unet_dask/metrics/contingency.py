@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Labels below this are used as they are; two of them make one key of 62 bits.
 _SMALL = 1 << 31
+#: Pixels that are counted at once: their keys are sorted, and take several times the memory of the labels.
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +52,7 @@ class Contingency:
         return int(self.count.sum())
 
     def __add__(self, other: Contingency) -> Contingency:
-        return _grouped(
-            np.concatenate([self.truth, other.truth]),
-            np.concatenate([self.found, other.found]),
-            np.concatenate([self.count, other.count]),
-        )
+        return _sum([self, other])
 
     def rows(self, keep: NDArray[np.bool_]) -> Contingency:
         """Return the table of some of its pairs, (n,) True for those."""
@@ -94,6 +92,29 @@ def contingency(
         raise GeometryError(
             f"The truth has the shape {truth.shape} and what was found {found.shape}. Both must be of one size."
         )
+    parts = [
+        _counted(
+            truth.reshape(-1)[block],
+            found.reshape(-1)[block],
+            None if mask is None else mask.reshape(-1)[block],
+        )
+        for block in (slice(start, start + _BLOCK) for start in range(0, truth.size, _BLOCK))
+    ]
+    return parts[0] if len(parts) == 1 else _sum(parts)
+
+
+def empty() -> Contingency:
+    """Return the table of no pixels, to begin a sum with."""
+    labels = np.zeros(0, np.uint64)
+    return Contingency(labels, labels, np.zeros(0, np.int64))
+
+
+def _counted(
+    truth: NDArray[np.integer] | NDArray[np.bool_],
+    found: NDArray[np.integer] | NDArray[np.bool_],
+    mask: NDArray[np.bool_] | None,
+) -> Contingency:
+    """Return the table of a flat block."""
     kept = (truth, found) if mask is None else (truth[mask], found[mask])
     true_values, true_index = _indexed(kept[0])
     found_values, found_index = _indexed(kept[1])
@@ -107,10 +128,13 @@ def contingency(
     )
 
 
-def empty() -> Contingency:
-    """Return the table of no pixels, to begin a sum with."""
-    labels = np.zeros(0, np.uint64)
-    return Contingency(labels, labels, np.zeros(0, np.int64))
+def _sum(parts: list[Contingency]) -> Contingency:
+    whole = [empty(), *parts]
+    return _grouped(
+        np.concatenate([each.truth for each in whole]),
+        np.concatenate([each.found for each in whole]),
+        np.concatenate([each.count for each in whole]),
+    )
 
 
 def _indexed(

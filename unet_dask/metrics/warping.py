@@ -111,15 +111,17 @@ def _flip_all(flat: NDArray[np.uint8], movable: NDArray[np.bool_], width: int) -
     Whether a point is simple changes only when one of its neighbours is flipped, so after the first round only the
     neighbours of what was flipped are looked at again.
     """
-    ring = np.array([down * width + right for down, right in _RING], np.int64)
-    bits = (1 << np.arange(8)).astype(np.uint8)
+    ring = [down * width + right for down, right in _RING]
     simple = simple_points()
     pending = _by_lattice(np.flatnonzero(movable), width)
     flipped, turn, idle = 0, 0, 0
     while idle < 4:  # a whole round without a flip
         looked, pending[turn] = pending[turn], np.zeros(0, np.int64)
         looked = looked[movable[looked]]
-        chosen = looked[simple[(flat[looked[:, np.newaxis] + ring] * bits).sum(axis=1, dtype=np.uint8)]]
+        neighbourhood = np.zeros(looked.size, np.uint8)
+        for bit, step in enumerate(ring):  # one neighbour at a time: eight would take eight times the memory
+            neighbourhood |= flat[looked + step] << np.uint8(bit)
+        chosen = looked[simple[neighbourhood]]
         idle = 0 if chosen.size else idle + 1
         turn = (turn + 1) % 4
         if not chosen.size:
@@ -127,8 +129,8 @@ def _flip_all(flat: NDArray[np.uint8], movable: NDArray[np.bool_], width: int) -
         flat[chosen] ^= 1
         movable[chosen] = False
         flipped += int(chosen.size)
-        around = (chosen[:, np.newaxis] + ring).reshape(-1)
-        again = _by_lattice(np.unique(around[movable[around]]), width)
+        around = [(chosen + step)[movable[chosen + step]] for step in ring]
+        again = _by_lattice(np.unique(np.concatenate(around)), width)
         pending = [np.union1d(old, new) for old, new in zip(pending, again, strict=True)]
     return flipped
 
