@@ -11,11 +11,13 @@ from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.train.config import TrainConfig
 from unet_dask.train.prepare import split, training_set
-from unet_dask.train.sample import TrainingImage
+from unet_dask.train.sample import Drawable, TrainingImage
 from unet_dask.train.validate import validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from unet_dask.train.prepare import TrainingSet
 
 
 def annotated(name: str, seed: int = 0, shape: tuple[int, int] = (20, 30)) -> AnnotatedImage:
@@ -29,6 +31,15 @@ def annotated(name: str, seed: int = 0, shape: tuple[int, int] = (20, 30)) -> An
         unit="micrometer",
         files=((name, "0" * 64),),
     )
+
+
+def in_memory(image: Drawable) -> TrainingImage:
+    assert isinstance(image, TrainingImage)
+    return image
+
+
+def training_images(data: TrainingSet) -> list[TrainingImage]:
+    return [in_memory(each) for each in data.images]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,7 @@ def test_single_image_gives_its_last_part() -> None:
 
 def test_training_images_are_normalised_per_channel() -> None:
     data = training_set([annotated("a.tif"), annotated("b.tif", 1)], TrainConfig(validation=0))
-    values = np.concatenate([each.image.reshape(2, -1) for each in data.images], axis=1)
+    values = np.concatenate([each.image.reshape(2, -1) for each in training_images(data)], axis=1)
     np.testing.assert_allclose(values.mean(axis=1), 0, atol=1e-4)
     np.testing.assert_allclose(values.std(axis=1), 1, atol=1e-4)
 
@@ -64,7 +75,7 @@ def test_training_images_are_normalised_per_channel() -> None:
 def test_volumes_are_normalised_each_by_its_own() -> None:
     bright = replace(annotated("b.tif", 1), image=annotated("b.tif", 1).image * 40)
     config = TrainConfig(validation=0, normalisation="volume")
-    for each in training_set([annotated("a.tif"), bright], config).images:
+    for each in training_images(training_set([annotated("a.tif"), bright], config)):
         np.testing.assert_allclose(each.image.std(axis=(1, 2)), 1, atol=1e-4)
 
 
@@ -90,7 +101,7 @@ def test_targets_of_unknown_pixels_change_nothing(kind: str) -> None:
     one = replace(annotated("a.tif"), known=known)
     other = replace(one, target=np.where(known, one.target, 1 - one.target))
     config = TrainConfig(validation=0).updated({"target_kind": kind})
-    first, second = (training_set([each], config).images[0] for each in (one, other))
+    first, second = (training_images(training_set([each], config))[0] for each in (one, other))
     np.testing.assert_array_equal(first.weight_map, second.weight_map)
     np.testing.assert_array_equal(first.target, second.target)
     assert not first.weight_map[:, 10:].any()

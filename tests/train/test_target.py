@@ -12,7 +12,8 @@ from scipy import ndimage
 from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images import AnnotatedImage
 from unet_dask.train.config import TrainConfig
-from unet_dask.train.target import connected, decide, prepare, separate
+from unet_dask.train.survey import values_of
+from unet_dask.train.target import Decision, connected, decide, prepare, separate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,13 @@ def annotated(
     return AnnotatedImage(name, image, target, everywhere if known is None else known, None, None, ())
 
 
+def judged(images: list[AnnotatedImage], config: TrainConfig) -> Decision:
+    """Decide what the values of some targets mean."""
+    return decide(
+        [(each.name, values_of(each, foreground=config.foreground_value)) for each in images], config
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "foreground"),
     [
@@ -37,24 +45,24 @@ def annotated(
     ],
 )
 def test_values_tell_what_a_target_is(values: list[int], kind: str, foreground: int | None) -> None:
-    decision = decide([annotated(np.array([values]))], TrainConfig())
+    decision = judged([annotated(np.array([values]))], TrainConfig())
     assert (decision.kind, decision.foreground) == (kind, foreground)
 
 
 def test_all_targets_are_judged_together() -> None:
     both = [annotated(np.array([[0, 1]])), annotated(np.array([[0, 9]]))]
-    assert decide(both, TrainConfig()).kind == "instances"
+    assert judged(both, TrainConfig()).kind == "instances"
 
 
 def test_ignored_values_are_not_judged() -> None:
     target = np.array([[0, 1, 0]])
-    assert decide([annotated(target, np.array([[True, True, False]]))], TrainConfig()).kind == "classes"
+    assert judged([annotated(target, np.array([[True, True, False]]))], TrainConfig()).kind == "classes"
 
 
 def test_foreground_value_inverts() -> None:
     config = TrainConfig(foreground_value=0)
     one = annotated(np.array([[0, 255]]))
-    assert prepare(one, decide([one], config), config).classes.tolist() == [[1, 0]]
+    assert prepare(one, judged([one], config), config).classes.tolist() == [[1, 0]]
 
 
 def test_class_beyond_the_last_is_named() -> None:
@@ -62,17 +70,17 @@ def test_class_beyond_the_last_is_named() -> None:
     with pytest.raises(
         InputError, match=r"b\.tif has the value 5, but there are only 3 classes.*--classes 6"
     ):
-        decide([annotated(np.array([[0, 2]])), annotated(np.array([[5, 1]]), name="b.tif")], config)
+        judged([annotated(np.array([[0, 2]])), annotated(np.array([[5, 1]]), name="b.tif")], config)
 
 
 def test_instances_make_two_classes_only() -> None:
     with pytest.raises(OptionError, match="Instances make two classes"):
-        decide([annotated(np.array([[0, 9]]))], TrainConfig(classes=3))
+        judged([annotated(np.array([[0, 9]]))], TrainConfig(classes=3))
 
 
 def test_missing_foreground_value_is_named() -> None:
     with pytest.raises(InputError, match="foreground value 3; found are 0, 1"):
-        decide([annotated(np.array([[0, 1]]))], TrainConfig(foreground_value=3))
+        judged([annotated(np.array([[0, 1]]))], TrainConfig(foreground_value=3))
 
 
 labels_2d = hnp.arrays(np.int32, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 3))
@@ -110,21 +118,21 @@ def test_lonely_instance_keeps_its_size() -> None:
 def test_background_is_unknown_away_from_objects() -> None:
     config = TrainConfig(ignore_background=True, trusted_ring=2)
     one = annotated(np.array([[1, 1, 0, 0, 0, 0]]))
-    known = prepare(one, decide([one], config), config).known
+    known = prepare(one, judged([one], config), config).known
     assert known.tolist() == [[True, True, True, True, False, False]]
 
 
 def test_partial_names_the_frames_of_unknown_background() -> None:
     config = TrainConfig(ignore_background=True, partial=("b*",))
     one = annotated(np.array([[1, 0]] * 30))
-    assert prepare(one, decide([one], config), config).known.all()
+    assert prepare(one, judged([one], config), config).known.all()
 
 
 def test_what_nobody_annotated_is_not_looked_at() -> None:
     known = np.array([[True, True, True, False, False]])
     config = TrainConfig(target_kind="instances")
     prepared = [
-        prepare(one, decide([one], config), config)
+        prepare(one, judged([one], config), config)
         for one in (
             annotated(np.array([[1, 1, 0, 0, 0]]), known),
             annotated(np.array([[1, 1, 0, 7, 8]]), known),

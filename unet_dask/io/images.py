@@ -10,17 +10,37 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.pairing import TIFF, is_folder, keyed, listed
+from unet_dask.io.stack import layout_of
 
 if TYPE_CHECKING:
     import os
 
+    import zarr
     from numpy.typing import NDArray
+
+    from unet_dask.io.stack import Box
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The target of one image, or of a box of it.
+
+    Attributes
+    ----------
+    name : of the image, for messages
+    target : (*spatial) integers, 0 where `known` is False
+    known : (*spatial), False where nobody annotated
+    """
+
+    name: str
+    target: NDArray[np.integer]
+    known: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +65,29 @@ class AnnotatedImage:
     spacing: tuple[float, ...] | None
     unit: str | None
     files: tuple[tuple[str, str], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels per spatial axis."""
+        return self.target.shape
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image."""
+        return len(self.image)
+
+    def within(self, box: Box, name: str) -> AnnotatedImage:
+        """Return a part of it, by another name; nothing is copied."""
+        image, target, known = self.image[(slice(None), *box)], self.target[box], self.known[box]
+        return replace(self, name=name, image=image, target=target, known=known)
+
+    def read_image(self, box: Box) -> NDArray[np.generic]:
+        """Return (c, *box) in the stored data type."""
+        return self.image[(slice(None), *box)]
+
+    def read_annotation(self, box: Box) -> Annotation:
+        """Return target and known mask of a box."""
+        return Annotation(self.name, self.target[box], self.known[box])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +165,32 @@ def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None
     found: list[AnnotatedImage] = []
     single = len(spatial_images) == 1
     for number, (each, truth) in enumerate(zip(spatial_images, spatial_targets, strict=True)):
-        whole = whole_numbers(truth, target.name)
-        known = np.ones(whole.shape, dtype=np.bool_) if ignore is None else whole != ignore
+        annotation = annotate(truth, target.name, ignore=ignore)
         found.append(
             AnnotatedImage(
                 name=image.name if single else f"{image.name}[{number}]",
                 image=each,
-                target=np.where(known, whole, 0),
-                known=known,
+                target=annotation.target,
+                known=annotation.known,
                 spacing=image.spacing if image.spacing and len(image.spacing) == dims else None,
                 unit=image.unit,
                 files=((image.name, image.digest), (target.name, target.digest)),
             )
         )
     return found
+
+
+def annotate(target: NDArray[np.generic], name: str, *, ignore: int | None) -> Annotation:
+    """Return a target of (c, *spatial) as integers and the mask of what somebody annotated.
+
+    Raises
+    ------
+    InputError
+        If its values are not whole numbers from 0 on.
+    """
+    whole = whole_numbers(target, name)
+    known = np.ones(whole.shape, dtype=np.bool_) if ignore is None else whole != ignore
+    return Annotation(name, np.where(known, whole, 0), known)
 
 
 def _sizes(array: NDArray[np.generic]) -> str:
@@ -238,17 +293,30 @@ def _tiff_spacing(imagej: object, page: object) -> tuple[tuple[float, ...] | Non
 
 
 def _read_zarr(path: Path, key: str | None) -> Picture:
+    array, _, axes = open_zarr(path, key)
+    values = np.asarray(array[...])
+    return Picture(path.name, values, axes, None, None, _digest(np.ascontiguousarray(values).tobytes()))
+
+
+def open_zarr(path: Path, key: str | None) -> tuple[zarr.Array[Any], str, str | None]:
+    """Return the array of a store, its key in it, and one letter per axis if it names them so.
+
+    Raises
+    ------
+    InputError
+        If the store is a group and nothing says which array is meant.
+    """
     import zarr
 
-    node = zarr.open(path, mode="r")
+    node, inner = zarr.open(path, mode="r"), ""
     if isinstance(node, zarr.Group):
-        node = node[key or _finest(node, path)]
+        inner = key or _finest(node, path)
+        node = node[inner]
     if isinstance(node, zarr.Group):
         raise InputError(f"{path}/{key} is a group, not an array. Name an array inside of it.")
-    array = np.asarray(node[...])
     names = getattr(node.metadata, "dimension_names", None)
     axes = "".join(names).upper() if names and all(name and len(name) == 1 for name in names) else None
-    return Picture(path.name, array, axes, None, None, _digest(np.ascontiguousarray(array).tobytes()))
+    return node, inner, axes
 
 
 def _finest(group: object, path: Path) -> str:
@@ -262,29 +330,8 @@ def _finest(group: object, path: Path) -> str:
 
 def split_planes(picture: Picture, dims: int) -> NDArray[np.generic]:
     """Return a stored array as (n, c, *spatial)."""
-    array = picture.array
-    axes = picture.axes if picture.axes and len(picture.axes) == array.ndim else None
-    if axes is None or not set(axes) <= set("CSZYXTIQR"):
-        axes = "Q" * array.ndim
-    channel = next((axes.index(letter) for letter in "SC" if letter in axes), None)
-    colour = "S" in axes
-    if channel is None and array.ndim > dims and _looks_like_colour(array, axes):
-        channel, colour = array.ndim - 1, True
-    channels = 1 if channel is None else array.shape[channel]
-    array = array[..., np.newaxis] if channel is None else np.moveaxis(array, channel, -1)
-    if array.ndim - 1 < dims:
-        raise InputError(
-            f"{picture.name} is an array of {picture.array.shape}, too few dimensions for a network of "
-            f"{dims}. A network of --dims {max(array.ndim - 1, 2)} may fit."
-        )
-    array = array[..., :-1] if colour and channels in (2, 4) else array  # alpha
-    planes = array.reshape(-1, *array.shape[-dims - 1 :])
-    return np.moveaxis(planes, -1, 1)
-
-
-def _looks_like_colour(array: NDArray[np.generic], axes: str) -> bool:
-    """Whether the last axis of an array without axis names is colour."""
-    return axes[-1] == "Q" and array.shape[-1] in (3, 4) and array.ndim >= 3 and array.shape[-2] > 4
+    layout = layout_of(picture.array.shape, picture.axes, dims=dims, name=picture.name)
+    return layout.arranged(picture.array)
 
 
 def _is_grey(image: NDArray[np.generic]) -> bool:

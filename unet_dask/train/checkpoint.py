@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from unet_dask.errors import MismatchError, ModelError, SinkError
+from unet_dask.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,8 +156,10 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         raise MismatchError(
             "The training to resume was begun from another model. Give the same --start, or write to another model."
         )
+    # A setting that is younger than the checkpoint had then what is its default now.
     begun, given = (
-        {**each.get("config", {}), "processes": each.get("processes", 1)} for each in (before, _plain(now))
+        {**TrainConfig().to_record(), **each.get("config", {}), "processes": each.get("processes", 1)}
+        for each in (before, _plain(now))
     )
     for name, value in given.items():
         if name not in _MAY_DIFFER and begun.get(name) != value:

@@ -83,6 +83,8 @@ class TrainConfig:
     clip_norm : longest gradient; a guard that momentum 0.99 needs in the first iterations, not in the
         paper; 0 for none
     seed : of everything that is random
+    memory : that images, targets and weight maps may take; a pair of Zarr arrays that would take more is not read
+        into memory: patches are read from it as they are drawn
     validation : images held out: a fraction below 1 or a number of images; with a single image a part
         of it; 0 for none
     validate_every, checkpoint_every : in iterations
@@ -130,6 +132,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     poly_power: float = 0.9
     seed: int = 0
+    memory: str = "2GiB"
     validation: float = 0.2
     validate_every: int = 500
     checkpoint_every: int = 500

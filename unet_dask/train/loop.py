@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.config import parse_bytes
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.io.images import read_annotated
+from unet_dask.io.volume import open_annotated
 from unet_dask.model.file import save_model
 from unet_dask.tiling import valid
 from unet_dask.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
@@ -100,9 +101,10 @@ def train(
         if processes.leads:
             _require_free(path, resume=resume)
         report = (on_event or _ignore) if processes.leads else _ignore
-        annotated = read_annotated(images, targets, dims=config.dims, ignore=config.ignore)
+        memory = parse_bytes(config.memory)
+        annotated = open_annotated(images, targets, dims=config.dims, ignore=config.ignore, memory=memory)
         data = training_set(annotated, config)
-        cores = tile_cores(config, [each.target.shape for each in data.images])
+        cores = tile_cores(config, [each.shape for each in data.images])
         job = Job(config, data, cores, path, device, processes, start)
         state = initial(job)
         if resume:

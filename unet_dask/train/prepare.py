@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unet_dask.errors import InputError, OptionError
-from unet_dask.model.file import normalise
+from unet_dask.io.volume import AnnotatedVolume
 from unet_dask.model.header import Normalisation
-from unet_dask.train.sample import TrainingImage
-from unet_dask.train.target import decide, prepare
-from unet_dask.train.weight_map import class_weights, weight_map
+from unet_dask.train.counts import class_counts
+from unet_dask.train.on_demand import OnDemand
+from unet_dask.train.survey import survey
+from unet_dask.train.target import decide
+from unet_dask.train.weight_map import class_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from unet_dask.io.images import AnnotatedImage
+    from unet_dask.io.stack import Box
+    from unet_dask.io.volume import Annotated
     from unet_dask.train.config import TrainConfig
-    from unet_dask.train.target import Decision, Target
+    from unet_dask.train.sample import Drawable, TrainingImage
+    from unet_dask.train.survey import Moments
+    from unet_dask.train.target import Decision
+
+#: Pixels of arrays too large to hold that are held to validate with, per dimension of the network: a network of
+#: three dimensions takes longer for each.
+HELD = {2: 1 << 26, 3: 1 << 24}
+#: Images that these are spread over at most.
+_SHOWN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,8 @@ class TrainingSet:
 
     Attributes
     ----------
-    images, held_out : to train and to validate on
+    images : to train on, in memory or read when a patch is drawn
+    held_out : to validate on, in memory
     normalisation : for the model file
     decision : what the targets were taken for
     class_share : share of each class among the annotated training pixels
@@ -38,7 +49,7 @@ class TrainingSet:
     spacing, unit : of the images, if known
     """
 
-    images: tuple[TrainingImage, ...]
+    images: tuple[Drawable, ...]
     held_out: tuple[TrainingImage, ...]
     normalisation: Normalisation
     decision: Decision
@@ -50,11 +61,14 @@ class TrainingSet:
     @property
     def channels(self) -> int:
         """Channels of every image."""
-        return len(self.images[0].image)
+        return self.images[0].channels
 
 
-def training_set(annotated: Sequence[AnnotatedImage], config: TrainConfig) -> TrainingSet:
+def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> TrainingSet:
     """Prepare images for training.
+
+    Images in memory are prepared whole. Of arrays that are too large for that, all values are looked at once, a
+    bounded part is held to validate with, and the rest is prepared as patches are drawn.
 
     Parameters
     ----------
@@ -63,19 +77,20 @@ def training_set(annotated: Sequence[AnnotatedImage], config: TrainConfig) -> Tr
 
     Raises
     ------
+    DataError
+        If an image has values that are not finite.
     InputError
         If the targets are not what the recipe expects, or nothing is annotated.
     OptionError
         If nothing would be left to train on.
     """
-    decision = decide(annotated, config)
     training, held_out = split(annotated, config)
-    normalisation = normalisation_of(training, config)
-    targets = [prepare(each, decision, config) for each in training]
-    counts = np.sum(
-        [np.bincount(target.classes[target.known].ravel(), minlength=config.classes) for target in targets],
-        axis=0,
+    surveys, files = survey([*training, *held_out], foreground=config.foreground_value)
+    decision = decide(
+        [(part.name, each.values) for part, each in zip([*training, *held_out], surveys, strict=True)], config
     )
+    normalisation = normalisation_of([each.moments for each in surveys[: len(training)]], config)
+    counts = class_counts(training, surveys[: len(training)], decision, config)
     weights = class_weights(counts.tolist(), balance=config.balance)
     if np.count_nonzero(weights) < 2:
         raise InputError(
@@ -83,29 +98,64 @@ def training_set(annotated: Sequence[AnnotatedImage], config: TrainConfig) -> Tr
             "is nothing to tell apart. Check --target-kind, --ignore and --ignore-background."
         )
     spacings = {each.spacing for each in annotated}
+    ready = [
+        OnDemand(
+            part,
+            _constants(each.moments) if normalisation.kind == "volume" else normalisation,
+            decision,
+            # Where targets are classes, the weights of held-out images only say what is known.
+            weights if number < len(training) or decision.kind == "instances" else None,
+            config,
+        )
+        for number, (part, each) in enumerate(zip([*training, *held_out], surveys, strict=True))
+    ]
     return TrainingSet(
-        images=tuple(
-            _weighted(each, target, weights, normalisation, config)
-            for each, target in zip(training, targets, strict=True)
-        ),
-        held_out=tuple(
-            _weighted(each, prepare(each, decision, config), weights, normalisation, config)
-            if decision.kind == "instances"
-            else _unweighted(each, prepare(each, decision, config), normalisation)
-            for each in held_out
-        ),
+        images=tuple(_held(each) for each in ready[: len(training)]),
+        held_out=_bounded(ready[len(training) :], config.dims),
         normalisation=normalisation,
         decision=decision,
         class_share=tuple(float(count) / float(counts.sum()) for count in counts),
-        files=tuple(sorted({pair for each in annotated for pair in each.files})),
+        files=files,
         spacing=config.spacing or (spacings.pop() if len(spacings) == 1 else None),
         unit=config.unit or annotated[0].unit,
     )
 
 
-def split(
-    annotated: Sequence[AnnotatedImage], config: TrainConfig
-) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+def _held(image: OnDemand) -> Drawable:
+    """Return an image in memory if its values are."""
+    return image if isinstance(image.annotated, AnnotatedVolume) else image.loaded()
+
+
+def _bounded(images: Sequence[OnDemand], dims: int) -> tuple[TrainingImage, ...]:
+    """Return images in memory; of arrays too large to hold evenly spread ones, and the middle of each."""
+    if not any(isinstance(each.annotated, AnnotatedVolume) for each in images):
+        return tuple(each.loaded() for each in images)
+    if sum(math.prod(each.shape) for each in images) <= HELD[dims]:
+        return tuple(each.loaded() for each in images)
+    count = min(len(images), _SHOWN)
+    chosen = [images[(2 * number + 1) * len(images) // (2 * count)] for number in range(count)]
+    return tuple(each.loaded(middle(each.shape, HELD[dims] // count)) for each in chosen)
+
+
+def middle(shape: Sequence[int], pixels: int) -> Box:
+    """Return the middle of an image, of at most some number of pixels and with sides as equal as they can be.
+
+    Examples
+    --------
+    >>> middle((4, 100, 100), 1600)
+    (slice(0, 4, None), slice(40, 60, None), slice(40, 60, None))
+    """
+    sides = [0] * len(shape)
+    left = pixels
+    for place, axis in enumerate(sorted(range(len(shape)), key=lambda axis: shape[axis])):
+        equal = int(left ** (1 / (len(shape) - place)) + 1e-9)
+        sides[axis] = max(min(shape[axis], equal), 1)
+        left //= sides[axis]
+    starts = [(whole - side) // 2 for whole, side in zip(shape, sides, strict=True)]
+    return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+
+
+def split(annotated: Sequence[Annotated], config: TrainConfig) -> tuple[list[Annotated], list[Annotated]]:
     """Hold out some images for validation, chosen by the seed.
 
     A `validation` below 1 is a fraction, of which at least one image is held out; a single image gives
@@ -133,81 +183,30 @@ def split(
     return training, [annotated[index] for index in sorted(held)]
 
 
-def _cut(whole: AnnotatedImage, fraction: float) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
+def _cut(image: Annotated, fraction: float) -> tuple[list[Annotated], list[Annotated]]:
     """Cut one image in two along its longest axis."""
-    axis = int(np.argmax(whole.target.shape))
-    side = whole.target.shape[axis]
+    axis = int(np.argmax(image.shape))
+    side = image.shape[axis]
     at = side - max(1, round(side * fraction))
     if at < 1:
         raise OptionError(f"Holding out {fraction} of an image of {side} pixels leaves nothing to train on.")
 
-    def part(name: str, span: slice) -> AnnotatedImage:
-        inside = (slice(None),) * axis + (span,)
-        return replace(
-            whole,
-            name=f"{whole.name} ({name})",
-            image=whole.image[(slice(None), *inside)],
-            target=whole.target[inside],
-            known=whole.known[inside],
-        )
+    def part(name: str, span: slice) -> Annotated:
+        box = tuple(span if each == axis else slice(0, size) for each, size in enumerate(image.shape))
+        return image.within(box, f"{image.name} ({name})")
 
     return [part("training part", slice(0, at))], [part("held-out part", slice(at, side))]
 
 
-def normalisation_of(images: Sequence[AnnotatedImage], config: TrainConfig) -> Normalisation:
+def normalisation_of(moments: Sequence[Moments], config: TrainConfig) -> Normalisation:
     """Return what the model file stores: mean and deviation over all training pixels, or "volume"."""
     if config.normalisation == "volume":
         return Normalisation("volume")
-    count = sum(each.target.size for each in images)
-    axes = tuple(range(1, images[0].image.ndim))
-    mean = sum(each.image.sum(axis=axes, dtype=np.float64) for each in images) / count
-    per_channel = np.reshape(mean, (-1, *(1,) * len(axes)))
-    variance = sum(np.square(each.image - per_channel).sum(axis=axes) for each in images) / count
-    deviation = np.sqrt(np.asarray(variance))
-    return Normalisation(
-        "constant",
-        tuple(float(value) for value in np.asarray(mean)),
-        tuple(float(value) or 1.0 for value in deviation),
-    )
+    total = moments[0]
+    for each in moments[1:]:
+        total = total + each
+    return _constants(total)
 
 
-def normalised(image: NDArray[np.generic], normalisation: Normalisation) -> NDArray[np.float32]:
-    """Return network input for one training image; for "volume" by its own mean and deviation."""
-    if normalisation.kind == "volume":
-        axes = tuple(range(1, image.ndim))
-        values = image.astype(np.float64)
-        mean, deviation = values.mean(axis=axes), values.std(axis=axes)
-        normalisation = Normalisation(
-            "constant",
-            tuple(float(value) for value in mean),
-            tuple(float(value) or 1.0 for value in deviation),
-        )
-    return normalise(image, normalisation)
-
-
-def _weighted(
-    annotated: AnnotatedImage,
-    target: Target,
-    weights: NDArray[np.float32],
-    normalisation: Normalisation,
-    config: TrainConfig,
-) -> TrainingImage:
-    return TrainingImage(
-        annotated.name,
-        normalised(annotated.image, normalisation),
-        target.classes,
-        weight_map(
-            target.classes,
-            target.cells,
-            class_weight=weights,
-            known=target.known,
-            w0=config.w0,
-            sigma=config.sigma,
-        ),
-    )
-
-
-def _unweighted(annotated: AnnotatedImage, target: Target, normalisation: Normalisation) -> TrainingImage:
-    """Prepare a held-out image: its weights only say what is known."""
-    image = normalised(annotated.image, normalisation)
-    return TrainingImage(annotated.name, image, target.classes, target.known.astype(np.float32))
+def _constants(moments: Moments) -> Normalisation:
+    return Normalisation("constant", tuple(moments.mean.tolist()), tuple(moments.deviation.tolist()))

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images import AnnotatedImage
+    from unet_dask.io.images import AnnotatedImage, Annotation
     from unet_dask.train.config import TrainConfig
+    from unet_dask.train.survey import Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,17 @@ class Target:
     known: NDArray[np.bool_]
 
 
-def decide(targets: Sequence[AnnotatedImage], config: TrainConfig) -> Decision:
+def decide(targets: Sequence[tuple[str, Values]], config: TrainConfig) -> Decision:
     """Decide what the values of the targets mean.
 
     ``config.target_kind`` decides unless it is "auto". Then targets whose annotated values are all 0 or
     255 are a class map in which 255 is class 1; values below ``config.classes`` are classes; anything
     else is instances. ``config.foreground_value`` makes a map of two classes of any values.
+
+    Parameters
+    ----------
+    targets : name and annotated values of each
+    config : recipe
 
     Raises
     ------
@@ -74,8 +80,7 @@ def decide(targets: Sequence[AnnotatedImage], config: TrainConfig) -> Decision:
     ----------
     White (255) is the object in the targets of the ISBI 2012 challenge, as in the paper's Fig. 2.
     """
-    found = np.unique(np.concatenate([np.unique(each.target[each.known]) for each in targets]))
-    values = {int(value) for value in found}
+    values = set().union(*(each.found(config.foreground_value) for _, each in targets))
     if config.foreground_value is not None:
         return _foreground(values, config)
     binary = values <= {0, 255} and 255 in values
@@ -91,7 +96,7 @@ def decide(targets: Sequence[AnnotatedImage], config: TrainConfig) -> Decision:
     if binary:
         return Decision("classes", 255, "all values are 0 or 255, 255 is class 1")
     if max(values, default=0) >= config.classes:
-        name = next(each.name for each in targets if int(each.target[each.known].max()) >= config.classes)
+        name = next(name for name, each in targets if each.largest >= config.classes)
         raise InputError(
             f"The target of {name} has the value {max(values)}, but there are only {config.classes} classes, "
             f"0 to {config.classes - 1}. Use --classes {max(values) + 1}, or --target-kind instances."
@@ -114,12 +119,12 @@ def _foreground(values: set[int], config: TrainConfig) -> Decision:
     )
 
 
-def prepare(annotated: AnnotatedImage, decision: Decision, config: TrainConfig) -> Target:
-    """Return classes, cells and the known mask of one image.
+def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: TrainConfig) -> Target:
+    """Return classes, cells and the known mask of one image, or of a box of it.
 
     Parameters
     ----------
-    annotated : image with its target
+    annotated : target of the image
     decision : what the values mean, see :func:`decide`
     config : border, ignored background, ring
     """
@@ -138,6 +143,12 @@ def prepare(annotated: AnnotatedImage, decision: Decision, config: TrainConfig) 
         ring = ndimage.distance_transform_edt(labels == 0) <= config.trusted_ring
         known = known & (ring if labels.any() else False)
     return Target(classes, cells, known)
+
+
+def surroundings(decision: Decision, config: TrainConfig) -> int:
+    """Return how far away, in pixels, an annotation can matter for classes and known mask of a pixel."""
+    border = config.border if decision.kind == "instances" else 0
+    return max(border, config.trusted_ring + 1 if config.ignore_background else 0)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -62,10 +62,20 @@ def separation_term(
     """
     if w0 <= NEGLIGIBLE or cells.size == 0:
         return np.zeros(cells.shape, dtype=np.float32)
-    reach = sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))
-    first, second = nearest_two(cells, reach=math.ceil(reach))
+    first, second = nearest_two(cells, reach=reach(w0, sigma))
     term = w0 * np.exp(-np.square(first + second) / (2 * sigma * sigma))
     return np.where((cells == 0) & np.isfinite(second), term, 0).astype(np.float32)
+
+
+def reach(w0: float, sigma: float) -> int:
+    """Return how far away, in pixels, a cell can matter for the second term.
+
+    Examples
+    --------
+    >>> reach(10.0, 5.0)
+    31
+    """
+    return math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))) if w0 > NEGLIGIBLE else 0
 
 
 def nearest_two(cells: NDArray[np.integer], *, reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
