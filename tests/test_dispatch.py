@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from unet_dask import cluster as clusters
+from unet_dask import dispatch
 from unet_dask.dispatch import run_calls
-from unet_dask.errors import DataError, SinkLostError
+from unet_dask.errors import ClusterError, DataError, SinkLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,26 @@ def test_work_that_fails_is_named_and_all_other_work_done(cluster: Cluster) -> N
     outcomes = dict(run_calls(cluster.client, fails, (((n,), (n,)) for n in range(8)), in_flight=2))
     assert outcomes.pop((3,)) == "Cannot decode this."
     assert outcomes == {(number,): number for number in range(8) if number != 3}
+
+
+def test_a_cluster_whose_workers_have_all_left_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(dispatch, "PATIENCE", 2.0)
+    monkeypatch.setattr(dispatch, "_ASK_EVERY", 0.5)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as emptied,
+        Client(emptied, set_as_default=False) as client,
+    ):
+        outcomes = run_calls(client, abs, (((n,), (n,)) for n in range(8)), in_flight=1)
+        assert next(outcomes)[1] in range(8)
+        emptied.scale(0)
+        with pytest.raises(ClusterError, match="no worker for 2 seconds"):
+            list(outcomes)
 
 
 def test_lost_sink_ends_the_run(cluster: Cluster) -> None:

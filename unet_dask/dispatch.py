@@ -7,6 +7,7 @@ the run, which can then be resumed.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     import dask.array as da
-    from distributed import Client, Future
+    from distributed import Client, Future, as_completed
 
     from unet_dask.graph import Record
     from unet_dask.tiling.region import Wave
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     Batch = Callable[[], dict[Future, "Index"]]
 
 Index = tuple[int, ...]
+
+#: Seconds that a cluster may be without any worker; batch systems take minutes to replace those that they preempt.
+PATIENCE = 600.0
+#: Seconds between two looks at the workers of a cluster that returns nothing.
+_ASK_EVERY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Itera
                 in_flight |= futures
                 finished.update(list(futures))
                 waiting.extend(_next(batches))
-            future = next(finished)
+            future = _next_finished(finished, client)
             if future.status == "lost" and client.status == "running":
                 finished.add(future)  # its worker died before the result was fetched: it is computed again
                 continue
@@ -137,6 +143,32 @@ def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Itera
     finally:
         if in_flight:
             client.cancel(list(in_flight), force=True)
+
+
+def _next_finished(finished: as_completed, client: Client) -> Future:
+    """Wait for a future, but not for ever: a cluster whose workers have all left may never get new ones.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster has been without any worker for `PATIENCE` seconds.
+    """
+    seen = asked = time.monotonic()
+    while not finished.has_ready():
+        with finished.thread_condition:
+            finished.thread_condition.wait(timeout=0.1)
+        now = time.monotonic()
+        if now - asked < _ASK_EVERY:
+            continue
+        asked = now
+        if client.status != "running" or client.scheduler_info(n_workers=-1)["workers"]:
+            seen = now
+        elif now - seen > PATIENCE:
+            raise ClusterError(
+                f"The cluster has had no worker for {PATIENCE:.0f} seconds. What is done is kept; start workers and "
+                "use --resume."
+            )
+    return next(finished)
 
 
 def _next(batches: Iterator[Batch]) -> list[Batch]:
