@@ -44,7 +44,7 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
 
     from unet_dask.engine.backend import TorchBackend
     from unet_dask.engine.infer import infer
-    from unet_dask.io.multiscale import coarser
+    from unet_dask.io.sink.multiscale import coarser
     from unet_dask.model.file import load_model
     from unet_dask.pipeline import plan_store
     from unet_dask.tiling.mirror import extend

@@ -20,7 +20,7 @@ import tifffile
 import torch
 from scipy import ndimage
 
-from unet_dask.io.images import read_annotated
+from unet_dask.io.images.annotated import read_annotated
 from unet_dask.train.config import RECIPES, TrainConfig
 from unet_dask.train.events import Event, Stepped
 from unet_dask.train.job import Job, initial

@@ -16,7 +16,7 @@ import pytest
 import zarr
 from distributed import LocalCluster
 
-from unet_dask.io import place as places
+from unet_dask.io.sink import place as places
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import zarr
 
 from unet_dask.demo import Demo, _make, matches, run_demo, score
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.io.source import open_source
+from unet_dask.io.source.volume import open_source
 from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.synthetic import nuclei, separated

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 
 from unet_dask.errors import InputError, ModelError
 from unet_dask.info import describe, lines
-from unet_dask.io import sink as sinks
-from unet_dask.io.multiscale import pyramid
-from unet_dask.io.sink import ArraySpec, Sink
-from unet_dask.io.source import open_source
+from unet_dask.io.sink import store as sinks
+from unet_dask.io.sink.multiscale import pyramid
+from unet_dask.io.sink.store import ArraySpec, Sink
+from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.figure import hatching, overlay
-from unet_dask.io import sink as sinks
-from unet_dask.io.multiscale import class_colour, pyramid
-from unet_dask.io.sink import ArraySpec, Sink
-from unet_dask.io.source import open_source
+from unet_dask.io.sink import store as sinks
+from unet_dask.io.sink.multiscale import class_colour, pyramid
+from unet_dask.io.sink.store import ArraySpec, Sink
+from unet_dask.io.source.volume import open_source
 from unet_dask.preview import preview
 from unet_dask.view import holes_of
 

@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 import unet_dask
 from unet_dask.errors import SinkError
-from unet_dask.io import place as places
+from unet_dask.io.sink import place as places
 from unet_dask.ledger import Ledger
 
 if TYPE_CHECKING:

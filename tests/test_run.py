@@ -18,7 +18,7 @@ from tests.oracle import disagreement, whole_image, write_array
 from unet_dask.dispatch import Failure
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.graph import RegionTask, WriteRegion
-from unet_dask.io.sink import Sink
+from unet_dask.io.sink.store import Sink
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import plan_store, segment_store

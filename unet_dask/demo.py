@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import MismatchError, OptionError, SinkError
-from unet_dask.io.multiscale import coarser, image_metadata, label_metadata, pyramid
+from unet_dask.io.sink.multiscale import coarser, image_metadata, label_metadata, pyramid
 from unet_dask.metrics.pixel import confusion, iou, pixel_error
 from unet_dask.model.file import DEFAULT_MODEL
 from unet_dask.pipeline import segment_store

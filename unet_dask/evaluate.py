@@ -13,8 +13,8 @@ import numpy as np
 
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation import Evaluation, summarise
-from unet_dask.io.images import whole_numbers
-from unet_dask.io.planes import pair_planes, products_of
+from unet_dask.io.images.annotated import whole_numbers
+from unet_dask.io.images.planes import pair_planes, products_of
 from unet_dask.metrics.components import THRESHOLDS, components
 from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.planes import Planes
+    from unet_dask.io.images.planes import Planes
     from unet_dask.metrics.ratio import Ratio
 
     Plane = NDArray[Any]

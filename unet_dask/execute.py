@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.errors import IncompleteError
-from unet_dask.io import pyramid
 from unet_dask.io.remote import redact_url
+from unet_dask.io.sink import pyramid
 from unet_dask.ledger import Entry
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
-    from unet_dask.io import sink as sinks
+    from unet_dask.io.sink import store as sinks
     from unet_dask.ledger import Ledger
     from unet_dask.model.header import Normalisation
     from unet_dask.plan import Plan

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.io.multiscale import class_colour
+from unet_dask.io.sink.multiscale import class_colour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.engine.infer import OutputSpec
-    from unet_dask.io.sink import Sink
-    from unet_dask.io.source import SourceSpec
+    from unet_dask.io.sink.store import Sink
+    from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import RegionGrid, Wave
 
@@ -76,7 +76,7 @@ class SourceWindow:
 
     def __getitem__(self, window: tuple[slice, ...]) -> NDArray[np.generic]:
         """Read a part of the box."""
-        from unet_dask.io.source import read_window
+        from unet_dask.io.source.volume import read_window
 
         return read_window(
             self.spec,

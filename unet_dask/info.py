@@ -10,10 +10,11 @@ import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError, SinkError
-from unet_dask.io import choice, node, ome, remote
-from unet_dask.io.place import RUN_FOLDER, exists, read_manifest
-from unet_dask.io.source import open_source
-from unet_dask.io.window import opened
+from unet_dask.io import remote
+from unet_dask.io.sink.place import RUN_FOLDER, exists, read_manifest
+from unet_dask.io.source import choice, node, ome
+from unet_dask.io.source.volume import open_source
+from unet_dask.io.source.window import opened
 from unet_dask.ledger import Ledger
 from unet_dask.model.cost import parameter_count
 from unet_dask.model.file import inspect_model
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from unet_dask.io.source import Source
+    from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
 
 #: Arrays of a group that are listed.

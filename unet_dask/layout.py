@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from unet_dask.engine.infer import OutputSpec
-    from unet_dask.io.source import Source
+    from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
 
 #: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux.

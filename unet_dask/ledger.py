@@ -22,7 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from unet_dask.errors import SinkLostError
-from unet_dask.io.durable import sync_folder
+from unet_dask.io.sink.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

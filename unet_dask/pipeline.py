@@ -19,10 +19,11 @@ from unet_dask.engine.device import available_cores, choose_device, choose_preci
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, SinkError
 from unet_dask.execute import total_work, work
-from unet_dask.io import place as places
-from unet_dask.io import remote, statistics
-from unet_dask.io import sink as sinks
-from unet_dask.io.source import open_source
+from unet_dask.io import remote
+from unet_dask.io.sink import place as places
+from unet_dask.io.sink import store as sinks
+from unet_dask.io.source import statistics
+from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation

@@ -14,8 +14,8 @@ import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, ModelError, OptionError
-from unet_dask.io.multiscale import pyramid
-from unet_dask.io.sink import ArraySpec, shards_for
+from unet_dask.io.sink.multiscale import pyramid
+from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.layout import Demand, Memory, choose, predicted
 from unet_dask.model.cost import tile_flop
 from unet_dask.tiling.valid import aligned
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unet_dask.engine.infer import OutputSpec
-    from unet_dask.io.source import Source
+    from unet_dask.io.source.volume import Source
     from unet_dask.model.header import ModelHeader
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from unet_dask.cluster import Cluster
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.io.source import SourceSpec
+    from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.file import ModelFile
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import RegionGrid
@@ -78,7 +78,7 @@ def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:
 def _sees(path: str, checksum: str, sink: str) -> dict[str, Any]:
     """Return what this worker sees of the model file and the sink."""
     from unet_dask.errors import UnetDaskError
-    from unet_dask.io.place import probe
+    from unet_dask.io.sink.place import probe
     from unet_dask.model.file import inspect_model
 
     try:
@@ -138,7 +138,7 @@ def _agreement(
     import numpy as np
 
     from unet_dask.engine.infer import agreement, check_finite
-    from unet_dask.io.source import read_window
+    from unet_dask.io.source.volume import read_window
     from unet_dask.tiling.mirror import extend
 
     read = tuple(

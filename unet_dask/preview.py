@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.errors import SinkError
 from unet_dask.figure import draw
 from unet_dask.io import remote
-from unet_dask.io.place import exists, read_manifest
+from unet_dask.io.sink.place import exists, read_manifest
 from unet_dask.view import holes_of, product_plane, source_plane, view_of
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from unet_dask.dispatch import Failure
     from unet_dask.graph import Record
-    from unet_dask.io.source import Source
+    from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
     from unet_dask.plan import Plan
 

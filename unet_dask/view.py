@@ -15,15 +15,15 @@ import zarr
 
 from unet_dask.config import parse_roi
 from unet_dask.errors import InputError, OptionError, UnetDaskError
-from unet_dask.io.multiscale import coarser
-from unet_dask.io.source import open_source
+from unet_dask.io.sink.multiscale import coarser
+from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.source import Source
+    from unet_dask.io.source.volume import Source
 
     Plane = NDArray[Any]
 

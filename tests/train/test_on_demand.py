@@ -10,8 +10,8 @@ import pytest
 import zarr
 from scipy import ndimage
 
-from unet_dask.io.stack import Stack
-from unet_dask.io.volume import AnnotatedVolume, open_annotated
+from unet_dask.io.images.annotated_volume import AnnotatedVolume, open_annotated
+from unet_dask.io.images.stack import Stack
 from unet_dask.train.config import TrainConfig
 from unet_dask.train.prepare import HELD, middle, training_set
 from unet_dask.train.sample import Patch, TrainingImage, draw_patch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.stack import Box
+    from unet_dask.io.images.stack import Box
     from unet_dask.train.prepare import TrainingSet
 
 FLAT = TrainConfig(depth=2, tile=(32,), rotation=180, elastic_sigma=6.0, validation=0.2)

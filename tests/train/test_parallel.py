@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from unet_dask.io.images import read_annotated
+from unet_dask.io.images.annotated import read_annotated
 from unet_dask.model.file import inspect_model, load_model, new_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.train.loss import weighted_cross_entropy

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from unet_dask.io.images import AnnotatedImage
+from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.train.config import TrainConfig

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from unet_dask.errors import InputError, OptionError
-from unet_dask.io.images import AnnotatedImage
+from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.train.config import TrainConfig
 from unet_dask.train.survey import values_of
 from unet_dask.train.target import Decision, connected, decide, prepare, separate

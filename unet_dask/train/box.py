@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.stack import Box
+    from unet_dask.io.images.stack import Box
 
 
 def whole(shape: Sequence[int]) -> Box:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.io.volume import AnnotatedVolume
+from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.train.box import grown, overlap, shifted, whole
 from unet_dask.train.survey import COUNTED
 from unet_dask.train.target import prepare, surroundings
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.stack import Box
-    from unet_dask.io.volume import Annotated
+    from unet_dask.io.images.annotated_volume import Annotated
+    from unet_dask.io.images.stack import Box
     from unet_dask.train.config import TrainConfig
     from unet_dask.train.survey import Survey, Values
     from unet_dask.train.target import Decision, Target

@@ -14,7 +14,7 @@ import numpy as np
 
 from unet_dask.config import parse_bytes
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.io.volume import open_annotated
+from unet_dask.io.images.annotated_volume import open_annotated
 from unet_dask.model.file import save_model
 from unet_dask.tiling import valid
 from unet_dask.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint

@@ -24,8 +24,8 @@ from unet_dask.train.weight_map import reach, weight_map
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.io.stack import Box
-    from unet_dask.io.volume import Annotated
+    from unet_dask.io.images.annotated_volume import Annotated
+    from unet_dask.io.images.stack import Box
     from unet_dask.model.header import Normalisation
     from unet_dask.train.config import TrainConfig
     from unet_dask.train.target import Decision

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import InputError, OptionError
-from unet_dask.io.volume import AnnotatedVolume
+from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.model.header import Normalisation
 from unet_dask.train.counts import class_counts
 from unet_dask.train.on_demand import OnDemand
@@ -20,8 +20,8 @@ from unet_dask.train.weight_map import class_weights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unet_dask.io.stack import Box
-    from unet_dask.io.volume import Annotated
+    from unet_dask.io.images.annotated_volume import Annotated
+    from unet_dask.io.images.stack import Box
     from unet_dask.train.config import TrainConfig
     from unet_dask.train.sample import Drawable, TrainingImage
     from unet_dask.train.survey import Moments

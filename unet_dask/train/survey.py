@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 
 from unet_dask.errors import DataError
-from unet_dask.io.volume import AnnotatedVolume
+from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.train.box import overlap, shifted
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images import AnnotatedImage, Annotation
-    from unet_dask.io.stack import Box, Stack
-    from unet_dask.io.volume import Annotated
+    from unet_dask.io.images.annotated import AnnotatedImage, Annotation
+    from unet_dask.io.images.annotated_volume import Annotated
+    from unet_dask.io.images.stack import Box, Stack
 
 #: Values that are converted to float64 at once: their copies stay in the cache of the processor.
 _PORTION = 1 << 20

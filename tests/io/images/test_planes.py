@@ -12,14 +12,14 @@ import tifffile
 import zarr
 
 from unet_dask.errors import InputError
-from unet_dask.io.planes import Planes, open_planes, pair_planes, products_of
+from unet_dask.io.images.planes import Planes, open_planes, pair_planes, products_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 STACK = np.random.default_rng(0).integers(0, 200, (5, 12, 14)).astype(np.uint16)
 
 

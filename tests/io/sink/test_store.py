@@ -10,8 +10,9 @@ import pytest
 import zarr
 
 from unet_dask.errors import SinkError, SinkLostError
-from unet_dask.io import place, sink
-from unet_dask.io.multiscale import Level, pyramid
+from unet_dask.io.sink import place
+from unet_dask.io.sink import store as sink
+from unet_dask.io.sink.multiscale import Level, pyramid
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from unet_dask.errors import DataError, InputError
-from unet_dask.io.pairing import TIFF, is_folder, keyed, listed
-from unet_dask.io.stack import layout_of
+from unet_dask.io.images.pairing import TIFF, is_folder, keyed, listed
+from unet_dask.io.images.stack import layout_of
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from unet_dask.io.stack import Box
+    from unet_dask.io.images.stack import Box
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from zarr.storage import FsspecStore, LocalStore
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, GeometryError, InputError
-from unet_dask.io import node, remote
+from unet_dask.io import remote
 from unet_dask.io.remote import Location
+from unet_dask.io.source import node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from zarr.abc.store import Store
 
-    from unet_dask.io.node import Node
+    from unet_dask.io.source.node import Node
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -19,7 +19,7 @@ from unet_dask.errors import InputError
 from unet_dask.io.remote import printable
 
 if TYPE_CHECKING:
-    from unet_dask.io.node import Node
+    from unet_dask.io.source.node import Node
 
 #: Beyond every physical size, in any unit.
 _LARGEST = 1e100

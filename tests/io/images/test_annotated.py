@@ -10,12 +10,12 @@ import tifffile
 import zarr
 
 from unet_dask.errors import InputError
-from unet_dask.io.images import read_annotated
+from unet_dask.io.images.annotated import read_annotated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 
 

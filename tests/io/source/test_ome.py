@@ -10,9 +10,9 @@ import pytest
 import zarr
 
 from unet_dask.errors import InputError
-from unet_dask.io.source import Source, open_source
+from unet_dask.io.source.volume import Source, open_source
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data"
 SLIDE = REAL / "ome_zarr" / "CMU-1-Small-Region.ome.zarr"
 STACK = REAL / "ome_zarr" / "isbi2012_z00-z09_v0.5.ome.zarr"
 real = pytest.mark.skipif(not STACK.exists(), reason="the shared real images are not here")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import DataError
-from unet_dask.io.source import read_window
+from unet_dask.io.source.volume import read_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from unet_dask.io.source import Source, SourceSpec
+    from unet_dask.io.source.volume import Source, SourceSpec
 
 #: Voxels read at once, about.
 _BLOCK_VOXELS = 1 << 24

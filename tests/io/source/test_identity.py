@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
-from unet_dask.io.source import open_source
+from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def test_identity_is_the_same_by_every_way_to_the_store(store: Path) -> None:
 
 def test_identity_is_the_same_in_another_process(store: Path) -> None:
     script = (
-        "import sys, json; from unet_dask.io.source import open_source; "
+        "import sys, json; from unet_dask.io.source.volume import open_source; "
         "print(json.dumps(open_source(sys.argv[1], axes='cyx').identity()))"
     )
     done = subprocess.run(

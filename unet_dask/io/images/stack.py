@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.source import Source
+    from unet_dask.io.source.volume import Source
 
 #: One span per spatial axis, in pixels.
 Box = tuple[slice, ...]
@@ -155,7 +155,7 @@ class Stack:
 
     def blocks(self) -> Iterator[tuple[range, Box]]:
         """Yield windows of whole chunks, about 16 Mpixel, that cover the array once."""
-        from unet_dask.io.statistics import windows
+        from unet_dask.io.source.statistics import windows
 
         dims, axes = len(self.layout.spatial), self.source.axes
         for _, window in windows(self.source):
@@ -188,7 +188,7 @@ def open_stack(path: Path, key: str, layout: Layout) -> Stack:
     InputError
         If it has more axes than planes, channels and space, or cannot be opened.
     """
-    from unet_dask.io.source import open_source
+    from unet_dask.io.source.volume import open_source
 
     if len(layout.planes) > 4 - len(layout.spatial):
         raise InputError(

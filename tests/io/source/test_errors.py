@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from unet_dask.errors import InputError
-from unet_dask.io.source import open_source
+from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

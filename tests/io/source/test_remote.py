@@ -17,7 +17,7 @@ import zarr
 
 from unet_dask.errors import InputError
 from unet_dask.io.remote import UnreachableError, contains, redact, redact_url, source_aliases
-from unet_dask.io.source import Source, open_source
+from unet_dask.io.source.volume import Source, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from unet_dask.errors import DataError, GeometryError, InputError
 from unet_dask.io.remote import UnreachableError
-from unet_dask.io.source import Source, open_source, read_window
+from unet_dask.io.source.volume import Source, open_source, read_window
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,10 +30,10 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
 
 from unet_dask.errors import SinkError, SinkLostError
-from unet_dask.io.durable import sync_file, sync_folder
-from unet_dask.io.multiscale import Level, image_metadata, label_metadata
-from unet_dask.io.place import MARK, RUN_FOLDER
 from unet_dask.io.remote import redact_url
+from unet_dask.io.sink.durable import sync_file, sync_folder
+from unet_dask.io.sink.multiscale import Level, image_metadata, label_metadata
+from unet_dask.io.sink.place import MARK, RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

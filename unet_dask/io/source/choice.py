@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
-from unet_dask.io import foreign, node, ome, remote
+from unet_dask.io import remote
 from unet_dask.io.remote import Location
+from unet_dask.io.source import foreign, node, ome
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unet_dask.io.node import Node
+    from unet_dask.io.source.node import Node
 
 #: Entries that an error lists at most.
 _LISTED = 8

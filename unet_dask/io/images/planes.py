@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.errors import InputError, SinkError
-from unet_dask.io import choice, foreign, remote
-from unet_dask.io.images import read_picture, split_planes
-from unet_dask.io.pages import open_pages
-from unet_dask.io.pairing import TIFF, is_folder, keyed, listed
-from unet_dask.io.place import exists, read_manifest
-from unet_dask.io.source import open_source
+from unet_dask.io import remote
+from unet_dask.io.images.annotated import read_picture, split_planes
+from unet_dask.io.images.pages import open_pages
+from unet_dask.io.images.pairing import TIFF, is_folder, keyed, listed
+from unet_dask.io.sink.place import exists, read_manifest
+from unet_dask.io.source import choice, foreign
+from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.pages import Pages
-    from unet_dask.io.source import Source
+    from unet_dask.io.images.pages import Pages
+    from unet_dask.io.source.volume import Source
 
 #: Bytes of the planes of one chunk that are kept, so that the chunk is decoded once.
 _SLAB_BYTES = 128 << 20

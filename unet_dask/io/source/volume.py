@@ -17,17 +17,18 @@ import numpy as np
 
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
-from unet_dask.io import choice, content, remote
+from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.window import SourceSpec, open_array, opened, read_window
+from unet_dask.io.source import choice, content
+from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.node import Node
-    from unet_dask.io.ome import Level, Multiscale
+    from unet_dask.io.source.node import Node
+    from unet_dask.io.source.ome import Level, Multiscale
 
 __all__ = ["Source", "SourceSpec", "open_source", "read_window"]
 

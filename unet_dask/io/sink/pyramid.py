@@ -9,12 +9,12 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from unet_dask.io.multiscale import coarser
+from unet_dask.io.sink.multiscale import coarser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unet_dask.io.sink import ArraySpec, Sink
+    from unet_dask.io.sink.store import ArraySpec, Sink
 
 #: Voxels of a block, about; its source is up to eight times as many.
 _BLOCK_VOXELS = 1 << 20

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import InputError
-from unet_dask.io.images import AnnotatedImage, Annotation, annotate, open_zarr, read_annotated
-from unet_dask.io.pairing import is_zarr
-from unet_dask.io.stack import layout_of, open_stack
+from unet_dask.io.images.annotated import AnnotatedImage, Annotation, annotate, open_zarr, read_annotated
+from unet_dask.io.images.pairing import is_zarr
+from unet_dask.io.images.stack import layout_of, open_stack
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.stack import Box, Layout, Stack
+    from unet_dask.io.images.stack import Box, Layout, Stack
 
 #: Bytes per value of an image that is held: as stored and as float32. Of a target: target, known mask, class, weight.
 _HELD_IMAGE, _HELD_TARGET = 4, 10

@@ -1,0 +1,1 @@
+"""Images as people have them: annotated ones for training, stacks of planes for scoring."""
