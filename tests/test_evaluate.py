@@ -102,7 +102,7 @@ def write_result(
     both = np.stack([1 - stack.values, stack.values])
     scaled = both if dtype == "float32" else np.rint(both * 254).astype(np.uint8)
     rows = shape[1] - 16 * hole
-    place.write("classes", 0, (0, 0, 0), np.uint8(stack.values > 0.5)[:, :rows])
+    place.write("classes", 0, (0, 0, 0), (stack.values > 0.5).astype(np.uint8)[:, :rows])
     place.write("probabilities", 0, (0, 0, 0, 0), scaled[:, :, :rows])
     return path
 
