@@ -40,6 +40,17 @@ def test_borders_become_lines(width: int) -> None:
     assert set((~thinned(mask)).sum(axis=1).tolist()) == {1}
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_a_wide_corner_of_border_keeps_its_objects_apart(turns: int) -> None:
+    """Wider than the rest of the edge is long, and around a corner, whichever it is."""
+    mask = np.zeros((40, 51), bool)
+    mask[26:, :20] = True
+    mask[:, 32:] = True
+    thin = thinned(np.rot90(mask, turns))
+    numbers = np.unique(components(thin)[np.rot90(mask, turns)])
+    assert len(numbers) == 2
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (1, 1), (1, 9)])
 @pytest.mark.parametrize("value", [False, True])
 def test_planes_of_one_kind_can_be_thinned(shape: tuple[int, int], value: bool) -> None:

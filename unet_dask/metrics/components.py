@@ -70,4 +70,8 @@ def _longest_run(border: NDArray[np.bool_]) -> int:
     """Return the length of the longest piece of border along the edge of the image, around its corners too."""
     edge = np.concatenate([border[0], border[:, -1], border[-1, ::-1], border[::-1, 0]])
     gaps = np.flatnonzero(~edge)
-    return int(np.diff(gaps, prepend=-1, append=edge.size).max()) - 1
+    if not gaps.size:
+        return edge.size
+    return (
+        int(np.diff(gaps, append=gaps[0] + edge.size).max()) - 1
+    )  # the edge is a ring: its last piece goes on
