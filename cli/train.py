@@ -58,9 +58,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option(
     "--recipe",
     type=click.Choice(["paper", "fast"]),
-    default="paper",
-    show_default=True,
-    help="Where the settings begin; fast is a narrow network in 3,000 iterations.",
+    help="Where the settings begin; fast is a narrow network in 3,000 iterations [paper].",
 )
 @click.option(
     "--start", type=click.Path(path_type=Path), metavar="MODEL", help="Fine-tune this model, and its network."
@@ -124,6 +122,11 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Of forward and backward pass; weights and update are float32 always.",
 )
+@click.option(
+    "--memory",
+    metavar="8GiB",
+    help="For images, targets and weights; Zarr arrays that take more are read patch by patch.",
+)
 @click.option("--threads", type=int, help="Threads of torch.")
 @click.option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model.")
@@ -160,12 +163,12 @@ def train(
 
 
 def _configured(
-    model: Model | None, *, recipe: str, config_file: Path | None, **settings: Any
+    model: Model | None, *, recipe: str | None, config_file: Path | None, **settings: Any
 ) -> TrainConfig:
     """Return the recipe, changed by the model to start from, by the configuration file and by the options."""
-    from unet_dask.train.config import RECIPES, load_config, network_of
+    from unet_dask.train.config import DEFAULT_RECIPE, RECIPES, load_config, network_of
 
-    base = RECIPES[recipe].updated(network_of(model.header) if model else {})
+    base = RECIPES[recipe or DEFAULT_RECIPE].updated(network_of(model.header) if model else {})
     return (load_config(config_file, base) if config_file else base).updated(_given(settings))
 
 

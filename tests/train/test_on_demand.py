@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from unet_dask.io.images.annotated_volume import AnnotatedVolume, open_annotated
 from unet_dask.io.images.stack import Stack
+from unet_dask.train import prepare
 from unet_dask.train.config import TrainConfig
-from unet_dask.train.prepare import HELD, middle, training_set
+from unet_dask.train.prepare import middle, training_set
 from unet_dask.train.sample import Patch, TrainingImage, draw_patch
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def test_no_more_than_a_box_is_read_for_a_patch(tmp_path: Path, monkeypatch: pyt
 
 
 def test_held_out_part_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(HELD, 2, 900)
+    monkeypatch.setattr(prepare, "HELD", 900)
     target = balls((200, 100), distance=11)
     held, lying = both(tmp_path, grey(target.shape), target, FLAT)
     assert held.held_out[0].target.shape == (40, 100)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from unet_dask.errors import InputError, OptionError
 from unet_dask.tiling import valid
 from unet_dask.train.config import TrainConfig
-from unet_dask.train.sample import TrainingImage, draw_patch, tile_cores
+from unet_dask.train.elastic import affine, coordinates, displacements, look_up
+from unet_dask.train.sample import Patch, TrainingImage, draw_patch, tile_cores
 
 PLAIN = TrainConfig(depth=2, gain=0, offset=0, gamma=0)
 #: Nothing moves but the place that is drawn.
@@ -63,6 +64,43 @@ def test_target_is_what_the_network_sees_in_the_middle() -> None:
     central = patch.image[0, halo:-halo, halo:-halo]
     # Without rotation and deformation places are fractions of a pixel apart from the lattice.
     assert np.mean((central > 0.5) != (patch.target == 1)) < 0.02
+
+
+def looked_up_whole(image: TrainingImage, seed: int, cores: tuple[int, ...], config: TrainConfig) -> Patch:
+    """Draw a patch as the definition has it: coordinates looked up in the whole image, nothing cut out."""
+    rng = np.random.default_rng(seed)
+    rng.choice(1, p=[1.0])
+    sizes = [valid.input_size(core, config.depth) for core in cores]
+    centre = [
+        rng.uniform(min(0.25 * core, side - 0.25 * core), max(0.25 * core, side - 0.25 * core))
+        for core, side in zip(cores, image.shape, strict=True)
+    ]
+    angle, zoom = np.deg2rad(rng.uniform(-config.rotation, config.rotation)), np.exp(rng.normal(0, 0))
+    field = displacements(sizes, rng, sigma=config.elastic_sigma, grid=config.elastic_grid)
+    at = coordinates(centre, affine(len(cores), float(angle), float(zoom)), field)
+    halo = valid.halo(config.depth)
+    central = at[(slice(None), *(slice(halo, size - halo) for size in sizes))]
+    grey = look_up(image.image[0], at, order=3 if len(cores) == 2 else 1)
+    return Patch(
+        grey[np.newaxis].astype(np.float32),
+        look_up(image.target, central, order=0).astype(np.int64),
+        look_up(image.weight_map, central, order=0).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("shape", "cores"), [((150, 90), (32, 32)), ((20, 30), (64, 32)), ((30, 1, 40), (8, 8, 8))]
+)
+def test_cutting_a_box_out_changes_nothing(shape: tuple[int, ...], cores: tuple[int, ...], seed: int) -> None:
+    config = replace(PLAIN, dims=len(shape), depth=1, elastic_sigma=6.0)
+    noise = np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
+    image = replace(discs(shape), image=noise)
+    expected = looked_up_whole(image, seed, cores, config)
+    patch = draw_patch([image], np.random.default_rng(seed), cores=cores, config=config)
+    np.testing.assert_allclose(patch.image, expected.image, atol=1e-5)
+    np.testing.assert_array_equal(patch.target, expected.target)
+    np.testing.assert_array_equal(patch.weight_map, expected.weight_map)
 
 
 def test_same_seed_draws_the_same_patch() -> None:

@@ -49,6 +49,16 @@ def test_term_equals_the_papers_equation_beyond_its_reach() -> None:
     np.testing.assert_allclose(separation_term(cells), brute_force_term(cells, 10, 5), atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(cells=few_cells, data=st.data())
+def test_box_of_the_term_is_cut_from_the_whole(cells: NDArray[np.int32], data: st.DataObject) -> None:
+    starts = [data.draw(st.integers(0, side - 1)) for side in cells.shape]
+    stops = [data.draw(st.integers(start + 1, side)) for start, side in zip(starts, cells.shape, strict=True)]
+    box = tuple(map(slice, starts, stops))
+    expected = separation_term(cells, sigma=1.0)[box]
+    np.testing.assert_array_equal(separation_term(cells, sigma=1.0, inside=box), expected)
+
+
 def test_one_cell_has_nothing_to_be_separated_from() -> None:
     cells = np.zeros((9, 9), dtype=np.int32)
     cells[4, 4] = 1

@@ -268,3 +268,5 @@ RECIPES: dict[str, TrainConfig] = {
         checkpoint_every=100,
     ),
 }
+#: The one that a training begins from if nobody says otherwise.
+DEFAULT_RECIPE = "paper"

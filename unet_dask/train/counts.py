@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from unet_dask.train.survey import Survey, Values
     from unet_dask.train.target import Decision, Target
 
-#: Pixels of a large array that are prepared to be counted; of more, evenly spread blocks stand for all. Components
-#: of a volume take a minute per gigavoxel and core, and the share of a class is known to a thousandth long before.
-MOST = 1 << 30
+#: Pixels of a large array that are prepared to be counted; of more, evenly spread blocks stand for all: finding the
+#: components of all would take days, and the shares of the classes are known well enough long before.
+MOST = 1 << 28
 #: Pixels around a block that tell what is connected, beyond those that change the class.
 _CONTEXT = 16
 

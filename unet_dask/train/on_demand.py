@@ -87,8 +87,9 @@ class OnDemand:
             known=target.known,
             w0=config.w0,
             sigma=config.sigma,
+            inside=inside,
         )
-        return target.classes[inside], weights[inside]
+        return target.classes[inside], weights
 
     def loaded(self, box: Box | None = None) -> TrainingImage:
         """Return a box, or all of it, in memory."""

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from unet_dask.train.survey import Moments
     from unet_dask.train.target import Decision
 
-#: Pixels of arrays too large to hold that are held to validate with, per dimension of the network: a network of
-#: three dimensions takes longer for each.
-HELD = {2: 1 << 26, 3: 1 << 24}
+#: Pixels of arrays too large to hold that are held to validate with. Their weights take some 60 bytes each while they
+#: are made, and every validation segments all of them.
+HELD = 1 << 24
 #: Images that these are spread over at most.
 _SHOWN = 16
 
@@ -111,7 +111,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
     ]
     return TrainingSet(
         images=tuple(_held(each) for each in ready[: len(training)]),
-        held_out=_bounded(ready[len(training) :], config.dims),
+        held_out=_bounded(ready[len(training) :]),
         normalisation=normalisation,
         decision=decision,
         class_share=tuple(float(count) / float(counts.sum()) for count in counts),
@@ -126,15 +126,15 @@ def _held(image: OnDemand) -> Drawable:
     return image if isinstance(image.annotated, AnnotatedVolume) else image.loaded()
 
 
-def _bounded(images: Sequence[OnDemand], dims: int) -> tuple[TrainingImage, ...]:
+def _bounded(images: Sequence[OnDemand]) -> tuple[TrainingImage, ...]:
     """Return images in memory; of arrays too large to hold evenly spread ones, and the middle of each."""
     if not any(isinstance(each.annotated, AnnotatedVolume) for each in images):
         return tuple(each.loaded() for each in images)
-    if sum(math.prod(each.shape) for each in images) <= HELD[dims]:
+    if sum(math.prod(each.shape) for each in images) <= HELD:
         return tuple(each.loaded() for each in images)
     count = min(len(images), _SHOWN)
     chosen = [images[(2 * number + 1) * len(images) // (2 * count)] for number in range(count)]
-    return tuple(each.loaded(middle(each.shape, HELD[dims] // count)) for each in chosen)
+    return tuple(each.loaded(middle(each.shape, HELD // count)) for each in chosen)
 
 
 def middle(shape: Sequence[int], pixels: int) -> Box:

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from unet_dask.io.images.stack import Box
+
 #: The second term is cut off where it falls below this.
 NEGLIGIBLE = 1e-7
 
 
 def separation_term(
-    cells: NDArray[np.integer], *, w0: float = 10.0, sigma: float = 5.0
+    cells: NDArray[np.integer], *, w0: float = 10.0, sigma: float = 5.0, inside: Box | None = None
 ) -> NDArray[np.float32]:
     """Return the second term of eq. 2 [1]_.
 
@@ -46,10 +48,11 @@ def separation_term(
     cells : (*spatial), 0 is background and every cell has a number of its own
     w0 : height of the term, 10 in [1]_
     sigma : its width in pixels, 5 in [1]_
+    inside : box to return; None for all. What lies around it is looked at and costs little
 
     Returns
     -------
-    (*spatial) float32 in [0, w0], 0 on cells
+    (*inside) float32 in [0, w0], 0 on cells
 
     References
     ----------
@@ -60,11 +63,12 @@ def separation_term(
     >>> separation_term(np.array([[1, 0, 2]])).round(2)
     array([[0.  , 9.23, 0.  ]], dtype=float32)
     """
-    if w0 <= NEGLIGIBLE or cells.size == 0:
-        return np.zeros(cells.shape, dtype=np.float32)
-    first, second = nearest_two(cells, reach=reach(w0, sigma))
+    here = cells if inside is None else cells[inside]
+    if w0 <= NEGLIGIBLE or here.size == 0:
+        return np.zeros(here.shape, dtype=np.float32)
+    first, second = nearest_two(cells, reach=reach(w0, sigma), inside=inside)
     term = w0 * np.exp(-np.square(first + second) / (2 * sigma * sigma))
-    return np.where((cells == 0) & np.isfinite(second), term, 0).astype(np.float32)
+    return np.where((here == 0) & np.isfinite(second), term, 0).astype(np.float32)
 
 
 def reach(w0: float, sigma: float) -> int:
@@ -78,17 +82,20 @@ def reach(w0: float, sigma: float) -> int:
     return math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE))) if w0 > NEGLIGIBLE else 0
 
 
-def nearest_two(cells: NDArray[np.integer], *, reach: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def nearest_two(
+    cells: NDArray[np.integer], *, reach: int, inside: Box | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distances to the nearest and to the second nearest cell.
 
     Parameters
     ----------
     cells : (*spatial), 0 is background
     reach : pixels; a cell further away along some axis is not seen
+    inside : box to return; None for all
 
     Returns
     -------
-    two arrays of (*spatial), in pixels, infinite where no cell was seen
+    two arrays of (*inside), in pixels, infinite where no cell was seen
 
     Examples
     --------
@@ -103,8 +110,9 @@ def nearest_two(cells: NDArray[np.integer], *, reach: int) -> tuple[NDArray[np.f
         empty,
         np.zeros_like(found),
     )
-    for axis in range(cells.ndim):
-        best = _along(best, axis, min(reach, cells.shape[axis] - 1))
+    for axis, side in enumerate(cells.shape):
+        # Once an axis is done, its surroundings have said what they had to say.
+        best = _along(best, axis, min(reach, side - 1), slice(0, side) if inside is None else inside[axis])
     return np.sqrt(best[0], dtype=np.float64), np.sqrt(best[2], dtype=np.float64)
 
 
@@ -112,14 +120,18 @@ def nearest_two(cells: NDArray[np.integer], *, reach: int) -> tuple[NDArray[np.f
 _Candidates = tuple["NDArray[np.float32]", "NDArray[np.int32]", "NDArray[np.float32]", "NDArray[np.int32]"]
 
 
-def _along(best: _Candidates, axis: int, reach: int) -> _Candidates:
-    """Offer every pixel the candidates of its neighbours along one axis."""
-    merged = (best[0].copy(), best[1].copy(), best[2].copy(), best[3].copy())
-    size = best[0].shape[axis]
+def _along(best: _Candidates, axis: int, reach: int, span: slice) -> _Candidates:
+    """Offer every pixel of a span of one axis the candidates of its neighbours along it."""
+    before, size = (slice(None),) * axis, best[0].shape[axis]
+    own = (*before, span)
+    merged = (best[0][own].copy(), best[1][own].copy(), best[2][own].copy(), best[3][own].copy())
     for step in range(1, reach + 1):
-        low = (slice(None),) * axis + (slice(0, size - step),)
-        high = (slice(None),) * axis + (slice(step, size),)
-        for here, there in ((low, high), (high, low)):
+        for shift in (step, -step):
+            first, last = max(span.start, -shift), min(span.stop, size - shift)
+            if first >= last:
+                continue
+            here = (*before, slice(first - span.start, last - span.start))
+            there = (*before, slice(first + shift, last + shift))
             view = (merged[0][here], merged[1][here], merged[2][here], merged[3][here])
             for distance, cell in ((best[0], best[1]), (best[2], best[3])):
                 _offer(view, distance[there] + np.float32(step * step), cell[there])
@@ -181,6 +193,7 @@ def weight_map(
     known: NDArray[np.bool_] | None = None,
     w0: float = 10.0,
     sigma: float = 5.0,
+    inside: Box | None = None,
 ) -> NDArray[np.float32]:
     """Return the weight of every pixel in the loss.
 
@@ -191,10 +204,12 @@ def weight_map(
     class_weight : (classes,) w_c, see :func:`class_weights`
     known : (*spatial), False where nobody annotated: weight 0 (R6)
     w0, sigma : of the separation term
+    inside : box to return; None for all
 
     Returns
     -------
-    (*spatial) float32, not negative
+    (*inside) float32, not negative
     """
-    weights = class_weight[target] + separation_term(cells, w0=w0, sigma=sigma)
-    return weights if known is None else np.where(known, weights, np.float32(0))
+    box = (slice(None),) * cells.ndim if inside is None else inside
+    weights = class_weight[target[box]] + separation_term(cells, w0=w0, sigma=sigma, inside=inside)
+    return weights if known is None else np.where(known[box], weights, np.float32(0))

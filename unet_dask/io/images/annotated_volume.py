@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.config import format_bytes
 from unet_dask.errors import InputError
 from unet_dask.io.images.annotated import AnnotatedImage, Annotation, annotate, open_zarr, read_annotated
 from unet_dask.io.images.pairing import is_zarr
@@ -126,20 +128,35 @@ def open_annotated(
         As `read_annotated`; values of what is opened are looked at when they are read.
     """
     paths = Path(images), Path(targets)
-    if all(path.is_dir() and is_zarr(path) for path in paths):
-        found = _opened(*paths, dims=dims, ignore=ignore, memory=memory)
-        if found is not None:
-            return found
-    return read_annotated(images, targets, dims=dims, ignore=ignore)
+    arrays = [
+        _Stored.open(path, bytes_each, dims=dims)
+        for path, bytes_each in zip(paths, (_HELD_IMAGE, _HELD_TARGET), strict=True)
+        if path.is_dir() and is_zarr(path)
+    ]
+    needed = sum(each.needed for each in arrays)
+    if needed <= memory or not all(path.exists() for path in paths):
+        return read_annotated(images, targets, dims=dims, ignore=ignore)
+    if len(arrays) == 1:
+        other = next(path for path in paths if path != arrays[0].path)
+        raise InputError(
+            f"{arrays[0].path.name} would take {format_bytes(needed)} of memory, more than the {format_bytes(memory)} "
+            f"granted, and cannot be read where it lies because {other.name} is not a Zarr array. Write "
+            f"{other.name} as a Zarr array, or grant more memory."
+        )
+    return _opened(*arrays, ignore=ignore)
 
 
-def _opened(
-    images: Path, targets: Path, *, dims: int, ignore: int | None, memory: int
-) -> list[AnnotatedVolume] | None:
-    """Open a pair of arrays; None if they fit into memory."""
-    arrays: list[tuple[Path, str, Layout]] = []
-    needed = 0
-    for path, each in ((images, _HELD_IMAGE), (targets, _HELD_TARGET)):
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A Zarr array that was looked at: where it is, what is what in it, bytes that holding it would take."""
+
+    path: Path
+    key: str
+    layout: Layout
+    needed: int
+
+    @classmethod
+    def open(cls, path: Path, bytes_each: int, *, dims: int) -> _Stored:
         try:
             array, key, axes = open_zarr(path, None)
         except InputError:
@@ -147,12 +164,13 @@ def _opened(
         except Exception as error:  # zarr raises whatever it likes
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{path} cannot be read: {reason}.") from error
-        needed += (each + np.dtype(array.dtype).itemsize) * int(np.prod(array.shape, dtype=np.float64))
-        layout = layout_of(array.shape, axes, dims=dims, name=path.name)
-        arrays.append((path, key, layout))
-    if needed <= memory:
-        return None
-    image, target = (open_stack(*each) for each in arrays)
+        needed = (bytes_each + np.dtype(array.dtype).itemsize) * math.prod(array.shape)
+        return cls(path, key, layout_of(array.shape, axes, dims=dims, name=path.name), needed)
+
+
+def _opened(*arrays: _Stored, ignore: int | None) -> list[AnnotatedVolume]:
+    """Open an image and its target where they lie."""
+    image, target = (open_stack(each.path, each.key, each.layout) for each in arrays)
     _require_same_sizes(image, target)
     if image.layout.channels == 3 and _is_grey(image):
         image = replace(image, layout=replace(image.layout, channels=1))
