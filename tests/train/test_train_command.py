@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from unet_dask.errors import OptionError
 from unet_dask.model.file import inspect_model
-from unet_dask.train.config import TrainConfig
+from unet_dask.train.config import RECIPES, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,13 +57,33 @@ def test_options_win_over_the_file(toy: tuple[Path, Path], tmp_path: Path) -> No
     assert (recipe["width"], recipe["w0"]) == (4, 3)
 
 
+def test_the_file_and_the_options_win_over_the_recipe(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("momentum = 0.9\n")
+    path = tmp_path / "m.safetensors"
+    more = ("--recipe", "fast", "--config", str(tmp_path / "r.toml"))
+    CliRunner().invoke(train, arguments(toy, path, *more))
+    found, fast = inspect_model(path).header.training["recipe"], RECIPES["fast"]
+    assert (found["averaging"], found["batch_norm"]) == (fast.averaging, fast.batch_norm)
+    assert (found["momentum"], found["width"]) == (0.9, 4)
+
+
+def test_the_model_to_start_from_says_what_the_network_is(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    CliRunner().invoke(train, arguments(toy, first, "--class-names", "rest,disc"))
+    short = ["--tile=32", "--iterations=2", "--threads=1", "--device=cpu", "-q"]
+    result = CliRunner().invoke(train, [*map(str, toy), "-o", str(second), "--start", str(first), *short])
+    assert result.exit_code == 0, result.output
+    assert inspect_model(second).header.network.width == inspect_model(first).header.network.width
+    assert inspect_model(second).header.class_names == ("rest", "disc")
+
+
 def test_errors_pass_through_for_the_group_to_render(toy: tuple[Path, Path], tmp_path: Path) -> None:
     result = CliRunner().invoke(train, arguments(toy, tmp_path / "m.safetensors", "--validation", "99"))
     assert isinstance(result.exception, OptionError)
 
 
 def test_every_option_is_a_setting_or_of_the_command() -> None:
-    own = {"images", "targets", "output", "config_file", "resume", "quiet", "as_json"}
+    own = {"images", "targets", "output", "config_file", "recipe", "start", "resume", "quiet", "as_json"}
     settings = {each.name for each in fields(TrainConfig)}
     assert {parameter.name for parameter in train.params} - own <= settings
 
