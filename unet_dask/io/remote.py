@@ -244,7 +244,8 @@ class Location:
     def _read(self, key: str, count: int) -> bytes:
         if is_local(self.url):
             with (local_path(self.url) / key).open("rb") as file:
-                return file.read(count)
+                # Python sets aside what it is asked for: a bound of 16 MiB would cost as much for every document.
+                return file.read(min(count, os.fstat(file.fileno()).st_size))
         files, root = self.files()
         return cast("bytes", files.cat_file(posixpath.join(root, key), start=0, end=count))[:count]
 
