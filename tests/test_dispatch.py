@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,24 @@ def test_work_that_kills_its_worker_is_named_and_all_other_work_done(monkeypatch
         outcomes = dict(run_calls(opened.client, poison, calls, in_flight=4))
     assert "killed every time" in outcomes.pop((3,))
     assert outcomes == {(number,): number for number in range(24) if number != 3}
+
+
+@pytest.mark.timeout(300)
+def test_harmless_work_beside_deadly_work_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not one death is forgiven, so that whatever else the worker held is blamed at once.
+    monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+
+    def poison(number: int) -> int:
+        time.sleep(0.1)
+        if number == 0:
+            os._exit(9)
+        return number
+
+    with clusters.local_cluster(workers=1, threads=1, limit=2 << 30, device="cpu") as opened:
+        calls = (((number,), (number,)) for number in range(8))
+        outcomes = dict(run_calls(opened.client, poison, calls, in_flight=8))
+    assert "killed every time" in outcomes.pop((0,))
+    assert outcomes == {(number,): number for number in range(1, 8)}
 
 
 def test_work_that_fails_is_named_and_all_other_work_done(cluster: Cluster) -> None:

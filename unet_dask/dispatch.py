@@ -3,6 +3,10 @@
 Never `gather`: one failed region would take the others with it. A region that fails, or kills its worker every
 time, becomes a :class:`Failure` and all others go on; only the loss of the scheduler, or of all workers, ends
 the run, which can then be resumed.
+
+The scheduler blames a dead worker on everything it held, so by chance a harmless region can stand beside a deadly
+one each time. Whatever is blamed is therefore done once more, alone, when all else is done: what then kills its
+worker does so by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import Wave
 
     #: Submits some work and returns its futures.
-    Batch = Callable[[], dict[Future, "Index"]]
+    Batch = Callable[[], dict[Future, "Piece"]]
 
 Index = tuple[int, ...]
 
@@ -51,9 +55,30 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of work that was submitted.
+
+    Attributes
+    ----------
+    index : of the region
+    alone : submits this piece once more, and nothing else
+    """
+
+    index: Index
+    alone: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Killed:
+    """Work whose workers died, by its own fault or that of work beside it."""
+
+    reason: str
+
+
 def _submit_wave(
     client: Client, build: Callable[[Wave], da.Array], wave: Wave, wanted: Collection[Index], priority: int
-) -> dict[Future, Index]:
+) -> dict[Future, Piece]:
     """Submit the wanted regions of a wave, each with a future of its own."""
     blocks = build(wave).to_delayed(optimize_graph=True)
     chosen = {
@@ -62,7 +87,11 @@ def _submit_wave(
         if index in wanted
     }
     futures = client.compute(list(chosen.values()), priority=priority, optimize_graph=False)
-    return dict(zip(futures, chosen, strict=True))
+    pieces = (
+        Piece(index, partial(_submit_wave, client, build, wave.only(index), {index}, priority))
+        for index in chosen
+    )
+    return dict(zip(futures, pieces, strict=True))
 
 
 def run_waves(
@@ -114,15 +143,30 @@ def run_calls(
 
 def _submit_call(
     client: Client, function: Callable[..., Any], index: Index, arguments: tuple[Any, ...]
-) -> dict[Future, Index]:
-    return {client.submit(function, *arguments, pure=False): index}
+) -> dict[Future, Piece]:
+    again = partial(_submit_call, client, function, index, arguments)
+    return {client.submit(function, *arguments, pure=False): Piece(index, again)}
 
 
 def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Iterator[tuple[Index, Any]]:
     """Keep more than `low_water` futures in flight while there are batches; yield what each came to."""
+    blamed: list[Piece] = []
+    for piece, outcome in _in_flight(client, batches, low_water=low_water):
+        if isinstance(outcome, _Killed):
+            blamed.append(piece)
+        else:
+            yield piece.index, outcome
+    for piece, outcome in _in_flight(client, (each.alone for each in blamed), low_water=0):
+        yield piece.index, outcome.reason if isinstance(outcome, _Killed) else outcome
+
+
+def _in_flight(
+    client: Client, batches: Iterator[Batch], *, low_water: int
+) -> Iterator[tuple[Piece, Any]]:  # whatever the tasks returned
+    """Submit batch after batch, the next once no more than `low_water` futures are unfinished."""
     from distributed import as_completed
 
-    in_flight: dict[Future, Index] = {}
+    in_flight: dict[Future, Piece] = {}
     finished = as_completed(loop=client.loop, raise_errors=False)
     waiting = deque(_next(batches))
     try:
@@ -136,10 +180,10 @@ def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Itera
             if future.status == "lost" and client.status == "running":
                 finished.add(future)  # its worker died before the result was fetched: it is computed again
                 continue
-            index = in_flight.pop(future)
+            piece = in_flight.pop(future)
             outcome = _outcome(future)
             future.release()
-            yield index, outcome
+            yield piece, outcome
     finally:
         if in_flight:
             client.cancel(list(in_flight), force=True)
@@ -199,6 +243,6 @@ def _outcome(future: Future) -> Any:  # whatever the task returned
     if isinstance(error, SinkLostError):
         raise error
     if isinstance(error, KilledWorker):
-        return "its worker was killed every time, most likely for memory; try a larger --memory"
+        return _Killed("its worker was killed every time, most likely for memory; try a larger --memory")
     reason = str(error) if isinstance(error, UnetDaskError) else f"{type(error).__name__}: {error}"
     return " ".join(reason.split())

@@ -75,3 +75,22 @@ def test_settings_of_the_network_come_from_the_model(
     settings = network_of(inspect_model(path).header)
     assert TrainConfig().updated(settings).width == quick.width
     assert settings["depth"] == quick.depth
+
+
+def test_adam_steps_as_its_authors_wrote(toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path) -> None:
+    # Algorithm 1 of Kingma and Ba: the first step is the sign of the gradient times the rate, for every weight whose
+    # gradient is well above their epsilon of 1e-8.
+    rate = 1e-4
+    config = replace(
+        quick, optimiser="adam", momentum=0.9, iterations=1, learning_rate=rate, validation=0.0, averaging=0.0
+    )
+    still = replace(config, learning_rate=1e-12)
+    start, found = (
+        load_model(
+            train(*toy, tmp_path / f"{each.learning_rate}.safetensors", each).model
+        ).network.state_dict()
+        for each in (still, config)
+    )
+    steps = torch.cat([(found[name] - start[name]).abs().flatten() for name in found])
+    assert float(steps.max()) == pytest.approx(rate, rel=1e-2)
+    assert float((steps > 0.99 * rate).float().mean()) > 0.5

@@ -283,3 +283,7 @@ class Wave:
     def indices(self) -> Iterator[tuple[int, ...]]:
         """Yield the index of every region of the wave."""
         yield from product(*(range(a, b) for a, b in zip(self.start, self.stop, strict=True)))
+
+    def only(self, index: tuple[int, ...]) -> Wave:
+        """Return the wave of one region."""
+        return Wave(self.grid, index, tuple(each + 1 for each in index))

@@ -1,7 +1,7 @@
 """Stop and go on as if nothing had happened.
 
 A checkpoint is one safetensors file with JSON in its metadata, written beside the model and atomically.
-It holds the parameters, the momentum of each, their average if there is one, and where the training is.
+It holds the parameters, what the optimiser remembers of each, their average if there is one, and where the training is.
 It holds no state of a random generator, because there is none: the randomness of an iteration is drawn from
 (seed, iteration) alone, so a resumed training draws what the uninterrupted one would have drawn.
 """
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.amp import GradScaler
     from torch.nn import Module
-    from torch.optim import SGD
+    from torch.optim import Optimizer
 
-_FORMAT = "unet-dask-checkpoint/1"
+_FORMAT = "unet-dask-checkpoint/2"
+#: Before the name of a parameter, a colon, and the name of what the optimiser remembers of it.
+_OPTIMISER = "optimiser/"
 #: Settings that may differ when a training is resumed: they change no iteration that is done.
 _MAY_DIFFER = frozenset({"iterations", "checkpoint_every", "threads", "device", "validate_every"})
 
@@ -67,7 +69,7 @@ def checkpoint_path(output: Path) -> Path:
 def save_checkpoint(
     path: Path,
     modules: Mapping[str, Module],
-    optimiser: SGD,
+    optimiser: Optimizer,
     scaler: GradScaler,
     *,
     progress: Progress,
@@ -90,9 +92,9 @@ def save_checkpoint(
         for key, value in module.state_dict().items()
     }
     for name, parameter in modules["network"].named_parameters():
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = _stored(momentum)
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if value is not None:
+                tensors[f"{_OPTIMISER}{name}:{key}"] = _stored(value)
     record = {"format": _FORMAT, "progress": asdict(progress), "fingerprint": fingerprint}
     record["scaler"] = scaler.state_dict()  # scale and counters; empty unless it is in use
     _write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
@@ -101,7 +103,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path,
     modules: Mapping[str, Module],
-    optimiser: SGD,
+    optimiser: Optimizer,
     scaler: GradScaler,
     *,
     fingerprint: Mapping[str, Any],
@@ -127,6 +129,11 @@ def load_checkpoint(
         raise ModelError(
             f"{path} is not a checkpoint of a training that can be resumed ({error})."
         ) from error
+    if record.get("format") != _FORMAT:
+        raise ModelError(
+            f"{path} was written by another version of unet-dask ({record.get('format')}, this one reads {_FORMAT}). "
+            "Finish the training with that version, or begin a new one."
+        )
     _require_same(record["fingerprint"], fingerprint)
     for name, module in modules.items():
         prefix = f"{name}."
@@ -136,10 +143,14 @@ def load_checkpoint(
             )
         except RuntimeError as error:
             raise ModelError(f"{path} does not fit the {name} that it was made for.") from error
-    for name, parameter in modules["network"].named_parameters():
-        if f"momentum.{name}" in tensors:
-            momentum = tensors[f"momentum.{name}"].to(parameter.device)
-            optimiser.state[parameter]["momentum_buffer"] = momentum
+    parameters = dict(modules["network"].named_parameters())
+    for name, value in tensors.items():
+        if name.startswith(_OPTIMISER):
+            owner, _, key = name.removeprefix(_OPTIMISER).partition(":")
+            # Adam counts its steps in a scalar that stays on the CPU.
+            optimiser.state[parameters[owner]][key] = (
+                value.to(parameters[owner].device) if value.ndim else value
+            )
     if scaler.is_enabled():
         scaler.load_state_dict(record["scaler"])
     return progress

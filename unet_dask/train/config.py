@@ -57,6 +57,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "target_kind": ("auto", "classes", "instances"),
     "normalisation": ("constant", "volume"),
     "precision": ("float32", "bfloat16", "float16"),
+    "optimiser": ("sgd", "adam"),
 }
 
 
@@ -73,7 +74,9 @@ class TrainConfig:
         all axes; empty for 384 (the paper's 572 -> 388) in 2D and 40 (132 -> 44) in 3D, or less for
         smaller images
     learning_rate : of the first iteration; decays as ``(1 - iteration / iterations)**poly_power``
-    momentum : 0.99, section 3: "many of the previously seen samples determine the update"
+    optimiser : "sgd", section 3, or "adam" [1]_, which scales the step of every weight by itself
+    momentum : 0.99, section 3: "many of the previously seen samples determine the update"; the decay of Adam's
+        first moment, where 0.9 is usual
     settle : share of the iterations after which batch normalisation stops looking at the tile and uses its
         running statistics, as it will at inference; a batch of one tile would else be trained for what
         segmenting never sees
@@ -110,6 +113,10 @@ class TrainConfig:
     threads : of torch; None for torch's own choice
     device : "cpu", "cuda", "cuda:1"; "auto" for CUDA where there is one
 
+    References
+    ----------
+    .. [1] Kingma, Ba: "Adam: a method for stochastic optimization", ICLR 2015.
+
     Examples
     --------
     >>> TrainConfig(width=16).momentum
@@ -126,6 +133,7 @@ class TrainConfig:
     iterations: int = 20_000
     tile: tuple[int, ...] = ()
     learning_rate: float = 1e-3
+    optimiser: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.99
     settle: float = 0.5
     averaging: float = 0.0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch.nn import Module
-    from torch.optim import SGD
+    from torch.optim import Optimizer
 
     from unet_dask.model.unet import UNet
     from unet_dask.train.config import TrainConfig
@@ -51,7 +51,7 @@ class State:
     """
 
     network: UNet
-    optimiser: SGD
+    optimiser: Optimizer
     scaler: GradScaler
     average: AveragedModel | None = None
     progress: Progress = field(default_factory=Progress)
@@ -164,13 +164,20 @@ def initial(job: Job) -> State:
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
             module.momentum = _STATISTICS_MOMENTUM
-    optimiser = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
+    optimiser = _optimiser(config, network)
     average = None
     if config.averaging:
         moving = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]  # torch's own
         average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
     scaler = GradScaler(job.device.type, enabled=config.precision == "float16")
     return State(network, optimiser, scaler, average)
+
+
+def _optimiser(config: TrainConfig, network: UNet) -> Optimizer:
+    """Return what turns gradients into steps."""
+    if config.optimiser == "adam":
+        return torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=config.momentum)
 
 
 def _require_same(wanted: NetworkSpec, found: NetworkSpec) -> None:
