@@ -75,7 +75,7 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
         levels[0][tuple(slice(a, b) for a, b in write)] = classes
     for number in range(1, len(levels)):
         step = spec.levels[number].step_from(spec.levels[number - 1])
-        levels[number][...] = coarser(levels[number - 1][...], step, vote=True)
+        levels[number][...] = coarser(levels[number - 1][...], step, how="vote")
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ _UNITS = {
 }
 
 #: Products that a run can make.
-PRODUCTS = ("classes", "probabilities")
+PRODUCTS = ("classes", "probabilities", "instances")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from unet_dask import graph
+from unet_dask import graph, join
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.errors import IncompleteError
 from unet_dask.io.remote import redact_url
@@ -69,22 +69,43 @@ def _outcomes(
     constants: Normalisation,
     tell: Listener,
 ) -> Iterator[Record | Failure]:
-    """Yield the outcome of every missing region, then, level by level, of every missing pyramid block."""
+    """Yield the outcomes of all stages; a stage with failures is the last."""
+    for stage, outcomes in _stages(prepared, workers, sink, done, constants):
+        tell(Stage(stage))
+        failed = False
+        for outcome in outcomes:
+            failed |= isinstance(outcome, Failure)
+            yield outcome
+        if failed:
+            return
+
+
+def _stages(
+    prepared: Prepared,
+    workers: Cluster,
+    sink: sinks.Sink,
+    done: set[tuple[int, tuple[int, ...]]],
+    constants: Normalisation,
+) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
+    """Yield the stages that have something left to do: each needs what the one before has written."""
     plan = prepared.plan
     wanted = {index for index in plan.grid.indices() if (0, index) not in done}
     if wanted:
-        tell(Stage("regions"))
-    failed = False
-    for outcome in _regions(prepared, workers, sink, wanted, constants):
-        failed |= isinstance(outcome, Failure)
-        yield outcome
-    deepest = max(len(array.levels) for array in plan.arrays)
-    for level in range(1, deepest):
-        if failed:
-            return
-        for outcome in _blocks(workers, sink, level, done):
-            failed |= isinstance(outcome, Failure)
-            yield outcome
+        yield "regions", _regions(prepared, workers, sink, wanted, constants)
+    if _joins(plan) and any((join.LEVEL, index) not in done for index in plan.grid.indices()):
+        network = plan.header.network
+        several = network.classes > 2
+        yield (
+            "objects across regions",
+            join.join(workers, sink, plan.grid, network.dims, done, several=several),
+        )
+    for level in range(1, max(len(array.levels) for array in plan.arrays)):
+        yield f"level {level} of the pyramid", _blocks(workers, sink, level, done)
+
+
+def _joins(plan: Plan) -> bool:
+    """Return whether objects are to be joined across regions."""
+    return any(each.name == join.PRODUCT for each in plan.outputs)
 
 
 def _regions(
@@ -140,21 +161,21 @@ def _write_block(sink: sinks.Sink, array: sinks.ArraySpec, level: int, index: tu
 
 
 def total_work(plan: Plan) -> int:
-    """Return the pieces of work of a run: regions, and blocks of all pyramids."""
+    """Return the pieces of work of a run: regions, twice if their objects are joined, and blocks of all pyramids."""
     blocks = sum(
         1
         for array in plan.arrays
         for level in range(1, len(array.levels))
         for _ in pyramid.block_indices(array, level)
     )
-    return len(plan.grid) + blocks
+    return len(plan.grid) * (1 + _joins(plan)) + blocks
 
 
 def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
     """Return one line about what failed: how much, where first, and what to do."""
     named = []
     for failure in failures[:5]:
-        if failure.level:
+        if failure.level > 0:
             named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason.rstrip('.')}")
             continue
         place = ", ".join(

@@ -25,7 +25,7 @@ import numpy as np
 from unet_dask.ledger import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import dask.array as da
     from numpy.typing import NDArray
@@ -141,8 +141,24 @@ class RegionTask:
             np.moveaxis(
                 values if output.has_channels else np.expand_dims(values, before_space), before_space, channel
             )
-            for output, values in zip(self.outputs, made, strict=True)
+            for output, values in zip(self.outputs, self._with_objects(index, made), strict=True)
         )
+
+    def _with_objects(
+        self, index: Index, made: tuple[NDArray[np.generic], ...]
+    ) -> Iterator[NDArray[np.generic]]:
+        """Yield the products of a region, with numbers in place of classes where objects are asked for."""
+        from unet_dask.instances import numbered
+
+        grid = self.grid
+        kept = [axis for axis, name in enumerate(grid.axes) if name != "c"]
+        start = [grid.write(index)[axis][0] - grid.roi[axis][0] for axis in kept]
+        shape = [grid.roi[axis][1] - grid.roi[axis][0] for axis in kept]
+        for output, values in zip(self.outputs, made, strict=True):
+            if output.name == "instances":
+                yield numbered(values, start=start, shape=shape, dims=self.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
+            else:
+                yield values
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,9 @@ class WriteRegion:
             if not output.has_channels:
                 values = values.squeeze(channel)
                 start = place[:channel] + place[channel + 1 :]
-            checksums[output.name] = self.sink.write(output.name, 0, start, values)
+            digest = self.sink.write(output.name, 0, start, values)
+            if output.name != "instances":  # whose numbers are provisional: see unet_dask.join
+                checksums[output.name] = digest
         records = np.empty((1,) * block.ndim, dtype=np.object_)
         records.flat[0] = record(Entry(index, 0, checksums), began)
         return records

@@ -27,7 +27,7 @@ from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
-from unet_dask.plan import Wanted, default_limit, make_plan, require
+from unet_dask.plan import Wanted, default_limit, make_plan, product_types, require
 from unet_dask.preflight import check_workers, installed, measured_agreement, worker_device
 from unet_dask.run import Listener, Prepared, Run, Stage, compare
 
@@ -233,8 +233,10 @@ def _prepare(
         opened,
         model.header,
         outputs=tuple(
-            OutputSpec(name, "uint8" if name == "classes" else config.probability_dtype)  # type: ignore[arg-type] # checked by the configuration
-            for name in config.products
+            OutputSpec(name, dtype)  # type: ignore[arg-type] # checked by the configuration
+            for name, dtype in product_types(
+                config.products, config.probability_dtype, opened, model.header
+            ).items()
         ),
         limit=config.memory or int(stored.get("memory", 0)) or _granted(config, device),
         roi=parse_roi(config.roi, axes=opened.axes, shape=opened.shape) if config.roi else None,

@@ -14,6 +14,7 @@ import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, ModelError, OptionError
+from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.layout import Demand, Memory, choose, predicted
@@ -21,7 +22,7 @@ from unet_dask.model.cost import tile_flop
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.source.volume import Source
@@ -252,6 +253,27 @@ def make_plan(
         precision=precision,
         device=device,
     )
+
+
+def product_types(
+    names: Sequence[str], probability_dtype: str, source: Source, header: ModelHeader
+) -> dict[str, str]:
+    """Return the type of the values of each product.
+
+    Raises
+    ------
+    OptionError
+        If objects are asked for and what tells them apart is not.
+    """
+    classes = header.network.classes
+    if "instances" in names and classes > 2 and "classes" not in names:
+        raise OptionError(
+            f"Objects of a network of {classes} classes are told apart by their classes. Use --products "
+            f"classes,{','.join(names)}."
+        )
+    voxels = [size for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"]
+    types = {"classes": "uint8", "probabilities": probability_dtype, "instances": number_type(voxels)}
+    return {name: types[name] for name in names}
 
 
 def check_fit(source: Source, header: ModelHeader) -> None:

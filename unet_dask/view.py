@@ -162,7 +162,9 @@ def _bands(read: Callable[[int, int], Plane], top: int, bottom: int, *, band: in
 
 def unwritten(plane: Plane) -> NDArray[np.bool_]:
     """Return where a plane holds the sentinel, (y, x)."""
-    missing: NDArray[np.bool_] = np.isnan(plane) if plane.dtype.kind == "f" else plane == 255
+    missing: NDArray[np.bool_] = (
+        np.isnan(plane) if plane.dtype.kind == "f" else plane == np.iinfo(plane.dtype).max
+    )
     return np.logical_or.reduce(missing, axis=0) if plane.ndim == 3 else missing
 
 
@@ -235,7 +237,7 @@ def _read_source(source: Source, view: View, factors: tuple[int, ...]) -> Plane:
             window[axis] = slice(at, at + 1)
         values = source.read(tuple(window[axis] for axis in axes))
         plane = values.reshape(size["c"], *values.shape[-2:])
-        return coarser(plane.astype(np.float32), (1, take, take), vote=False)
+        return coarser(plane.astype(np.float32), (1, take, take), how="mean")
 
     rows = source.chunks[axes.index("y")]
     plane = _bands(read, top, bottom, band=max(rows // take, 1) * take)

@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import AxisGrid, Interval
 
-ProductName = Literal["classes", "probabilities"]
+ProductName = Literal["classes", "probabilities", "instances"]
 #: logits (classes, *space) -> values of a product, (*space) or (classes, *space)
 Decision = Callable[["NDArray[np.float32]"], "NDArray[np.generic]"]
-
-#: What a voxel holds until a region has written it. No class has this number.
-UNWRITTEN_CLASS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,9 @@ class OutputSpec:
 
     Attributes
     ----------
-    name : "classes" or "probabilities"
-    dtype : "uint8" for classes; "float32", or "uint8" scaled to 0-254, for probabilities
+    name : "classes", "probabilities", or "instances"
+    dtype : "uint8" for classes; "float32", or "uint8" scaled to 0-254, for probabilities; "uint32" or "uint64" for
+        instances
     """
 
     name: ProductName
@@ -55,13 +53,16 @@ class OutputSpec:
 
     @property
     def unwritten(self) -> float:
-        """The sentinel of a voxel that was never written: no class and no probability."""
-        return float("nan") if self.dtype == "float32" else UNWRITTEN_CLASS
+        """The sentinel of a voxel that was never written: no class, no probability, and no object."""
+        return float("nan") if self.dtype == "float32" else int(np.iinfo(self.dtype).max)
 
     def decide(self, probabilities: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Return the values of this product for probabilities of (classes, *space)."""
-        if self.name == "classes":
-            return np.asarray(np.argmax(probabilities, axis=0), np.uint8)
+        """Return the values of this product for probabilities of (classes, *space).
+
+        Those of instances are classes still: objects are numbered once the whole region is there.
+        """
+        if self.name != "probabilities":
+            return np.asarray(np.argmax(probabilities, axis=0), self.dtype)
         if self.dtype == "uint8":
             return np.asarray(np.rint(probabilities * np.float32(254)), np.uint8)
         return probabilities
