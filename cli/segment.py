@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--level", type=int, help="Level of a multiscale image [0].")
 @click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
 @click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
+@click.option("--mask", metavar="PATH|auto", help="What to segment; the rest is background [everything].")
 @click.option(
     "--tta",
     type=click.Choice(["none", "flips", "rotations"]),

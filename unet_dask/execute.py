@@ -89,9 +89,12 @@ def _stages(
 ) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
     """Yield the stages that have something left to do: each needs what the one before has written."""
     plan = prepared.plan
-    wanted = {index for index in plan.grid.indices() if (0, index) not in done}
-    if wanted:
-        yield "regions", _regions(prepared, workers, sink, wanted, constants)
+    missing = {index for index in plan.grid.indices() if (0, index) not in done}
+    task = _task(prepared, workers, constants)
+    if missing - plan.skipped:
+        yield "regions", _regions(prepared, workers, sink, task, missing - plan.skipped)
+    if missing & plan.skipped:
+        yield "background", _background(workers, sink, task, sorted(missing & plan.skipped))
     if _joins(plan) and any((join.LEVEL, index) not in done for index in plan.grid.indices()):
         network = plan.header.network
         several = network.classes > 2
@@ -108,15 +111,10 @@ def _joins(plan: Plan) -> bool:
     return any(each.name == join.PRODUCT for each in plan.outputs)
 
 
-def _regions(
-    prepared: Prepared,
-    workers: Cluster,
-    sink: sinks.Sink,
-    wanted: set[tuple[int, ...]],
-    constants: Normalisation,
-) -> Iterator[Record | Failure]:
-    plan, source = prepared.plan, prepared.source
-    task = graph.RegionTask(
+def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> graph.RegionTask:
+    """Return what workers compute of each region."""
+    plan = prepared.plan
+    return graph.RegionTask(
         grid=plan.grid,
         outputs=plan.outputs,
         network=prepared.key(),
@@ -126,7 +124,18 @@ def _regions(
         threads=workers.threads,
         nan=prepared.config.nan,
         tta=prepared.config.tta,
+        mask=prepared.mask,
     )
+
+
+def _regions(
+    prepared: Prepared,
+    workers: Cluster,
+    sink: sinks.Sink,
+    task: graph.RegionTask,
+    wanted: set[tuple[int, ...]],
+) -> Iterator[Record | Failure]:
+    plan, source = prepared.plan, prepared.source
     return run_waves(
         workers.client,
         plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST)),
@@ -136,6 +145,17 @@ def _regions(
         ),
         low_water=workers.workers,
     )
+
+
+def _background(
+    workers: Cluster, sink: sinks.Sink, task: graph.RegionTask, indices: list[tuple[int, ...]]
+) -> Iterator[Record | Failure]:
+    """Write the regions that the mask does not touch."""
+    calls = ((index, (sink, task, index)) for index in indices)
+    for index, outcome in run_calls(
+        workers.client, graph.write_background, calls, in_flight=4 * workers.workers
+    ):
+        yield Failure(index, 0, outcome) if isinstance(outcome, str) else outcome
 
 
 def _blocks(

@@ -7,7 +7,7 @@ same bytes, on one worker and on a hundred.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from unet_dask.engine.infer import OutputSpec
+    from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import ModelHeader
     from unet_dask.tiling.region import AxisGrid, RegionGrid
@@ -44,6 +45,8 @@ class Plan:
     memory : predicted peak of a worker
     limit : bytes granted to a worker
     precision, device : as chosen
+    skipped : regions that the mask does not touch; they are background
+    empty_tiles : tiles that it does not touch
     """
 
     source: Source
@@ -55,6 +58,8 @@ class Plan:
     limit: int
     precision: str
     device: str
+    skipped: frozenset[tuple[int, ...]] = frozenset()
+    empty_tiles: int = 0
 
     @property
     def spatial(self) -> tuple[AxisGrid, ...]:
@@ -91,8 +96,9 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of the run."""
-        return self.planes * math.prod(grid.tile_count for grid in self.spatial) if len(self.grid) else 0
+        """Number of tiles that are run."""
+        every = self.planes * math.prod(grid.tile_count for grid in self.spatial) if len(self.grid) else 0
+        return every - self.empty_tiles
 
     @property
     def flop(self) -> float:
@@ -120,6 +126,11 @@ class Plan:
             for array in self.arrays
             for level in array.levels
         )
+
+    def within(self, occupancy: Occupancy) -> Plan:
+        """Return the plan of the same regions and tiles, of which only those that a mask touches are run."""
+        skipped, empty_tiles = occupancy.untouched(self.grid, self.header.network.dims)
+        return replace(self, skipped=skipped, empty_tiles=empty_tiles)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""
@@ -149,6 +160,11 @@ class Plan:
             ),
         )
         yield "regions", f"{len(self.grid)} of {_sides(self.region)} ({self.grid.axes})"
+        if self.skipped or self.empty_tiles:
+            yield (
+                "mask",
+                f"{len(self.skipped)} regions and {self.empty_tiles} tiles are background, and not run",
+            )
         yield "tiles", f"{self.tiles} of {_sides(self.tile)} in, {_sides(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
         yield (
@@ -170,6 +186,7 @@ class Plan:
             "roi": [list(each) for each in self.grid.roi],
             "regions": len(self.grid),
             "region": list(self.region),
+            "skipped": len(self.skipped),
             "tiles": self.tiles,
             "tile": list(self.tile),
             "core": list(self.core),

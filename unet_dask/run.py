@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from unet_dask.dispatch import Failure
     from unet_dask.graph import Record
+    from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
     from unet_dask.plan import Plan
@@ -77,6 +78,7 @@ class Prepared:
     model: ModelFile
     config: SegmentConfig
     plan: Plan
+    mask: Mask | None = None
 
     def key(self, precision: str | None = None) -> NetworkKey:
         """Return the name by which workers know the network."""
