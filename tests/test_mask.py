@@ -161,14 +161,14 @@ def slide(folder: Path) -> tuple[Path, NDArray[np.bool_]]:
     image += tissue * np.array([-30, -110, -40])[:, None, None] * rng.uniform(0.7, 1.3, (600, 700))
     values = np.clip(image, 0, 255).astype(np.uint8)
     group = zarr.create_group(folder / "slide.zarr")
-    scales = []
+    scales: list[Any] = []
     for level in range(3):
         part = values[:, :: 2**level, :: 2**level]
         array = group.create_array(str(level), shape=part.shape, chunks=(3, 64, 64), dtype="u1")
         array[...] = part
         scale = {"type": "scale", "scale": [1.0, 2.0**level, 2.0**level]}
         scales.append({"path": str(level), "coordinateTransformations": [scale]})
-    axes = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space"} for a in "yx")]
+    axes: list[Any] = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space"} for a in "yx")]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": scales}]}
     return folder / "slide.zarr", tissue
 
