@@ -58,13 +58,13 @@ def test_options_win_over_the_file(toy: tuple[Path, Path], tmp_path: Path) -> No
 
 
 def test_the_file_and_the_options_win_over_the_recipe(toy: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text("momentum = 0.9\n")
+    (tmp_path / "r.toml").write_text("momentum = 0.8\n")
     path = tmp_path / "m.safetensors"
     more = ("--recipe", "fast", "--config", str(tmp_path / "r.toml"))
     CliRunner().invoke(train, arguments(toy, path, *more))
     found, fast = inspect_model(path).header.training["recipe"], RECIPES["fast"]
     assert (found["averaging"], found["batch_norm"]) == (fast.averaging, fast.batch_norm)
-    assert (found["momentum"], found["width"]) == (0.9, 4)
+    assert (found["momentum"], found["width"]) == (0.8, 4)
 
 
 def test_the_model_to_start_from_says_what_the_network_is(toy: tuple[Path, Path], tmp_path: Path) -> None:
