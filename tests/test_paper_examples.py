@@ -41,3 +41,20 @@ def test_experiment_goes_from_the_data_to_scores_and_a_picture(name: str, tmp_pa
     assert all(f'"{metric}' in text for metric in metrics)
     assert json.loads(text)
     assert (tmp_path / "result.png").stat().st_size > 1000
+
+
+@pytest.mark.timeout(600)
+def test_training_in_three_dimensions_goes_from_the_file_to_objects(tmp_path: Path) -> None:
+    if not (DATA / "plantseg_ovule").exists():
+        pytest.skip("the volume is not here")
+    script, file = PAPER.parent / "volume" / "nuclei.py", DATA / "plantseg_ovule" / "1135_mini.h5"
+    small = ["--width", "2", "--iterations", "2"]
+    done = subprocess.run(
+        [sys.executable, str(script), str(file), "-o", str(tmp_path), *small],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nuclei: SEG" in done.stdout
