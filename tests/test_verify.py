@@ -17,7 +17,6 @@ import unet_dask
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.sink.store import checksum
 from unet_dask.ledger import Entry, Ledger
-from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,60 +312,6 @@ def test_changed_metadata_is_found(path: str, old: str, new: str, made: Made, tm
     assert [finding.kind for finding in found(sink)] == ["metadata"]
 
 
-CLEAN: list[tuple[tuple[int, ...], str, dict[str, Any]]] = [
-    ((96, 80), "yx", {}),
-    ((70, 200), "yx", {"products": "classes,probabilities", "tta": "flips"}),
-    ((90, 150), "yx", {"products": "probabilities", "probability_dtype": "uint8", "roi": "7:85,13:150"}),
-    ((3, 80, 90), "zyx", {"chunks": (1, 32, 32), "products": "classes,probabilities"}),
-    ((40, 50, 60), "zyx", {"dims": 3, "region": (32, 32, 32), "tile": (16, 16, 32), "chunks": (16, 16, 16)}),
-    ((5, 5), "yx", {}),
-    ((1, 100, 600), "zyx", {"kind": "volume", "chunks": (1, 64, 64)}),
-    ((0, 40), "yx", {}),
-]
-
-
-@pytest.mark.parametrize(
-    ("shape", "axes", "settings"),
-    CLEAN,
-    ids=["2-D", "float32", "uint8 roi", "slices", "3-D", "tiny", "volume", "no voxels"],
-)
-def test_sound_result_has_no_finding(
-    shape: tuple[int, ...],
-    axes: str,
-    settings: dict[str, Any],
-    tmp_path: Path,
-    make_model: Callable[..., Path],
-    make_source: Callable[..., Path],
-    cluster: Cluster,
-    hash_tree: Callable[[Path], str],
-) -> None:
-    settings = dict(settings)
-    model = make_model(
-        tmp_path / "m.safetensors", dims=settings.pop("dims", 2), kind=settings.pop("kind", "constant")
-    )
-    source = make_source(tmp_path / "s.zarr", shape, axes=axes)
-    sink = segmented(source, tmp_path / "o.zarr", model, cluster, **settings)
-    before = hash_tree(tmp_path)
-    verified = unet_dask.verify_store(sink, model, crops=3)
-    assert (verified.findings, verified.notes) == ((), ())
-    assert verified.crops == (3 if min(shape) else 0)
-    assert hash_tree(tmp_path) == before
-
-
-def test_sharded_result_is_verified(
-    made: Made, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("unet_dask.io.sink.store._MANY_CHUNKS", 4)
-    sink = segmented(made.source, tmp_path / "o.zarr", made.model, cluster)
-    stored, _ = open_stored(str(sink))
-    assert stored is not None
-    assert stored.arrays[0].shards == (64, 64)
-    assert unet_dask.verify_store(sink, made.model).findings == ()
-    (sink / "classes" / "0" / "c" / "0" / "1").write_bytes(b"")
-    (finding,) = found(sink)
-    assert (finding.product, finding.box) == ("classes", {"y": (0, 64), "x": (64, 128)})
-
-
 def test_source_that_has_changed_is_a_finding(made: Made, tmp_path: Path, cluster: Cluster) -> None:
     source = tmp_path / "s.zarr"
     shutil.copytree(made.source, source)
@@ -394,3 +339,21 @@ def test_no_sink_is_refused(tmp_path: Path, made: Made) -> None:
         unet_dask.verify_store(made.source)
     with pytest.raises(OptionError, match="--crops"):
         unet_dask.verify_store(made.sink, crops=-1)
+
+
+def test_command_prints_a_line_per_finding_and_a_summary(
+    made: Made, tmp_path: Path, call_cli: Callable[..., Any]
+) -> None:
+    sink = made.copy(tmp_path / "sink.copy.zarr")
+    whole = call_cli("verify", sink, "-m", made.model, "--crops", "1")
+    assert (whole.code, whole.stderr) == (0, "")
+    assert "whole and right" in whole.stdout
+    truncate(sink / "classes" / "0" / "c" / "0" / "0", made)
+    damaged = call_cli("verify", sink, "--crops", "0", "--json")
+    assert damaged.code == 4
+    (finding,) = json.loads(damaged.stdout)["findings"]
+    assert finding["box"] == {"y": [0, 32], "x": [0, 32]}
+    assert finding["repairable"]
+    assert call_cli("verify", tmp_path / "none.zarr").code == 2
+    refused = call_cli("verify", sink, "--repair")
+    assert (refused.code, len(refused.lines)) == (2, 1)
