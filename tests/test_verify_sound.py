@@ -93,7 +93,7 @@ def test_seams_are_scored_and_found(
 def test_run_in_reduced_precision_is_allowed_its_rounding_and_no_more(
     source: Path, tiny_model: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
-    wanted = {"products": "probabilities", "precision": "bfloat16"}
+    wanted: dict[str, Any] = {"products": "probabilities", "precision": "bfloat16"}
     unet_dask.segment_store(source, tmp_path / "o.zarr", tiny_model, client=cluster.client, **wanted)
     assert unet_dask.verify_store(tmp_path / "o.zarr", tiny_model).findings == ()
     exact = segmented(source, tmp_path / "exact.zarr", tiny_model, cluster, products="probabilities")
