@@ -21,6 +21,7 @@ _COMMANDS = {
     "train": "Train a U-Net from a few annotated images.",
     "init": "Make an untrained network.",
     "evaluate": "Score a prediction against its truth.",
+    "verify": "Check that a result is whole and right.",
     "info": "Say what a store, a model file or a result is.",
     "preview": "Draw a result over its source as a PNG.",
     "demo": "Make a large image, segment it, show the result.",

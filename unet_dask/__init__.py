@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from unet_dask.pipeline import segment_store as segment_store
     from unet_dask.plan import Plan as Plan
     from unet_dask.run import Run as Run
+    from unet_dask.verify.finding import Verification as Verification
+    from unet_dask.verify.store import repair_store as repair_store
+    from unet_dask.verify.store import verify_store as verify_store
 
 _HOME = {
     "Model": "unet_dask.model.file",
@@ -30,12 +33,15 @@ _HOME = {
     "Run": "unet_dask.run",
     "SegmentConfig": "unet_dask.config",
     "UnetDaskError": "unet_dask.errors",
+    "Verification": "unet_dask.verify.finding",
     "load_model": "unet_dask.model.file",
     "new_model": "unet_dask.model.file",
     "plan_store": "unet_dask.pipeline",
+    "repair_store": "unet_dask.verify.store",
     "save_model": "unet_dask.model.file",
     "segment": "unet_dask.lazy",
     "segment_store": "unet_dask.pipeline",
+    "verify_store": "unet_dask.verify.store",
 }
 
 __all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605 # a list, only sorted

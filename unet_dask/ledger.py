@@ -25,7 +25,7 @@ from unet_dask.errors import SinkLostError
 from unet_dask.io.sink.durable import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from types import TracebackType
 
 _FINAL = "ledger.jsonl"
@@ -111,17 +111,33 @@ class Ledger:
         data = b"".join(map(_encode, entries))
         final = f"{self._root}/{_FINAL}"
         if self._local:
-            partial = f"{final}.partial"
-            with open(partial, "wb") as file:  # noqa: PTH123 # the file system's own path
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, final)  # noqa: PTH105
-            sync_folder(self._root)
+            _replace(final, data)
         else:
             self._fs.pipe_file(final, data)
         if self._fs.isdir(f"{self._root}/{_FOLDER}"):
             self._fs.rm(f"{self._root}/{_FOLDER}", recursive=True)
+
+    def forget(self, keys: Collection[tuple[int, tuple[int, ...]]]) -> None:
+        """Take finished work out of the record, durably: when this returns, the next run does it again.
+
+        What is kept is written before the old files go. Killed in between, the ledger says what it said before,
+        and never less than what is kept. The run is no longer complete, even if nothing is taken out.
+        """
+        self.close()
+        kept = b"".join(_encode(entry) for key, entry in sorted(self.entries().items()) if key not in keys)
+        old = list(self._files())
+        name = f"{self._root}/{_FOLDER}/{uuid.uuid4().hex}.jsonl"
+        if self._local:
+            os.makedirs(f"{self._root}/{_FOLDER}", exist_ok=True)  # noqa: PTH103
+            _replace(name, kept)
+            sync_folder(self._root)
+        else:
+            self._fs.pipe_file(name, kept)
+        for path in old:
+            self._fs.rm_file(path)
+        if self._local:
+            sync_folder(f"{self._root}/{_FOLDER}")
+            sync_folder(self._root)
 
     def close(self) -> None:
         """Close the driver's file."""
@@ -149,6 +165,17 @@ class Ledger:
         folder = f"{self._root}/{_FOLDER}"
         if self._fs.isdir(folder):
             yield from sorted(self._fs.ls(folder, detail=False))
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write a local file, durably: whole under its name, or not at all."""
+    partial = f"{path}.partial"
+    with open(partial, "wb") as file:  # noqa: PTH123 # the file system's own path
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)  # noqa: PTH105
+    sync_folder(os.path.dirname(path))  # noqa: PTH120
 
 
 def _encode(entry: Entry) -> bytes:

@@ -322,12 +322,12 @@ def _open_sink(
 ) -> sinks.Sink:
     """Return the sink: the one to resume if it was begun with the same, else a new one."""
     plan, header = prepared.plan, prepared.model.header
-    fingerprint = _fingerprint(prepared, constants)
+    identity = fingerprint(prepared, constants)
     place = sinks.Sink(url, plan.arrays)
     if stored:
-        compare(stored["fingerprint"], fingerprint, url, mended=prepared.config.mended)
-        if stored["fingerprint"] != fingerprint:
-            sinks.restamp(place, {**stored, "fingerprint": fingerprint})
+        compare(stored["fingerprint"], identity, url, mended=prepared.config.mended)
+        if stored["fingerprint"] != identity:
+            sinks.restamp(place, {**stored, "fingerprint": identity})
         places.sweep(url)
         return place
     places.remove(url)
@@ -337,7 +337,7 @@ def _open_sink(
         if axis != "c"
     }
     manifest = {
-        "fingerprint": fingerprint,
+        "fingerprint": identity,
         "normalisation": [list(constants.offset), list(constants.scale)],
         "memory": plan.limit,
         "precision": plan.precision,
@@ -361,7 +361,7 @@ def _open_sink(
     return place
 
 
-def _fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
+def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
     """Return everything that the values of the result depend on, by name."""
     versions = installed()
     return {

@@ -195,18 +195,8 @@ def create(
             if spec.name == "instances":
                 attributes["image-label"] = {}  # a label image, whose numbers have no colours of their own
             group = root.create_group(spec.name, attributes={"ome": attributes})
-            for number, level in enumerate(spec.levels):
-                group.create_array(
-                    str(number),
-                    shape=level.shape,
-                    dtype=spec.dtype,
-                    chunks=spec.chunks,
-                    shards=spec.shards,
-                    fill_value=spec.unwritten,
-                    compressors=ZstdCodec(level=1, checksum=True),
-                    dimension_names=list(spec.axes),
-                    config={"write_empty_chunks": True},
-                )
+            for number in range(len(spec.levels)):
+                group.create_array(str(number), **array_settings(spec, number))
         _sync_tree(sink)
         root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: dict(manifest)})
         _sync_tree(sink)
@@ -215,6 +205,20 @@ def create(
             f"The sink {redact_url(sink.url)} cannot be created: {error.strerror or error}. Name a place that can be "
             "written with -o."
         ) from error
+
+
+def array_settings(spec: ArraySpec, level: int) -> dict[str, Any]:
+    """Return how the array of a level is created: what Zarr needs to know, and nothing that it may choose."""
+    return {
+        "shape": spec.levels[level].shape,
+        "dtype": spec.dtype,
+        "chunks": spec.chunks,
+        "shards": spec.shards,
+        "fill_value": spec.unwritten,
+        "compressors": ZstdCodec(level=1, checksum=True),
+        "dimension_names": list(spec.axes),
+        "config": {"write_empty_chunks": True},
+    }
 
 
 def restamp(sink: Sink, manifest: Mapping[str, Any]) -> None:

@@ -1,0 +1,72 @@
+"""``unet-dask verify``."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds between lines of progress.
+_EVERY = 5.0
+#: Exit code of a sink that is not whole or not right.
+_FINDINGS = 4
+
+
+@click.command(short_help="Check that a result is whole and right.")
+@click.argument("sink")
+@click.option("-m", "--model", metavar="FILE|NAME", help="The run's model [a bundled one, if it is that].")
+@click.option("--crops", type=int, default=4, help="Random boxes to recompute from the source [4].")
+@click.option("--seed", type=int, default=0, help="Of the boxes [0].")
+@click.option("-j", "--workers", type=int, help="Threads that read, and processes of a repair [the cores].")
+@click.option("--repair", is_flag=True, help="Do again what is wrong.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on standard output.")
+def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
+    """Check the result SINK: its ledger, every checksum, sentinels, seams, and random crops recomputed.
+
+    \b
+    unet-dask verify big.seg.zarr
+    unet-dask verify big.seg.zarr -m membranes.safetensors --crops 16
+    unet-dask verify big.seg.zarr --repair
+
+    A line per finding, then a summary; exit code 0 if there is none, else 4. Nothing is written without --repair.
+    """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.verify.store import repair_store, verify_store
+
+    settings = {name: flags[name] for name in ("crops", "seed", "workers")}
+    settings["on_piece"] = None if flags["quiet"] else _progress()
+    if repair:
+        from unet_dask.progress import Display
+
+        display = Display(quiet=flags["quiet"])
+        try:
+            found = repair_store(sink, model, on_event=display, **settings)
+        finally:
+            display.close()
+    else:
+        found = verify_store(sink, model, **settings)
+    if flags["as_json"]:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        for line in found.lines():
+            click.echo(line)
+    return 0 if found.whole else _FINDINGS
+
+
+def _progress() -> Callable[[int, int], None]:
+    """Return a function that says every few seconds how far the reading is."""
+    spoke = time.monotonic()
+
+    def say(done: int, total: int) -> None:
+        nonlocal spoke
+        if time.monotonic() - spoke >= _EVERY:
+            spoke = time.monotonic()
+            click.echo(f"{done} of {total} checksums", err=True)
+
+    return say

@@ -1,0 +1,173 @@
+"""A run made ready once more from what its sink says of it: source, model, settings.
+
+For crops that are recomputed, and for a repair. The source is opened by its real path or URL, without whatever
+secrets were in the address; the model is the one that is named, or the bundled one with the same weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_dask.config import SegmentConfig
+from unet_dask.errors import MismatchError, ModelError, UnetDaskError
+from unet_dask.io import remote
+from unet_dask.io.source.volume import open_source
+from unet_dask.model.file import inspect_model, verify_model
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from unet_dask.io.source.volume import Source
+    from unet_dask.model.file import ModelFile
+    from unet_dask.verify.stored import Stored
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a sink was made from.
+
+    Attributes
+    ----------
+    source : open
+    model : file of the run's weights
+    """
+
+    source: Source
+    model: ModelFile
+
+
+def find_model_of(manifest: Mapping[str, Any], model: str | os.PathLike[str] | None) -> ModelFile:
+    """Return the file of a run's model.
+
+    Raises
+    ------
+    ModelError
+        If the named model is another one, or none is named and no bundled one is the run's.
+    """
+    wanted, name = manifest["model"]["checksum"], manifest["model"]["name"]
+    if model is not None:
+        file = inspect_model(model)
+        if file.checksum != wanted:
+            raise ModelError(
+                f"{file.path} is not the model of the run: its weights are {file.checksum[:12]}, those of {name} were "
+                f"{wanted[:12]}. Name the right file with --model."
+            )
+        verify_model(file)
+        return file
+    for path in sorted(Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors")):
+        file = inspect_model(path)
+        if file.checksum == wanted:
+            return file
+    raise ModelError(
+        f"The run's model {name} ({wanted[:12]}) is not a bundled one. Name its file with --model."
+    )
+
+
+def open_source_of(manifest: Mapping[str, Any]) -> Source:
+    """Return the source of a run; one that has changed is still opened.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened.
+    """
+    identity = manifest["fingerprint"]
+    return open_source(
+        identity["source.url"],
+        key=identity["source.key"] or None,
+        axes=identity["source.axes"],
+        channels=_channels(identity),
+    )
+
+
+def changed(manifest: Mapping[str, Any], source: Source) -> str:
+    """Return in what a source differs from that of the run, "" if in nothing."""
+    identity = manifest["fingerprint"]
+    return ", ".join(name for name, now in source.identity().items() if identity[name] != now)
+
+
+def require_unchanged(manifest: Mapping[str, Any], source: Source, sink: str) -> None:
+    """Raise if a source is not that of the run.
+
+    Raises
+    ------
+    MismatchError
+        Naming the field.
+    """
+    different = changed(manifest, source)
+    if different:
+        raise MismatchError(
+            f"{remote.redact_url(sink)} cannot be repaired: its source has changed since the run ({different}). "
+            "Restore the source, or start over with segment --overwrite."
+        )
+
+
+def settings_of(stored: Stored) -> SegmentConfig:
+    """Return the settings of a run; its plan follows from them and the source."""
+    manifest, grid = stored.manifest, stored.grid
+    identity, plan = manifest["fingerprint"], manifest["plan"]
+    spatial = [axis for axis in grid.axes if axis in "zyx"]
+    finest = stored.arrays[0]
+    side = dict(zip(finest.axes, finest.chunks, strict=True))
+    whole = grid.roi == tuple((0, size) for size in grid.shape)
+    interval = {axis: f"{a}:{b}" for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
+    types = {array.name: array.dtype for array in stored.arrays}
+    return SegmentConfig(
+        products=tuple(array.name for array in stored.arrays),
+        probability_dtype=types.get("probabilities", "float32"),
+        device=plan["device"],
+        precision=plan["precision"],
+        backend=identity["setting.backend"],
+        memory=manifest["memory"],
+        key=identity["source.key"] or None,
+        axes=identity["source.axes"],
+        channels=_channels(identity),
+        roi=None if whole else ",".join(interval[axis] for axis in spatial),
+        tta=identity["setting.tta"],
+        nan=identity["setting.nan"],
+        tile=tuple(plan["core"]),
+        region=_regions(stored),
+        chunks=tuple(side[axis] for axis in spatial),
+    )
+
+
+def _regions(stored: Stored) -> tuple[int, ...]:
+    """Return the length of regions; a single one is as long as its shard, which may be longer than the volume."""
+    finest = stored.arrays[0]
+    sides = dict(zip(stored.grid.axes, stored.manifest["plan"]["region"], strict=True))
+    for axis, shard in zip(finest.axes, finest.shards or (), strict=False):
+        sides[axis] = max(sides[axis], shard)
+    return tuple(sides[axis] for axis in stored.grid.axes[-stored.dims :])
+
+
+def _channels(identity: Mapping[str, str]) -> tuple[int, ...] | None:
+    chosen = identity["source.channels"]
+    return None if chosen == "all" else tuple(int(channel) for channel in chosen.split(","))
+
+
+def find_origin(stored: Stored, model: str | os.PathLike[str] | None) -> tuple[Origin | None, list[str], str]:
+    """Return source and model of a run.
+
+    Returns
+    -------
+    both, None if one of them is not at hand; why not; and in what the source has changed, "" if in nothing
+    """
+    notes, different = [], ""
+    source, file = None, None
+    try:
+        source = open_source_of(stored.manifest)
+        different = changed(stored.manifest, source)
+    except UnetDaskError as error:
+        notes.append(f"the source is not at hand: {error}")
+    try:
+        file = find_model_of(stored.manifest, model)
+    except ModelError as error:
+        if model is not None:
+            raise
+        notes.append(str(error))
+    origin = None if source is None or file is None or different else Origin(source, file)
+    return origin, notes, different

@@ -1,0 +1,216 @@
+"""Random boxes recomputed from the source, on tiles that lie elsewhere than those of the run.
+
+A checksum proves that what was written is still there, not that it was right. So a few boxes are run again through
+the task of a run, each as a region of its own with one tile that begins at another point of the pooling lattice and
+has another size. A result without seams does not depend on that, up to rounding.
+
+In float32 two tilings differ by rounding of the last bits: 1e-5 in a probability is the bound of the project's own
+tests. In reduced precision a crop is run in float32 as well. The stored values and the recomputed ones lie about as far
+from float32 as each other; so stored values may lie twice as far from it as the farthest recomputed one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_dask.engine.cache import NetworkKey
+from unet_dask.engine.device import choose_device
+from unet_dask.engine.infer import OutputSpec
+from unet_dask.errors import DataError, OptionError, UnetDaskError
+from unet_dask.graph import RegionTask
+from unet_dask.io.source.volume import read_window
+from unet_dask.model.cost import activation_bytes
+from unet_dask.model.header import Normalisation
+from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.verify.finding import Finding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from unet_dask.tiling.region import Interval
+    from unet_dask.verify.again import Origin
+    from unet_dask.verify.stored import Stored
+
+    Box = tuple[Interval, ...]
+
+#: Difference of probabilities that rounding explains in float32.
+ROUNDING = 1e-5
+#: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
+_SIDES = {2: 192, 3: 64}
+_ACTIVATION_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one crop.
+
+    Attributes
+    ----------
+    findings : what differs
+    notes : why it was not recomputed
+    recomputed : whether it was
+    """
+
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    recomputed: bool = False
+
+
+def draw(stored: Stored, origin: Origin, random: np.random.Generator) -> RegionGrid:
+    """Return a random box as a grid of one region, with one tile that is not one of the run's.
+
+    Half of the crops lie across an edge of the run's regions, where there is one: that is where errors would be.
+    """
+    network = origin.model.header.network
+    across = bool(random.integers(2))
+    first = len(stored.grid.axes) - stored.dims
+    side = _side(stored, origin)
+    grids = []
+    for axis, (name, whole) in enumerate(zip(stored.grid.axes, stored.grid.grids, strict=True)):
+        if name == "c":
+            grids.append(whole)
+            continue
+        length = min(side if axis >= first else 1, whole.stop - whole.start)
+        start = int(random.integers(whole.start, whole.stop - length + 1))
+        inner = whole.edges[1:-1]
+        if across and axis >= first and inner:
+            start = int(random.choice(inner)) - length // 2
+            start = min(max(start, whole.start), whole.stop - length)
+        if axis < first:
+            grids.append(AxisGrid(whole.size, start, start + 1, 1, 1, Context()))
+            continue
+        stride = network.stride[axis - first]
+        core = -(-(start % stride + length) // stride) * stride
+        core += stride if core == whole.core else 0
+        context = Context(network.halo[axis - first], stride, network.slack[axis - first])
+        grids.append(AxisGrid(whole.size, start, start + length, length, core, context))
+    return RegionGrid(stored.grid.axes, tuple(grids))
+
+
+def _side(stored: Stored, origin: Origin) -> int:
+    """Return the side of a crop, halved until the feature maps of its tile fit."""
+    network = origin.model.header.network
+    side = _SIDES[stored.dims]
+    while side > network.stride[0]:
+        context = zip(network.halo, network.slack, network.stride, strict=True)
+        tile = [side + stride + slack + 2 * halo for halo, slack, stride in context]
+        if activation_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
+            break
+        side //= 2
+    return side
+
+
+def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
+    """Run the network on a crop again, and compare what is stored there."""
+    plan = stored.manifest["plan"]
+    box = grid.roi
+    device, notes = _device(plan["device"])
+    try:
+        made = _probabilities(stored, origin, grid, (device, plan["precision"]))
+        exact = made
+        if plan["precision"] != "float32":
+            exact = _probabilities(stored, origin, grid, (device, "float32"))
+    except (DataError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
+        return Outcome(notes=(f"crop {_text(stored, box)} not recomputed: {reason}",))
+    tolerance = ROUNDING + 2 * float(np.abs(made - exact).max())
+    findings = []
+    for array in stored.arrays:
+        if array.name not in ("classes", "probabilities"):
+            continue  # numbers of objects are not decided within a crop
+        place = _place(stored, array.axes, box)
+        try:
+            found = stored.read(array.name, 0, place)
+        except Exception:  # noqa: S112 # the checksums have said so
+            continue
+        wrong, what = _differences(found, exact, array.axes, stored.grid.axes, tolerance)
+        if wrong:
+            text = (
+                f"{wrong} of {found.size} values are not those that the network gives on other tiles ({what})"
+            )
+            keys = tuple((0, index) for index in _regions(stored, box))
+            findings.append(Finding("crop", text, array.name, 0, stored.shown(array.name, 0, place), keys))
+    return Outcome(tuple(findings), notes, recomputed=True)
+
+
+def _device(wished: str) -> tuple[str, tuple[str, ...]]:
+    """Return the run's device, or the one that is there."""
+    try:
+        return choose_device(wished), ()
+    except OptionError:
+        return "cpu", (f"the run used {wished}, which is not there; crops are recomputed on the CPU",)
+
+
+def _probabilities(
+    stored: Stored, origin: Origin, grid: RegionGrid, how: tuple[str, str]
+) -> NDArray[np.float32]:
+    """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
+    identity, model = stored.manifest["fingerprint"], origin.model
+    offset, scale = stored.manifest["normalisation"]
+    device, precision = how
+    task = RegionTask(
+        grid=grid,
+        outputs=(OutputSpec("probabilities", "float32"),),
+        network=NetworkKey(
+            str(model.path.resolve()), model.checksum, device, precision, identity["setting.backend"]
+        ),
+        normalisation=Normalisation("constant", tuple(offset), tuple(scale)),
+        dims=stored.dims,
+        classes=model.header.network.classes,
+        threads=0,
+        nan=identity["setting.nan"],
+        tta=identity["setting.tta"],
+    )
+    index = (0,) * len(grid.axes)
+    block = read_window(origin.source.spec, tuple(slice(a, b) for a, b in grid.clipped(index)))
+    (values,) = task.products(index, block)
+    return np.asarray(values, np.float32)
+
+
+def _differences(
+    found: NDArray[Any], expected: NDArray[np.float32], axes: str, canonical: str, tolerance: float
+) -> tuple[int, str]:
+    """Return how many stored values differ by more than rounding, and the largest difference for people."""
+    channel = canonical.index("c")
+    if "c" not in axes:
+        best = np.sort(expected, axis=channel)
+        margin = np.take(best, -1, axis=channel) - np.take(best, -2, axis=channel)
+        wrong = (found != expected.argmax(axis=channel)) & (margin > 2 * tolerance - ROUNDING)
+        surest = margin[wrong].max() if wrong.any() else 0.0
+        return int(wrong.sum()), f"surest margin {surest:.2g}, rounding {tolerance:.1g}"
+    if found.dtype.kind == "f":
+        distance, allowed = np.abs(found - expected), tolerance
+    else:
+        distance, allowed = np.abs(found / np.float32(254) - expected), tolerance + 1 / 254
+    outside = ~(distance <= allowed)  # NaN is outside
+    worst = np.nan_to_num(distance, nan=np.inf).max() if distance.size else 0.0
+    return int(outside.sum()), f"largest difference {worst:.2g}, rounding {allowed:.1g}"
+
+
+def _place(stored: Stored, axes: str, box: Box) -> Box:
+    """Return a box of the source in voxels of a product."""
+    place = {
+        axis: (a - first, b - first)
+        for axis, (a, b), (first, _) in zip(stored.grid.axes, box, stored.grid.roi, strict=True)
+    }
+    if "c" in axes:
+        place["c"] = (0, len(stored.manifest["classes"]))
+    return tuple(place[axis] for axis in axes)
+
+
+def _regions(stored: Stored, box: Box) -> list[tuple[int, ...]]:
+    """Return the regions that a box of the source has a part of."""
+    return [
+        index
+        for index in stored.grid.indices()
+        if all(a < d and c < b for (a, b), (c, d) in zip(box, stored.grid.write(index), strict=True))
+    ]
+
+
+def _text(stored: Stored, box: Box) -> str:
+    return ", ".join(
+        f"{axis} {a}:{b}" for axis, (a, b) in zip(stored.grid.axes, box, strict=True) if axis != "c"
+    )
