@@ -105,3 +105,31 @@ def test_run_in_reduced_precision_is_allowed_its_rounding_and_no_more(
     zarr.open_array(str(tmp_path / "o.zarr"), path="probabilities/0", mode="r+")[...] = 1 - values[0]
     kinds = {finding.kind for finding in found(tmp_path / "o.zarr", model=tiny_model, crops=1)}
     assert "crop" in kinds
+
+
+def test_masked_objects_are_verified_and_repaired_to_the_same_bytes(
+    tmp_path: Path,
+    tiny_model: Path,
+    make_source: Callable[..., Path],
+    cluster: Cluster,
+    hash_tree: Callable[[Path], str],
+) -> None:
+    source = make_source(tmp_path / "s.zarr", (200, 260))
+    values = np.zeros((50, 65), "u1")
+    values[5:40, 3:60] = 1
+    mask = zarr.create_array(tmp_path / "mask.zarr", shape=values.shape, chunks=(50, 65), dtype="u1")
+    mask[...] = values
+    products = "classes,probabilities,instances"
+    sink = segmented(
+        source, tmp_path / "o.zarr", tiny_model, cluster, products=products, mask=str(tmp_path / "mask.zarr")
+    )
+    verified = unet_dask.verify_store(sink, tiny_model, crops=8)
+    assert (verified.findings, verified.notes, verified.crops) == ((), (), 8)
+    sound = hash_tree(sink)
+    (sink / "instances" / "0" / "c" / "1" / "1").write_bytes(b"")
+    assert [finding.product for finding in found(sink)] == ["instances"]
+    repaired = unet_dask.repair_store(sink, tiny_model, client=cluster.client)
+    assert repaired.findings == ()
+    assert hash_tree(sink) == sound
+    mask[0, 0] = 1
+    assert "mask.content" in str(unet_dask.verify_store(sink, tiny_model, crops=1).findings[0])

@@ -348,6 +348,7 @@ def _open_sink(
             {"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in plan.arrays
         ],
         "work": total_work(plan),
+        "mask": prepared.mask and ("auto" if prepared.config.mask == "auto" else prepared.mask.address),
     }
     sinks.create(
         place,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.config import SegmentConfig
 from unet_dask.errors import MismatchError, ModelError, UnetDaskError
 from unet_dask.io import remote
+from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.volume import open_source
 from unet_dask.model.file import inspect_model, verify_model
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
     from unet_dask.verify.stored import Stored
@@ -34,10 +36,12 @@ class Origin:
     ----------
     source : open
     model : file of the run's weights
+    mask : of what was segmented, None for everything
     """
 
     source: Source
     model: ModelFile
+    mask: Mask | None = None
 
 
 def find_model_of(manifest: Mapping[str, Any], model: str | os.PathLike[str] | None) -> ModelFile:
@@ -85,9 +89,10 @@ def open_source_of(manifest: Mapping[str, Any]) -> Source:
 
 
 def changed(manifest: Mapping[str, Any], source: Source) -> str:
-    """Return in what a source differs from that of the run, "" if in nothing."""
-    identity = manifest["fingerprint"]
-    return ", ".join(name for name, now in source.identity().items() if identity[name] != now)
+    """Return in what a source, or the mask over it, differs from that of the run, "" if in nothing."""
+    identity, mask = manifest["fingerprint"], find_mask(manifest.get("mask"), source)
+    now = source.identity() | (mask.identity() if mask else {})
+    return ", ".join(name for name, value in now.items() if identity.get(name) != value)
 
 
 def require_unchanged(manifest: Mapping[str, Any], source: Source, sink: str) -> None:
@@ -127,6 +132,7 @@ def settings_of(stored: Stored) -> SegmentConfig:
         axes=identity["source.axes"],
         channels=_channels(identity),
         roi=None if whole else ",".join(interval[axis] for axis in spatial),
+        mask=manifest.get("mask"),
         tta=identity["setting.tta"],
         nan=identity["setting.nan"],
         tile=tuple(plan["core"]),
@@ -169,5 +175,6 @@ def find_origin(stored: Stored, model: str | os.PathLike[str] | None) -> tuple[O
         if model is not None:
             raise
         notes.append(str(error))
-    origin = None if source is None or file is None or different else Origin(source, file)
-    return origin, notes, different
+    if source is None or file is None or different:
+        return None, notes, different
+    return Origin(source, file, find_mask(stored.manifest.get("mask"), source)), notes, different

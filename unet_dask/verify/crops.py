@@ -163,6 +163,7 @@ def _probabilities(
         threads=0,
         nan=identity["setting.nan"],
         tta=identity["setting.tta"],
+        mask=origin.mask,
     )
     index = (0,) * len(grid.axes)
     block = read_window(origin.source.spec, tuple(slice(a, b) for a, b in grid.clipped(index)))

@@ -15,6 +15,7 @@ from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
+from unet_dask.io.source.mask import find_mask
 from unet_dask.ledger import Ledger
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import fingerprint, plan_store, segment_store
@@ -66,7 +67,8 @@ def repair(
     plan = plan_store(address, file.path, config=settings)
     offset, scale = manifest["normalisation"]
     constants = Normalisation("constant", tuple(offset), tuple(scale))
-    compare(manifest["fingerprint"], fingerprint(Prepared(plan.source, file, settings, plan), constants), url)
+    prepared = Prepared(plan.source, file, settings, plan, find_mask(settings.mask, plan.source))
+    compare(manifest["fingerprint"], fingerprint(prepared, constants), url)
     with places.locked(url):
         if places.read_manifest(url) != manifest:
             raise SinkError(

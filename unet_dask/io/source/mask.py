@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from unet_dask.errors import InputError
+from unet_dask.io import remote
 from unet_dask.io.source.volume import Source, SourceSpec, levels, open_source, read_window
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ class Mask:
             slice(start - wide[axis][0], stop - wide[axis][0]) for axis, (start, stop) in ranges.items()
         )
         return np.asarray(found[inner], np.bool_)
+
+    @property
+    def address(self) -> str:
+        """Path or URL by which the mask can be opened again, without secrets."""
+        return "/".join(part for part in (remote.source_aliases(self.spec.url), self.spec.key) if part)
 
     def identity(self) -> dict[str, str]:
         """Return what makes this mask this mask, for the fingerprint of a run."""
