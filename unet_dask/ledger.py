@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
+#: What makes a piece of work unique: level and index.
+Key = tuple[int, tuple[int, ...]]
+
 _FINAL = "ledger.jsonl"
 _FOLDER = "ledger"
 
@@ -88,6 +91,10 @@ class Ledger:
                 if entry is not None:
                     found[entry.key] = entry
         return found
+
+    def finished(self) -> set[Key]:
+        """Return what makes all finished work unique, of all drivers so far."""
+        return set(self.entries())
 
     def append(self, entry: Entry) -> None:
         """Record finished work, durably: when this returns, a power cut does not lose it."""
