@@ -79,7 +79,7 @@ def work(
     book = _Book(ledger, tell, count, total)
     if before < len(own):
         tell(Stage("regions"))
-        book.enter(_regions(prepared, workers, sink, own, finished, constants), plan, sink)
+        book.enter(regions(prepared, workers, sink, own, finished, constants), plan, sink)
     del finished  # of a large volume it is large
     if part is not None:
         book.done.remaining = _remaining(plan, ledger)
@@ -137,7 +137,7 @@ def _finish(plan: Plan, workers: Cluster, sink: sinks.Sink, book: _Book, tell: L
     book.done.complete = True
 
 
-def _regions(
+def regions(
     prepared: Prepared,
     workers: Cluster,
     sink: sinks.Sink,
