@@ -43,7 +43,7 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
     import torch
 
     from unet_dask.engine.backend import TorchBackend
-    from unet_dask.engine.infer import infer
+    from unet_dask.engine.infer import Pass, infer
     from unet_dask.io.sink.multiscale import coarser
     from unet_dask.model.file import load_model
     from unet_dask.pipeline import plan_store
@@ -69,13 +69,13 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
             block, origin=tuple(a for a, _ in clipped), read=plan.grid.read(index), shape=plan.grid.shape
         )
         (classes,) = infer(
-            window, grids=plan.spatial, write=write, backend=backend, classes=2,
-            normalisation=loaded.header.normalisation, outputs=plan.outputs,
+            window, grids=plan.spatial, write=write, outputs=plan.outputs,
+            through=Pass(backend, loaded.header.normalisation, 2),
         )  # fmt: skip
         levels[0][tuple(slice(a, b) for a, b in write)] = classes
     for number in range(1, len(levels)):
         step = spec.levels[number].step_from(spec.levels[number - 1])
-        levels[number][...] = coarser(levels[number - 1][...], step, vote=True)
+        levels[number][...] = coarser(levels[number - 1][...], step, how="vote")
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:

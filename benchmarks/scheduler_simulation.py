@@ -84,7 +84,9 @@ def prepared(folder: Path, dims: int) -> Prepared:
     """Plan a run on a volume of which nothing but the metadata is there."""
     side, count = SIDE[dims], PER_AXIS[dims]
     source, model = folder / f"source{dims}.zarr", folder / f"net{dims}.safetensors"
-    zarr.create_array(source, shape=(side * count,) * dims, chunks=(side,) * dims, dtype="uint8", overwrite=True)
+    zarr.create_array(
+        source, shape=(side * count,) * dims, chunks=(side,) * dims, dtype="uint8", overwrite=True
+    )
     save_model(new_model(NetworkSpec(dims=dims, width=4, depth={2: 4, 3: 3}[dims])), model)
     config = SegmentConfig(tile=(side,) * dims, region=(side,) * dims, chunks=(side,) * dims, memory=8 << 30)
     plan = plan_store(source, model, config=config)
@@ -108,7 +110,14 @@ def simulate(folder: Path, run: Prepared, workers: int, count: int, seconds: flo
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "run", ignore_errors=True)
     crew = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("simulated_workers.py")), address, str(workers), str(seconds), str(folder)]
+        [
+            sys.executable,
+            str(Path(__file__).with_name("simulated_workers.py")),
+            address,
+            str(workers),
+            str(seconds),
+            str(folder),
+        ]
     )
     try:
         with dask.config.set(SETTINGS), Client(address, set_as_default=False) as client:
@@ -130,7 +139,9 @@ def _measure(folder: Path, run: Prepared, cluster: Cluster, count: int, schedule
             # Memory and CPU time are taken from the second tenth on, when everything is imported and warm.
             if number == count // 10:
                 before = cpu(served), cpu(driver), resident(served), resident(driver), time.perf_counter()
-            ledger.append(Entry((number // 10000, number // 100 % 100, number % 100), 0, outcome.entry.checksums))
+            ledger.append(
+                Entry((number // 10000, number // 100 % 100, number % 100), 0, outcome.entry.checksums)
+            )
     after = cpu(served), cpu(driver), resident(served), resident(driver), time.perf_counter()
     time.sleep(2.5)
     busy, done, first, last = map(float, (folder / "busy").read_text().split())
@@ -153,7 +164,10 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     run = prepared(options.folder, options.dims)
     for workers in map(int, options.workers.split(",")):
-        print(simulate(options.folder, run, workers, options.regions or 10 * workers, options.seconds), flush=True)
+        print(
+            simulate(options.folder, run, workers, options.regions or 10 * workers, options.seconds),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[auto]")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="[auto]")
 @click.option("--backend", type=click.Choice(["torch"]), help="[torch]")
-@click.option("--products", type=PRODUCTS, help="classes, probabilities, or both [classes].")
+@click.option("--products", type=PRODUCTS, help="One or more of classes, probabilities, instances [classes].")
 @click.option(
     "--probability-dtype", type=click.Choice(["float32", "uint8"]), help="uint8 is scaled to 0-254."
 )
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--level", type=int, help="Level of a multiscale image [0].")
 @click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
 @click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
+@click.option("--mask", metavar="PATH|auto", help="What to segment; the rest is background [everything].")
 @click.option(
     "--tta",
     type=click.Choice(["none", "flips", "rotations"]),

@@ -16,7 +16,7 @@ import zarr
 
 from tests.oracle import disagreement, sure_classes_differ, whole_image, write_array
 from unet_dask.engine.backend import TorchBackend
-from unet_dask.engine.infer import OutputSpec, infer
+from unet_dask.engine.infer import OutputSpec, Pass, infer
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import segment_store
@@ -171,10 +171,8 @@ def planted(
             window[None],
             grids=(grid, grid),
             write=(grid.write(y), grid.write(x)),
-            backend=backend,
-            normalisation=model.header.normalisation,
+            through=Pass(backend, model.header.normalisation, 3),
             outputs=(OutputSpec("probabilities", "float32"),),
-            classes=3,
         )
         (a, b), (c, d) = grid.write(y), grid.write(x)
         result[:, a:b, c:d] = values

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import OptionError
 from unet_dask.part import parse_part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _UNITS = {
     "": 1,
@@ -21,7 +25,7 @@ _UNITS = {
 }
 
 #: Products that a run can make.
-PRODUCTS = ("classes", "probabilities")
+PRODUCTS = ("classes", "probabilities", "instances")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class SegmentConfig:
     memory : bytes that one worker may use; None to share out the machine
     key, axes, level, channels : which array of the source, and how to understand it
     roi : part of the volume, "z0:z1,y0:y1,x0:x1"; either end may be left out
+    mask : path of a Zarr array of what to segment, at any resolution; "auto" to find what is not empty on a coarse
+        level of the source; None for everything
     tta : "none", or the symmetries that results are averaged over: "flips" or "rotations"
     nan : "stop" or "zero", for values that are not finite
     tile, region : voxels per axis along which the network looks; None lets the plan choose
@@ -61,6 +67,7 @@ class SegmentConfig:
     level: int | None = None
     channels: tuple[int, ...] | None = None
     roi: str | None = None
+    mask: str | None = None
     tta: str = "none"
     nan: str = "stop"
     tile: tuple[int, ...] | None = None
@@ -92,6 +99,23 @@ class SegmentConfig:
         for name, number in (("workers", self.workers), ("threads", self.threads)):
             if number is not None and number < 1:
                 raise OptionError(f"A run needs at least one of its {name}, not {number}.")
+
+
+def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:
+    """Return a configuration with settings from a notebook over it, where memory and products may be texts."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name in ("tile", "region", "chunks", "channels"):
+        if isinstance(given.get(name), list):
+            given[name] = tuple(given[name])
+    if isinstance(given.get("memory"), str):
+        given["memory"] = parse_bytes(given["memory"])
+    if isinstance(given.get("products"), str):
+        given["products"] = parse_products(given["products"])
+    unknown = sorted(set(given) - set(SegmentConfig.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(SegmentConfig.__dataclass_fields__)
+        raise OptionError(f"There is no setting {', '.join(unknown)}. There are: {known}.")
+    return replace(config or SegmentConfig(), **given)
 
 
 def parse_bytes(text: str) -> int:

@@ -221,7 +221,7 @@ def _halve(finer: zarr.Array[Any], level: zarr.Array[Any]) -> None:
     """Fill a level of the image's pyramid from the one before, block by block."""
     for window in _windows(level.shape[0], _CHUNK):
         above = tuple(slice(2 * part.start, min(2 * part.stop, finer.shape[0])) for part in window)
-        level[window] = coarser(np.asarray(finer[above]), (2, 2), vote=False)
+        level[window] = coarser(np.asarray(finer[above]), (2, 2), how="mean")
 
 
 def _made(store: Path) -> dict[str, Any] | None:

@@ -255,6 +255,9 @@ class _Reader:
             plane = (whole > 0 if number is None else whole == number).astype(np.float32)
         else:
             plane = self._whole_found(index)
+            self._refuse_unwritten(
+                self.from_result and bool((plane == np.iinfo(plane.dtype).max).any()), index
+            )
         if plane.shape != shape:
             raise InputError(
                 f"{self._shown(index)} is {_size(plane.shape)} pixels and its truth {self.targets.names[index]} "

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_dask import graph
+from unet_dask import graph, join
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.errors import IncompleteError
 from unet_dask.io.remote import redact_url
@@ -23,7 +23,7 @@ from unet_dask.part import WHOLE
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
@@ -78,8 +78,8 @@ def work(
     tell(Started(plan, sink.url, count, total, notes))
     book = _Book(ledger, tell, count, total)
     if before < len(own):
-        tell(Stage("regions"))
-        book.enter(regions(prepared, workers, sink, own, finished, constants), plan, sink)
+        for stage, outcomes in region_stages(prepared, workers, sink, own, finished, constants):
+            book.enter(stage, outcomes, plan, sink)
     del finished  # of a large volume it is large
     if part is not None:
         book.done.remaining = _remaining(plan, ledger)
@@ -90,7 +90,12 @@ def work(
             places.sweep(sink.url)
             locks.sweep(sink.url)
         if chosen:
-            _finish(plan, workers, sink, book, tell)
+            finished = ledger.finished()
+            book.count, book.total = len(finished), total_work(plan)
+            for stage, outcomes in _last_stages(plan, workers, sink, finished):
+                book.enter(stage, outcomes, plan, sink)
+            ledger.compact()
+            book.done.complete = True
     return book.done
 
 
@@ -98,20 +103,21 @@ class _Book:
     """Where outcomes are entered: in the ledger first, then anybody hears of them."""
 
     def __init__(self, ledger: Ledger, tell: Listener, count: int, total: int) -> None:
-        self.ledger = ledger
         self.done = Done()
         self.count = count
         self.total = total
+        self._ledger = ledger
         self._tell = tell
 
-    def enter(self, outcomes: Iterator[Record | Failure], plan: Plan, sink: sinks.Sink) -> None:
-        """Enter all outcomes, and raise in the end if there were failures."""
+    def enter(self, stage: str, outcomes: Iterator[Record | Failure], plan: Plan, sink: sinks.Sink) -> None:
+        """Enter all outcomes of a stage, and raise in the end if there were failures."""
+        self._tell(Stage(stage))
         failures = []
         for outcome in outcomes:
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
-                self.ledger.append(outcome.entry)
+                self._ledger.append(outcome.entry)
                 self.count += 1
                 self.done.computed += 1
                 self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
@@ -125,28 +131,47 @@ def _remaining(plan: Plan, ledger: Ledger) -> int:
     return len(plan.grid) - sum(level == 0 for level, _ in ledger.finished())
 
 
-def _finish(plan: Plan, workers: Cluster, sink: sinks.Sink, book: _Book, tell: Listener) -> None:
-    """Make what the ledger does not hold of the pyramids, level by level, and one ledger of all drivers."""
-    finished = book.ledger.finished()
-    book.count, book.total = len(finished), total_work(plan)
-    if book.count < book.total:
-        tell(Stage("pyramids"))
-    for level in range(1, max(len(array.levels) for array in plan.arrays)):
-        book.enter(_blocks(workers, sink, level, finished), plan, sink)
-    book.ledger.compact()
-    book.done.complete = True
-
-
-def regions(
+def region_stages(
     prepared: Prepared,
     workers: Cluster,
     sink: sinks.Sink,
     own: range,
     finished: Collection[Key],
     constants: Normalisation,
-) -> Iterator[Record | Failure]:
-    plan, source = prepared.plan, prepared.source
-    task = graph.RegionTask(
+) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
+    """Yield what has to be done of the regions of a stretch: those to compute, and those that a mask leaves out."""
+    plan = prepared.plan
+    task = _task(prepared, workers, constants)
+    yield "regions", _regions(prepared, workers, sink, task, own, finished)
+    if plan.skipped:
+        missing = (i for i in plan.grid.stretch(own) if i in plan.skipped and (0, i) not in finished)
+        yield "background", _background(workers, sink, task, missing)
+
+
+def _last_stages(
+    plan: Plan, workers: Cluster, sink: sinks.Sink, finished: set[Key]
+) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
+    """Yield what is left to do when all regions are done: each stage needs what the one before has written."""
+    if _joins(plan) and any((join.LEVEL, index) not in finished for index in plan.grid.indices()):
+        network = plan.header.network
+        several = network.classes > 2
+        yield (
+            "objects across regions",
+            join.join(workers, sink, plan.grid, network.dims, finished, several=several),
+        )
+    for level in range(1, max(len(array.levels) for array in plan.arrays)):
+        yield f"level {level} of the pyramid", _blocks(workers, sink, level, finished)
+
+
+def _joins(plan: Plan) -> bool:
+    """Return whether objects are to be joined across regions."""
+    return any(each.name == join.PRODUCT for each in plan.outputs)
+
+
+def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> graph.RegionTask:
+    """Return what workers compute of each region."""
+    plan = prepared.plan
+    return graph.RegionTask(
         grid=plan.grid,
         outputs=plan.outputs,
         network=prepared.key(),
@@ -156,16 +181,39 @@ def regions(
         threads=workers.threads,
         nan=prepared.config.nan,
         tta=prepared.config.tta,
+        mask=prepared.mask,
     )
+
+
+def _regions(
+    prepared: Prepared,
+    workers: Cluster,
+    sink: sinks.Sink,
+    task: graph.RegionTask,
+    own: range,
+    finished: Collection[Key],
+) -> Iterator[Record | Failure]:
+    plan, source = prepared.plan, prepared.source
     return run_waves(
         workers.client,
         plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST), own),
-        lambda index: (0, index) not in finished,
+        lambda index: (0, index) not in finished and index not in plan.skipped,
         lambda wave: graph.wave_array(
             source.spec, source.dtype, wave, graph.WriteRegion(task, sink, wave.start)
         ),
         low_water=workers.workers,
     )
+
+
+def _background(
+    workers: Cluster, sink: sinks.Sink, task: graph.RegionTask, indices: Iterable[tuple[int, ...]]
+) -> Iterator[Record | Failure]:
+    """Write the regions that the mask does not touch."""
+    calls = ((index, (sink, task, index)) for index in indices)
+    for index, outcome in run_calls(
+        workers.client, graph.write_background, calls, in_flight=4 * workers.workers
+    ):
+        yield Failure(index, 0, outcome) if isinstance(outcome, str) else outcome
 
 
 def _blocks(
@@ -191,21 +239,21 @@ def _write_block(sink: sinks.Sink, array: sinks.ArraySpec, level: int, index: tu
 
 
 def total_work(plan: Plan) -> int:
-    """Return the pieces of work of a run: regions, and blocks of all pyramids."""
+    """Return the pieces of work of a run: regions, twice if their objects are joined, and blocks of all pyramids."""
     blocks = sum(
         1
         for array in plan.arrays
         for level in range(1, len(array.levels))
         for _ in pyramid.block_indices(array, level)
     )
-    return len(plan.grid) + blocks
+    return len(plan.grid) * (1 + _joins(plan)) + blocks
 
 
 def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -> str:
     """Return one line about what failed: how much, where first, and what to do."""
     named = []
     for failure in failures[:5]:
-        if failure.level:
+        if failure.level > 0:
             named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason.rstrip('.')}")
             continue
         place = ", ".join(

@@ -45,6 +45,11 @@ def draw(
     if "classes" in products:
         picture = overlay(products["classes"], grey)
         panels.append(("classes", lambda axes: axes.imshow(picture, extent=extent, interpolation="nearest")))
+    if "instances" in products:
+        objects = objects_overlay(products["instances"], grey)
+        panels.append(
+            ("instances", lambda axes: axes.imshow(objects, extent=extent, interpolation="nearest"))
+        )
     if "probabilities" in products:
         found, name = _foreground(products["probabilities"], class_names)
         panels.append((f"probability of {name}", lambda axes: _probability(axes, found, extent)))
@@ -84,9 +89,7 @@ def overlay(classes: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.floa
     """Return (y, x, 3): every class a veil of its colour and an outline."""
     shape = classes.shape
     picture = np.zeros((*shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
-    edge = np.zeros(shape, bool)
-    edge[:-1] |= classes[:-1] != classes[1:]
-    edge[:, :-1] |= classes[:, :-1] != classes[:, 1:]
+    edge = _edges(classes)
     for value in np.unique(classes):
         if value in (0, 255):
             continue
@@ -96,6 +99,27 @@ def overlay(classes: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.floa
         picture[here] = (1 - veil) * picture[here] + veil * colour
         picture[here & edge] = 0.5 + 0.5 * colour  # a lighter outline shows on dark and on bright ground
     return picture
+
+
+def objects_overlay(numbers: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return (y, x, 3): every object a veil of a colour of its own and an outline."""
+    picture = np.zeros((*numbers.shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
+    inside = (numbers > 0) & (numbers < np.iinfo(numbers.dtype).max)
+    # Numbers are places: those of neighbours differ by little or by a row, and the golden angle sets both apart.
+    hue = numbers[inside].astype(np.float64) * 0.61803398875 % 1.0 * 6
+    colour = np.stack([np.clip(np.abs((hue + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2)], axis=-1)
+    veil = 0.45 if grey is not None else 0.8
+    lighter = _edges(numbers)[inside][:, np.newaxis]
+    picture[inside] = np.where(lighter, 0.5 + 0.5 * colour, (1 - veil) * picture[inside] + veil * colour)
+    return picture
+
+
+def _edges(values: Plane) -> NDArray[np.bool_]:
+    """Return where the next pixel down or to the right has another value."""
+    edge = np.zeros(values.shape, bool)
+    edge[:-1] |= values[:-1] != values[1:]
+    edge[:, :-1] |= values[:, :-1] != values[:, 1:]
+    return edge
 
 
 def hatching(holes: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ import numpy as np
 from unet_dask.ledger import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import dask.array as da
     from numpy.typing import NDArray
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.sink.store import Sink
+    from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import RegionGrid, Wave
@@ -101,6 +102,7 @@ class RegionTask:
     threads : of the network; 0 leaves them as they are
     nan : "stop" or "zero"
     tta : symmetries to average over
+    mask : what to segment; None for everything
     """
 
     grid: RegionGrid
@@ -112,6 +114,7 @@ class RegionTask:
     threads: int
     nan: str
     tta: str = "none"
+    mask: Mask | None = None
 
     def products(self, index: Index, block: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Return the products of a region, with canonical axes; classes have a channel axis of one."""
@@ -131,18 +134,32 @@ class RegionTask:
             np.moveaxis(window, channel, before_space),
             grids=grid.grids[-self.dims :],
             write=grid.write(index)[-self.dims :],
-            backend=cache.network(self.network),
-            normalisation=self.normalisation,
+            through=infer.Pass(cache.network(self.network), self.normalisation, self.classes, self.tta),
             outputs=self.outputs,
-            classes=self.classes,
-            tta=self.tta,
+            inside=None if self.mask is None else self.mask.inside(grid.write(index)),
         )
         return tuple(
             np.moveaxis(
                 values if output.has_channels else np.expand_dims(values, before_space), before_space, channel
             )
-            for output, values in zip(self.outputs, made, strict=True)
+            for output, values in zip(self.outputs, self._with_objects(index, made), strict=True)
         )
+
+    def _with_objects(
+        self, index: Index, made: tuple[NDArray[np.generic], ...]
+    ) -> Iterator[NDArray[np.generic]]:
+        """Yield the products of a region, with numbers in place of classes where objects are asked for."""
+        from unet_dask.instances import numbered
+
+        grid = self.grid
+        kept = [axis for axis, name in enumerate(grid.axes) if name != "c"]
+        start = [grid.write(index)[axis][0] - grid.roi[axis][0] for axis in kept]
+        shape = [grid.roi[axis][1] - grid.roi[axis][0] for axis in kept]
+        for output, values in zip(self.outputs, made, strict=True):
+            if output.name == "instances":
+                yield numbered(values, start=start, shape=shape, dims=self.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
+            else:
+                yield values
 
 
 @dataclass(frozen=True)
@@ -167,19 +184,41 @@ class WriteRegion:
         began = time.perf_counter()
         location = block_info[0]["chunk-location"]
         index = tuple(int(first + offset) for first, offset in zip(self.start, location, strict=True))
-        grid = self.task.grid
-        checksums: dict[str, str] = {}
-        place = tuple(a - first for (a, _), (first, _) in zip(grid.write(index), grid.roi, strict=True))
-        channel = grid.axes.index("c")
-        for output, values in zip(self.task.outputs, self.task.products(index, block), strict=True):
-            start = place
-            if not output.has_channels:
-                values = values.squeeze(channel)
-                start = place[:channel] + place[channel + 1 :]
-            checksums[output.name] = self.sink.write(output.name, 0, start, values)
+        entry = _write(self.sink, self.task, index, self.task.products(index, block))
         records = np.empty((1,) * block.ndim, dtype=np.object_)
-        records.flat[0] = record(Entry(index, 0, checksums), began)
+        records.flat[0] = record(entry, began)
         return records
+
+
+def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
+    """Write a region that lies outside of the mask, on a worker: background is really written, and recorded."""
+    began = time.perf_counter()
+    shape = [stop - start for start, stop in task.grid.write(index)]
+    channel = task.grid.axes.index("c")
+    products = []
+    for output in task.outputs:
+        values = output.background(task.classes)
+        shape[channel] = task.classes if output.has_channels else 1
+        along = [-1 if axis == channel else 1 for axis in range(len(shape))]
+        products.append(np.ascontiguousarray(np.broadcast_to(values.reshape(along), shape)))
+    return record(_write(sink, task, index, tuple(products)), began)
+
+
+def _write(sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[np.generic], ...]) -> Entry:
+    """Write the products of a region, with canonical axes, and return its entry for the ledger."""
+    grid = task.grid
+    checksums: dict[str, str] = {}
+    place = tuple(a - first for (a, _), (first, _) in zip(grid.write(index), grid.roi, strict=True))
+    channel = grid.axes.index("c")
+    for output, values in zip(task.outputs, products, strict=True):
+        start = place
+        if not output.has_channels:
+            values = values.squeeze(channel)
+            start = place[:channel] + place[channel + 1 :]
+        digest = sink.write(output.name, 0, start, values)
+        if output.name != "instances":  # whose numbers are provisional: see unet_dask.join
+            checksums[output.name] = digest
+    return Entry(index, 0, checksums)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ HEAP_SHARE = 0.7
 INPUT_COPIES = 4
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.
 OUTPUT_COPIES = 2
+#: Bytes per voxel of numbering objects, beside the numbers, as a share of OUTPUT_COPIES: pieces and their mask.
+_NUMBERING = 4
 #: Fixed price of a tile and of a region, in FLOP that the network could have done meanwhile.
 _TILE_PRICE = 1e9
 _REGION_PRICE = 5e9
@@ -106,6 +108,7 @@ class Demand:
         read = math.prod(side + more for side, more in zip(longest, context, strict=True))
         values = sum(
             (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
+            + (_NUMBERING if each.name == "instances" else 0)
             for each in self.outputs
         )
         return Memory(

@@ -75,6 +75,7 @@ def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
     return {
         **prepared.source.identity(),
         **prepared.plan.fingerprint(),
+        **(prepared.mask.identity() if prepared.mask else {}),
         "model.checksum": prepared.model.checksum,
         "model.network": str(prepared.model.header.network),
         "model.normalisation": f"{constants.offset} {constants.scale}",

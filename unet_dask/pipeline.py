@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask import cluster as clusters
-from unet_dask.config import SegmentConfig, parse_bytes, parse_products, parse_roi
+from unet_dask.config import SegmentConfig, configured, parse_roi
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.device import available_cores, choose_device, choose_precision
@@ -24,13 +24,15 @@ from unet_dask.io.sink import claim as claims
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.source import statistics
+from unet_dask.io.source.mask import find_mask
+from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.manifest import open_sink
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.part import WHOLE, Part, parse_part
-from unet_dask.plan import Wanted, default_limit, make_plan, require
+from unet_dask.plan import Wanted, default_limit, make_plan, product_types, require
 from unet_dask.preflight import check_workers, measured_agreement, worker_device
 from unet_dask.run import Listener, Prepared, Run, Stage
 
@@ -41,7 +43,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from unet_dask.cluster import Cluster
+    from unet_dask.io.source.mask import Mask
+    from unet_dask.io.source.volume import Source
     from unet_dask.model.file import Model, ModelFile
+    from unet_dask.model.header import ModelHeader
     from unet_dask.plan import Plan
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
@@ -169,23 +174,6 @@ def segment_store(
     )
 
 
-def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:
-    """Return a configuration with settings from a notebook over it, where memory and products may be texts."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    for name in ("tile", "region", "chunks", "channels"):
-        if isinstance(given.get(name), list):
-            given[name] = tuple(given[name])
-    if isinstance(given.get("memory"), str):
-        given["memory"] = parse_bytes(given["memory"])
-    if isinstance(given.get("products"), str):
-        given["products"] = parse_products(given["products"])
-    unknown = sorted(set(given) - set(SegmentConfig.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(SegmentConfig.__dataclass_fields__)
-        raise OptionError(f"There is no setting {', '.join(unknown)}. There are: {known}.")
-    return replace(config or SegmentConfig(), **given)
-
-
 def _check_place(
     source: str, sink: str, part: Part | None, *, resume: bool, overwrite: bool
 ) -> Mapping[str, Any]:
@@ -262,20 +250,35 @@ def _prepare(
     precision = choose_precision(
         stored.get("precision", "auto") if config.precision == "auto" else config.precision, device
     )
+    mask = find_mask(config.mask, opened)
+    limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
+    plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
+    return Prepared(opened, model, config, plan, mask)
+
+
+def _plan(
+    source: Source,
+    header: ModelHeader,
+    config: SegmentConfig,
+    mask: Mask | None,
+    *,
+    limit: int,
+    precision: str,
+    device: str,
+) -> Plan:
+    """Plan what a configuration asks for."""
+    types = product_types(config.products, config.probability_dtype, source, header)
     plan = make_plan(
-        opened,
-        model.header,
-        outputs=tuple(
-            OutputSpec(name, "uint8" if name == "classes" else config.probability_dtype)  # type: ignore[arg-type] # checked by the configuration
-            for name in config.products
-        ),
-        limit=config.memory or int(stored.get("memory", 0)) or _granted(config, device),
-        roi=parse_roi(config.roi, axes=opened.axes, shape=opened.shape) if config.roi else None,
+        source,
+        header,
+        outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
+        limit=limit,
+        roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
         precision=precision,
         device=device,
         wanted=Wanted(config.tile, config.region, config.chunks),
     )
-    return Prepared(opened, model, config, plan)
+    return plan.within(Occupancy(mask)) if mask else plan
 
 
 def _granted(config: SegmentConfig, device: str) -> int:
@@ -340,16 +343,9 @@ def _checked_precision(
         )
     agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
     note = f"{plan.precision} {agrees} with float32, so float32 is used"
-    config = replace(prepared.config, precision="float32")
-    replanned = make_plan(
-        prepared.source,
-        plan.header,
-        outputs=plan.outputs,
-        limit=plan.limit,
-        roi=plan.grid.roi,
-        precision="float32",
-        device=plan.device,
-        wanted=Wanted(config.tile, config.region, config.chunks),
+    config, mask = replace(prepared.config, precision="float32"), prepared.mask
+    replanned = _plan(
+        prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device
     )
     return replace(prepared, config=config, plan=replanned), (note,)
 

@@ -7,13 +7,14 @@ same bytes, on one worker and on a hundred.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, ModelError, OptionError
+from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.layout import Demand, Memory, choose, predicted
@@ -21,9 +22,10 @@ from unet_dask.model.cost import tile_flop
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from unet_dask.engine.infer import OutputSpec
+    from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import ModelHeader
     from unet_dask.tiling.region import AxisGrid, RegionGrid
@@ -43,6 +45,8 @@ class Plan:
     memory : predicted peak of a worker
     limit : bytes granted to a worker
     precision, device : as chosen
+    skipped : regions that the mask does not touch; they are background
+    empty_tiles : tiles that it does not touch
     """
 
     source: Source
@@ -54,6 +58,8 @@ class Plan:
     limit: int
     precision: str
     device: str
+    skipped: frozenset[tuple[int, ...]] = frozenset()
+    empty_tiles: int = 0
 
     @property
     def spatial(self) -> tuple[AxisGrid, ...]:
@@ -90,8 +96,9 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles of the run."""
-        return self.planes * math.prod(grid.tile_count for grid in self.spatial) if len(self.grid) else 0
+        """Number of tiles that are run."""
+        every = self.planes * math.prod(grid.tile_count for grid in self.spatial) if len(self.grid) else 0
+        return every - self.empty_tiles
 
     @property
     def flop(self) -> float:
@@ -119,6 +126,11 @@ class Plan:
             for array in self.arrays
             for level in array.levels
         )
+
+    def within(self, occupancy: Occupancy) -> Plan:
+        """Return the plan of the same regions and tiles, of which only those that a mask touches are run."""
+        skipped, empty_tiles = occupancy.untouched(self.grid, self.header.network.dims)
+        return replace(self, skipped=skipped, empty_tiles=empty_tiles)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""
@@ -148,6 +160,11 @@ class Plan:
             ),
         )
         yield "regions", f"{len(self.grid)} of {_sides(self.region)} ({self.grid.axes})"
+        if self.skipped or self.empty_tiles:
+            yield (
+                "mask",
+                f"{len(self.skipped)} regions and {self.empty_tiles} tiles are background, and not run",
+            )
         yield "tiles", f"{self.tiles} of {_sides(self.tile)} in, {_sides(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
         yield (
@@ -169,6 +186,7 @@ class Plan:
             "roi": [list(each) for each in self.grid.roi],
             "regions": len(self.grid),
             "region": list(self.region),
+            "skipped": len(self.skipped),
             "tiles": self.tiles,
             "tile": list(self.tile),
             "core": list(self.core),
@@ -252,6 +270,27 @@ def make_plan(
         precision=precision,
         device=device,
     )
+
+
+def product_types(
+    names: Sequence[str], probability_dtype: str, source: Source, header: ModelHeader
+) -> dict[str, str]:
+    """Return the type of the values of each product.
+
+    Raises
+    ------
+    OptionError
+        If objects are asked for and what tells them apart is not.
+    """
+    classes = header.network.classes
+    if "instances" in names and classes > 2 and "classes" not in names:
+        raise OptionError(
+            f"Objects of a network of {classes} classes are told apart by their classes. Use --products "
+            f"classes,{','.join(names)}."
+        )
+    voxels = [size for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"]
+    types = {"classes": "uint8", "probabilities": probability_dtype, "instances": number_type(voxels)}
+    return {name: types[name] for name in names}
 
 
 def check_fit(source: Source, header: ModelHeader) -> None:

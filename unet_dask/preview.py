@@ -82,11 +82,7 @@ def preview(
     manifest = _manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
     source, notes = source_plane(manifest, view)
-    products = {
-        each["name"]: product_plane(url, each, view)
-        for each in manifest["arrays"]
-        if each["name"] != "instances"
-    }
+    products = {each["name"]: product_plane(url, each, view) for each in manifest["arrays"]}
     holes = holes_of(products)
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from unet_dask.dispatch import Failure
     from unet_dask.graph import Record
+    from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
     from unet_dask.plan import Plan
@@ -78,6 +79,7 @@ class Prepared:
     model: ModelFile
     config: SegmentConfig
     plan: Plan
+    mask: Mask | None = None
 
     @property
     def part(self) -> Part | None:

@@ -6,7 +6,6 @@ Of a pyramid the coarsest level that still fills the picture is read, a band of 
 from __future__ import annotations
 
 import math
-import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ import numpy as np
 import zarr
 
 from unet_dask.config import parse_roi
-from unet_dask.errors import InputError, OptionError, UnetDaskError
+from unet_dask.errors import OptionError, UnetDaskError
 from unet_dask.io.sink.multiscale import coarser
-from unet_dask.io.source.volume import open_source
+from unet_dask.io.source.volume import levels, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,17 +105,17 @@ def view_of(manifest: Mapping[str, Any], *, z: int | None, t: int | None, roi: s
 
 def product_plane(url: str, entry: Mapping[str, Any], view: View) -> Plane:
     """Return the plane of a product, (y, x) or (c, y, x), of unwritten voxels the sentinel."""
-    levels = [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
+    stored = [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
     axes: str = entry["axes"]
-    finest = levels[0].shape
-    chosen = levels[0]
-    for level in levels:
+    finest = stored[0].shape
+    chosen = stored[0]
+    for level in stored:
         if _factor(finest, level.shape, axes) <= view.step:
             chosen = level
     plane = _read_level(chosen, axes, view, factors=_factors(finest, chosen.shape))
-    if chosen is not levels[0] and unwritten(plane).any():
+    if chosen is not stored[0] and unwritten(plane).any():
         # Coarser levels are made last; in a run that is not complete only the finest tells what is there.
-        plane = _read_level(levels[0], axes, view, factors=(1,) * len(axes))
+        plane = _read_level(stored[0], axes, view, factors=(1,) * len(axes))
     return view.fit(plane)
 
 
@@ -162,7 +161,9 @@ def _bands(read: Callable[[int, int], Plane], top: int, bottom: int, *, band: in
 
 def unwritten(plane: Plane) -> NDArray[np.bool_]:
     """Return where a plane holds the sentinel, (y, x)."""
-    missing: NDArray[np.bool_] = np.isnan(plane) if plane.dtype.kind == "f" else plane == 255
+    missing: NDArray[np.bool_] = (
+        np.isnan(plane) if plane.dtype.kind == "f" else plane == np.iinfo(plane.dtype).max
+    )
     return np.logical_or.reduce(missing, axis=0) if plane.ndim == 3 else missing
 
 
@@ -188,7 +189,7 @@ def source_plane(manifest: Mapping[str, Any], view: View) -> tuple[Plane | None,
         )
         if list(source.shape) != manifest["plan"]["shape"]:
             return None, ("the source has another shape now, so it is not shown",)
-        coarse = _coarse_source(source, view, channels)
+        coarse = _coarse_source(source, view)
         factors = _factors(source.shape, coarse.shape)
         to_read = math.prod((stop - start) // factors[-2 + i] for i, (start, stop) in enumerate(view.window))
         if to_read > _MOST_READ:
@@ -198,22 +199,13 @@ def source_plane(manifest: Mapping[str, Any], view: View) -> tuple[Plane | None,
         return None, (f"the source is not shown: {error}",)
 
 
-def _coarse_source(source: Source, view: View, channels: list[int] | None) -> Source:
+def _coarse_source(source: Source, view: View) -> Source:
     """Return the coarsest level of the source's own pyramid that fills the panel."""
     best = source
-    if source.level is None or source.spec.key == "":
-        return best
-    group = posixpath.dirname(source.spec.key)
-    for level in range(source.level + 1, source.level + 32):
-        try:
-            next_one = open_source(
-                source.spec.url, key=group or None, axes=source.spec.axes, level=level, channels=channels
-            )
-        except InputError:
+    for level in levels(source):
+        if _factor(source.shape, level.shape, source.axes) > view.step:
             break
-        if _factor(source.shape, next_one.shape, source.axes) > view.step:
-            break
-        best = next_one
+        best = level
     return best
 
 
@@ -235,7 +227,7 @@ def _read_source(source: Source, view: View, factors: tuple[int, ...]) -> Plane:
             window[axis] = slice(at, at + 1)
         values = source.read(tuple(window[axis] for axis in axes))
         plane = values.reshape(size["c"], *values.shape[-2:])
-        return coarser(plane.astype(np.float32), (1, take, take), vote=False)
+        return coarser(plane.astype(np.float32), (1, take, take), how="mean")
 
     rows = source.chunks[axes.index("y")]
     plane = _bands(read, top, bottom, band=max(rows // take, 1) * take)

@@ -7,7 +7,7 @@ import pytest
 
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.backend import TorchBackend
-from unet_dask.engine.infer import OutputSpec, infer, softmax
+from unet_dask.engine.infer import OutputSpec, Pass, infer, softmax
 from unet_dask.errors import OptionError
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
@@ -49,11 +49,8 @@ def averaged(core: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.g
         window[None],
         grids=grids,
         write=tuple(grid.write(0) for grid in grids),
-        backend=BACKEND,
-        normalisation=MODEL.header.normalisation,
+        through=Pass(BACKEND, MODEL.header.normalisation, 2, "rotations"),
         outputs=(OutputSpec("probabilities", "float32"),),
-        classes=2,
-        tta="rotations",
     )
     return found
 

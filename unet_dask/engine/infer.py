@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import AxisGrid, Interval
 
-ProductName = Literal["classes", "probabilities"]
+ProductName = Literal["classes", "probabilities", "instances"]
 #: logits (classes, *space) -> values of a product, (*space) or (classes, *space)
 Decision = Callable[["NDArray[np.float32]"], "NDArray[np.generic]"]
-
-#: What a voxel holds until a region has written it. No class has this number.
-UNWRITTEN_CLASS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,9 @@ class OutputSpec:
 
     Attributes
     ----------
-    name : "classes" or "probabilities"
-    dtype : "uint8" for classes; "float32", or "uint8" scaled to 0-254, for probabilities
+    name : "classes", "probabilities", or "instances"
+    dtype : "uint8" for classes; "float32", or "uint8" scaled to 0-254, for probabilities; "uint32" or "uint64" for
+        instances
     """
 
     name: ProductName
@@ -55,16 +53,40 @@ class OutputSpec:
 
     @property
     def unwritten(self) -> float:
-        """The sentinel of a voxel that was never written: no class and no probability."""
-        return float("nan") if self.dtype == "float32" else UNWRITTEN_CLASS
+        """The sentinel of a voxel that was never written: no class, no probability, and no object."""
+        return float("nan") if self.dtype == "float32" else int(np.iinfo(self.dtype).max)
 
     def decide(self, probabilities: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Return the values of this product for probabilities of (classes, *space)."""
-        if self.name == "classes":
-            return np.asarray(np.argmax(probabilities, axis=0), np.uint8)
+        """Return the values of this product for probabilities of (classes, *space).
+
+        Those of instances are classes still: objects are numbered once the whole region is there.
+        """
+        if self.name != "probabilities":
+            return np.asarray(np.argmax(probabilities, axis=0), self.dtype)
         if self.dtype == "uint8":
             return np.asarray(np.rint(probabilities * np.float32(254)), np.uint8)
         return probabilities
+
+    def background(self, classes: int) -> NDArray[np.generic]:
+        """Return the value of background, with a channel axis where the product has one."""
+        if not self.has_channels:
+            return np.zeros((), self.dtype)
+        sure = np.zeros(classes, np.float32)
+        sure[0] = 254 if self.dtype == "uint8" else 1
+        return sure.astype(self.dtype)
+
+    def clear(self, values: NDArray[np.generic], outside: NDArray[np.bool_]) -> None:
+        """Make voxels background, in place.
+
+        Parameters
+        ----------
+        values : (n, *space) or (n, classes, *space)
+        outside : (n, *space)
+        """
+        if not self.has_channels:
+            values[outside] = 0
+            return
+        np.moveaxis(values, 1, -1)[outside] = self.background(values.shape[1])
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -74,16 +96,32 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shifted
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """How a tile of grey values becomes probabilities.
+
+    Attributes
+    ----------
+    backend : the loaded network
+    normalisation : constants of the whole volume
+    classes : of the network
+    tta : symmetries to average over, see `engine.augment`
+    """
+
+    backend: Backend
+    normalisation: Normalisation
+    classes: int
+    tta: str = "none"
+
+
 def infer(
     window: NDArray[np.generic],
     *,
     grids: tuple[AxisGrid, ...],
     write: tuple[Interval, ...],
-    backend: Backend,
-    normalisation: Normalisation,
+    through: Pass,
     outputs: tuple[OutputSpec, ...],
-    classes: int,
-    tta: str = "none",
+    inside: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.generic], ...]:
     """Segment one region.
 
@@ -92,11 +130,10 @@ def infer(
     window : (*planes, c, *space), everything the region reads, mirrored where it lies beyond the volume
     grids : of the spatial axes
     write : voxels of the region along the spatial axes
-    backend : the loaded network
-    normalisation : constants of the whole volume
+    through : what to do with each tile
     outputs : products to make
-    classes : of the network
-    tta : symmetries to average over, see `engine.augment`
+    inside : (*planes, *space), what to segment; the rest becomes background, and a tile without any is not run.
+        None for everything
 
     Returns
     -------
@@ -107,19 +144,25 @@ def infer(
     lengths = tuple(stop - start for start, stop in write)
     flat = window.reshape(-1, *window.shape[-dims - 1 :])
     results = [
-        np.empty((len(flat), *((classes,) if each.has_channels else ()), *lengths), each.dtype)
+        np.empty((len(flat), *((through.classes,) if each.has_channels else ()), *lengths), each.dtype)
         for each in outputs
     ]
-    chosen = symmetries(tta, dims)
+    chosen = symmetries(through.tta, dims)
+    wanted = None if inside is None else inside.reshape(-1, *lengths)
     buffer = np.zeros((flat.shape[1], *(grid.tile for grid in grids)), np.float32)
     for plane, origin in product(
         range(len(flat)), product(*(grid.tiles(n) for grid, n in zip(grids, lengths, strict=True)))
     ):
         source, target = _kept(origin, grids, lengths)
-        tile = _tile(flat[plane], origin, buffer, normalisation)
-        probabilities = _probabilities(backend, tile, chosen)[(slice(None), *source)]
+        if wanted is not None and not wanted[plane][target].any():
+            continue
+        tile = _tile(flat[plane], origin, buffer, through.normalisation)
+        probabilities = _probabilities(through.backend, tile, chosen)[(slice(None), *source)]
         for output, result in zip(outputs, results, strict=True):
             result[plane][(..., *target)] = output.decide(probabilities)
+    if wanted is not None:
+        for output, result in zip(outputs, results, strict=True):
+            output.clear(result, ~wanted)
     return tuple(result.reshape(*planes, *result.shape[1:]) for result in results)
 
 
@@ -213,8 +256,7 @@ def _kept(
     """Return the part of a tile's output that belongs to the region, and its place there."""
     source, target = [], []
     for first, grid, length in zip(origin, grids, lengths, strict=True):
-        start = max(first - grid.phase, 0)
-        stop = min(first - grid.phase + grid.core, length)
+        start, stop = grid.kept(first, length)
         target.append(slice(start, stop))
         source.append(slice(start - first + grid.phase, stop - first + grid.phase))
     return tuple(source), tuple(target)

@@ -158,6 +158,16 @@ class AxisGrid:
             return (0,)
         return (*range(0, covered - self.core, self.core), covered - self.core)
 
+    def kept(self, first: int, length: int) -> Interval:
+        """Return what the tile at lattice point `first` contributes to a region of `length`, from its own first."""
+        return max(first - self.phase, 0), min(first - self.phase + self.core, length)
+
+    def targets(self, index: int) -> tuple[Interval, ...]:
+        """Return the voxels that each tile of region `index` contributes."""
+        start, stop = self.write(index)
+        spans = (self.kept(first, stop - start) for first in self.tiles(stop - start))
+        return tuple((start + a, start + b) for a, b in spans)
+
     @cached_property
     def tile_count(self) -> int:
         """Number of tiles along the axis."""

@@ -10,7 +10,7 @@ a level are those of its voxels' centres: averaging two voxels of size s moves t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+How = Literal["vote", "mean", "first"]
 
 _KIND = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 #: A pyramid ends when a plane fits a screen.
@@ -143,14 +145,14 @@ def class_colour(value: int) -> tuple[int, int, int, int]:
     return (*(round(255 * min(max(part, 0), 1)) for part in (red, green, blue)), 255)  # type: ignore[return-value] # three and one
 
 
-def coarser(block: NDArray[np.generic], step: Sequence[int], *, vote: bool) -> NDArray[np.generic]:
+def coarser(block: NDArray[np.generic], step: Sequence[int], *, how: How) -> NDArray[np.generic]:
     """Return a block at the next coarser level.
 
     Parameters
     ----------
     block : of the finer level
     step : voxels per coarser voxel, per axis
-    vote : take the most frequent value (classes; of equal ones the lowest), else the mean
+    how : "vote" takes the most frequent value, of equal ones the lowest; "mean" their mean, "first" the first
 
     Returns
     -------
@@ -158,15 +160,17 @@ def coarser(block: NDArray[np.generic], step: Sequence[int], *, vote: bool) -> N
 
     Examples
     --------
-    >>> coarser(np.array([[1, 1, 2], [0, 1, 2]]), (2, 2), vote=True)
+    >>> coarser(np.array([[1, 1, 2], [0, 1, 2]]), (2, 2), how="vote")
     array([[1, 2]])
     """
+    if how == "first":
+        return block[tuple(slice(None, None, by) for by in step)]
     pad = [(0, -size % by) for size, by in zip(block.shape, step, strict=True)]
     block = np.pad(block, pad, mode="edge") if any(after for _, after in pad) else block
     split = [part for size, by in zip(block.shape, step, strict=True) for part in (size // by, by)]
     cells = block.reshape(split)
     within = tuple(range(1, 2 * block.ndim, 2))
-    if not vote:
+    if how == "mean":
         mean: NDArray[np.float32] = cells.mean(axis=within, dtype=np.float32)
         return (mean if block.dtype.kind == "f" else np.rint(mean)).astype(block.dtype)
     values = np.unique(block)

@@ -5,6 +5,7 @@
 =====================  ============================================================================
 ``classes/``           OME-Zarr 0.5 multiscale with ``image-label``
 ``probabilities/``     OME-Zarr 0.5 multiscale with a channel axis
+``instances/``         OME-Zarr 0.5 multiscale with ``image-label``
 ``_unet_dask/``        an empty array whose attributes are the manifest; in its folder lies the ledger
 =====================  ============================================================================
 
@@ -191,6 +192,8 @@ def create(
             )
             if spec.name == "classes":
                 attributes["image-label"] = label_metadata(class_names)
+            if spec.name == "instances":
+                attributes["image-label"] = {}  # a label image, whose numbers have no colours of their own
             group = root.create_group(spec.name, attributes={"ome": attributes})
             for number, level in enumerate(spec.levels):
                 group.create_array(

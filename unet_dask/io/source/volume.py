@@ -7,6 +7,7 @@ never written: every array is opened with ``mode="r"``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
 from dataclasses import dataclass
@@ -23,14 +24,14 @@ from unet_dask.io.source import choice, content
 from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from unet_dask.io.source.node import Node
     from unet_dask.io.source.ome import Level, Multiscale
 
-__all__ = ["Source", "SourceSpec", "open_source", "read_window"]
+__all__ = ["Source", "SourceSpec", "levels", "open_source", "read_window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,21 @@ def open_source(
         origin_of_axes=origin,
         level=chosen.level,
     )
+
+
+def levels(source: Source) -> Iterator[Source]:
+    """Yield a source and the coarser levels of its pyramid, the finest first."""
+    yield source
+    if source.level is None or source.spec.key == "":
+        return
+    spec, group = source.spec, posixpath.dirname(source.spec.key)
+    for level in itertools.count(source.level + 1):
+        try:
+            yield open_source(
+                spec.url, key=group or None, axes=spec.axes, level=level, channels=spec.channels
+            )
+        except InputError:
+            return
 
 
 def _picked(found: Node, stored: str, channels: Sequence[int] | None) -> tuple[int, ...] | None:

@@ -1,0 +1,235 @@
+"""Where to segment: a mask at any resolution, which may be a coarse level of the source itself.
+
+A mask is not copied: it is the address of an array and a rule for its values, small enough to travel in tasks, and
+each worker reads the window that it needs. What lies outside of the mask is background by decree, voxel by voxel, so
+the result depends on the mask and not on regions or tiles.
+
+A voxel of the source has the mask's value at the same place, of the pixel that covers it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import ndimage
+
+from unet_dask.errors import InputError
+from unet_dask.io.source.volume import Source, SourceSpec, levels, open_source, read_window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Interval = tuple[int, int]
+#: How an array is read as a mask: "nonzero" in any channel, or "tissue", whose colours are saturated.
+Rule = Literal["nonzero", "tissue"]
+
+#: A level of the source is looked at for background if it has at most this many pixels per plane or volume.
+_LARGEST_LEVEL = 1 << 24
+#: Glass is grey: its saturation is some hundredths. Otsu's threshold may fall within pale tissue, where there is hardly
+#: any glass; so it is never above this.
+_MOST_SATURATION = 0.1
+#: Pixels around what an automatic mask finds that belong to it: its level has averaged thin structures away.
+_MARGIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A mask over a source.
+
+    Attributes
+    ----------
+    spec : of the array that holds it
+    axes, shape : of that array, canonical
+    over_axes, over_shape : of the source
+    rule : what its values mean
+    threshold : of the saturation, for "tissue"
+    margin : pixels of the mask that are added around what it holds
+    """
+
+    spec: SourceSpec
+    axes: str
+    shape: tuple[int, ...]
+    over_axes: str
+    over_shape: tuple[int, ...]
+    rule: Rule = "nonzero"
+    threshold: float = 0.0
+    margin: int = 0
+
+    def inside(self, box: Sequence[Interval]) -> NDArray[np.bool_]:
+        """Return the mask over a box of the source.
+
+        Parameters
+        ----------
+        box : (start, stop) per axis of the source
+
+        Returns
+        -------
+        one value per voxel, without the channel axis
+        """
+        wanted = dict(zip(self.over_axes, box, strict=True))
+        at = {
+            axis: self.pixels(axis, np.arange(*wanted.get(axis, (0, 1)))) for axis in self.axes if axis != "c"
+        }
+        ranges = {axis: (int(each.min()), int(each.max()) + 1) for axis, each in at.items()}
+        found = self.read(ranges)
+        for position, axis in enumerate(ranges):
+            found = np.take(found, at[axis] - ranges[axis][0], axis=position)
+        # A mask of a plane holds for all planes.
+        order = [axis for axis in self.over_axes if axis != "c"]
+        sizes = [wanted[axis][1] - wanted[axis][0] for axis in order]
+        own = [axis for axis in ranges if axis in order]
+        found = found.reshape([len(at[axis]) for axis in own])
+        found = found[tuple(slice(None) if axis in own else np.newaxis for axis in order)]
+        return np.ascontiguousarray(np.broadcast_to(found, sizes))
+
+    def pixels(self, axis: str, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the pixels of the mask that cover voxels of the source, along one axis."""
+        size = self.shape[self.axes.index(axis)]
+        over = self.over_shape[self.over_axes.index(axis)] if axis in self.over_axes else 1
+        factor = max(round(over / size), 1)
+        if size in (over // factor, -(-over // factor)):  # a pyramid's level, whose last pixel may be cut
+            return np.minimum(voxels // factor, size - 1)
+        return voxels * size // over
+
+    def read(self, ranges: dict[str, Interval]) -> NDArray[np.bool_]:
+        """Return the mask's own pixels, per axis but the channels."""
+        own = dict(zip(self.axes, self.shape, strict=True))
+        wide = {
+            axis: (max(start - self.margin, 0), min(stop + self.margin, own[axis]))
+            if axis in "zyx"
+            else (start, stop)
+            for axis, (start, stop) in ranges.items()
+        }
+        window = tuple(slice(*wide[axis]) if axis != "c" else slice(0, own["c"]) for axis in self.axes)
+        values = np.moveaxis(read_window(self.spec, window), self.axes.index("c"), 0)
+        found = saturation(values) > self.threshold if self.rule == "tissue" else (values != 0).any(axis=0)
+        if self.margin:
+            size = [2 * self.margin + 1 if axis in "zyx" else 1 for axis in wide]
+            found = ndimage.maximum_filter(found, size=size, mode="constant")
+        inner = tuple(
+            slice(start - wide[axis][0], stop - wide[axis][0]) for axis, (start, stop) in ranges.items()
+        )
+        return np.asarray(found[inner], np.bool_)
+
+    def identity(self) -> dict[str, str]:
+        """Return what makes this mask this mask, for the fingerprint of a run."""
+        source = open_source(
+            self.spec.url, key=self.spec.key, axes=self.spec.axes, channels=self.spec.channels
+        )
+        named = {name.replace("source.", "mask."): value for name, value in source.identity().items()}
+        return named | {"mask.rule": f"{self.rule} {self.threshold:.6g} {self.margin}"}
+
+
+def find_mask(name: str | None, source: Source) -> Mask | None:
+    """Return the mask of a name: a path, "auto" to look for what is not empty, None for none."""
+    if name is None:
+        return None
+    return automatic_mask(source, list(levels(source))) if name == "auto" else open_mask(name, source)
+
+
+def open_mask(path: str, source: Source) -> Mask:
+    """Open a mask that the user made.
+
+    Parameters
+    ----------
+    path : of a Zarr array or OME-Zarr image; what is not 0 in any channel is to be segmented
+    source : that it is over
+
+    Raises
+    ------
+    InputError
+        If there is no such array, or it cannot be over the source.
+    """
+    spatial = [axis for axis in source.axes if axis in "zyx"]
+    found = open_source(path, dims=len(spatial))
+    sizes = dict(zip(found.axes, found.shape, strict=True))
+    over = dict(zip(source.axes, source.shape, strict=True))
+    extra = [axis for axis in found.axes if axis != "c" and axis not in over and sizes[axis] > 1]
+    missing = [axis for axis in "yx" if axis not in sizes]
+    if extra or missing:
+        raise InputError(
+            f"The mask {found.name} has the axes {found.axes}, but the source has {source.axes}. Make a mask of the "
+            "source's axes, or of y and x, which then holds for all planes."
+        )
+    factors = {axis: over[axis] / sizes[axis] for axis in "yx"}
+    for axis in (axis for axis in sizes if axis in over and axis != "c"):
+        # A level may have been rounded up or down at every halving: by less than a pixel in all.
+        least = over[axis] / (sizes[axis] + 1) if axis in "yx" else over[axis] / sizes[axis]
+        most = over[axis] / max(sizes[axis] - 1, 1)
+        other = factors["x" if axis == "y" else "y"] if axis in "yx" else 1.0
+        fits = sizes[axis] <= over[axis] and (axis not in "yx" or least <= other <= most)
+        if not fits or (axis == "t" and sizes[axis] not in (1, over[axis])):
+            raise InputError(
+                f"The mask {found.name} is {_sizes(found)} pixels and the source {_sizes(source)}: they cannot be "
+                "the same field. Make the mask from a level of the source's pyramid."
+            )
+    return Mask(found.spec, found.axes, found.shape, source.axes, source.shape)
+
+
+def automatic_mask(source: Source, coarser: Sequence[Source]) -> Mask:
+    """Return the mask of what is not empty on a coarse level of the source.
+
+    Where the source is an RGB image, that is what has colour: saturation above Otsu's threshold [1]_. Otherwise
+    it is what is not zero in some channel.
+
+    Parameters
+    ----------
+    source : to segment
+    coarser : levels of its pyramid, the finest first; the source alone if it has none
+
+    Raises
+    ------
+    InputError
+        If every level is too large to be looked at.
+
+    References
+    ----------
+    .. [1] Otsu: "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9(1), 1979.
+    """
+    small = [level for level in coarser if _extent(level) <= _LARGEST_LEVEL]
+    if not small:
+        raise InputError(
+            f"{source.name} has no level of at most {_LARGEST_LEVEL >> 20} Mpixel, on which background could be looked "
+            "for. Make a mask of lower resolution and name it with --mask PATH."
+        )
+    level = small[0]
+    mask = Mask(level.spec, level.axes, level.shape, source.axes, source.shape, margin=_MARGIN)
+    if level.shape[level.axes.index("c")] != 3 or level.dtype != np.uint8:
+        return mask
+    from skimage.filters import threshold_otsu
+
+    values = np.moveaxis(level.read(tuple(slice(0, size) for size in level.shape)), level.axes.index("c"), 0)
+    found = saturation(values)
+    threshold = float(threshold_otsu(found)) if float(np.ptp(found)) else 0.0
+    return replace(mask, rule="tissue", threshold=min(threshold, _MOST_SATURATION))
+
+
+def saturation(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the saturation of (3, *spatial) uint8 colours, as in HSV: 0 for grey, black included, to 1.
+
+    Examples
+    --------
+    >>> saturation(np.array([[200, 240, 0], [100, 240, 0], [100, 240, 0]], "u1")).tolist()
+    [0.5, 0.0, 0.0]
+    """
+    high = values.max(axis=0).astype(np.float32)
+    share: NDArray[np.float32] = (high - values.min(axis=0)) / np.maximum(high, 1)
+    return share
+
+
+def _extent(level: Source) -> int:
+    """Return the pixels of a level, all channels of a pixel counted once."""
+    count = 1
+    for axis, size in zip(level.axes, level.shape, strict=True):
+        count *= size if axis != "c" else 1
+    return count
+
+
+def _sizes(source: Source) -> str:
+    return " x ".join(
+        f"{axis} {size}" for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"
+    )

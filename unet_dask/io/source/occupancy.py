@@ -1,0 +1,117 @@
+"""Which boxes of a volume a mask touches, answered for all regions and tiles of a run at once.
+
+The mask is read once, in bands, and pooled to at most some megapixels; the number of pixels in any box is then a sum
+over the corners of a summed-area table. Pooling takes the largest value, so a box is never called empty that is not;
+a worker that finds nothing in such a box has lost the time to look, no more.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from unet_dask.io.source.mask import Mask
+    from unet_dask.tiling.region import Interval, RegionGrid
+
+#: Pixels of the pooled mask, and of what is read at once.
+_LARGEST = 1 << 24
+
+
+class Occupancy:
+    """How much of a mask lies in boxes of the source.
+
+    Parameters
+    ----------
+    mask : to look at
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+        self._axes = [axis for axis in mask.axes if axis != "c"]
+        sizes = [mask.shape[mask.axes.index(axis)] for axis in self._axes]
+        self._step = 1
+        while np.prod([-(-size // self._step) for size in sizes], dtype=np.float64) > _LARGEST:
+            self._step *= 2
+        pooled = self._pooled(sizes)
+        self.share = float(pooled.mean()) if pooled.size else 0.0
+        table = pooled.astype(np.int64)
+        for axis in range(table.ndim):
+            table = np.cumsum(table, axis=axis)
+        self._table = np.pad(table, [(1, 0)] * table.ndim)
+
+    def touched(self, intervals: Sequence[Sequence[Interval]]) -> NDArray[np.bool_]:
+        """Return for every combination of intervals whether the mask touches the box.
+
+        Parameters
+        ----------
+        intervals : (start, stop) in voxels, per axis of the source; those of the channel axis do not matter
+
+        Returns
+        -------
+        one value per combination, of as many axes as the source has without the channels
+        """
+        over = [axis for axis in self._mask.over_axes if axis != "c"]
+        given = {
+            axis: each for axis, each in zip(self._mask.over_axes, intervals, strict=True) if axis in over
+        }
+        ends = []
+        for axis in self._axes:
+            bounds = np.array(given.get(axis, [(0, 1)]), np.int64).reshape(-1, 2)
+            first = self._mask.pixels(axis, bounds[:, 0]) // self._step
+            last = self._mask.pixels(axis, bounds[:, 1] - 1) // self._step + 1
+            ends.append((first, last))
+        count = reduce(
+            np.add,
+            (
+                (-1) ** (len(corner) - sum(corner))
+                * self._table[np.ix_(*(end[side] for end, side in zip(ends, corner, strict=True)))]
+                for corner in product((0, 1), repeat=len(ends))
+            ),
+        )
+        own = [axis for axis in self._axes if axis in over]
+        count = count.reshape([len(given[axis]) for axis in own])
+        count = count[tuple(slice(None) if axis in own else np.newaxis for axis in over)]
+        return np.broadcast_to(count > 0, [len(given[axis]) for axis in over])
+
+    def untouched(self, grid: RegionGrid, dims: int) -> tuple[frozenset[tuple[int, ...]], int]:
+        """Return the indices of the regions that the mask does not touch, and the number of such tiles.
+
+        Parameters
+        ----------
+        grid : of the source
+        dims : last axes, along which regions are cut into tiles; along the others each plane has its own
+        """
+        if not len(grid):
+            return frozenset(), 0
+        regions = self.touched([[each.write(index) for index in range(each.count)] for each in grid.grids])
+        empty = np.insert(np.argwhere(~regions), grid.axes.index("c"), 0, axis=1)
+        planes, space = grid.grids[:-dims], grid.grids[-dims:]
+        tiles = self.touched(
+            [
+                *([(at, at + 1) for at in range(each.start, each.stop)] for each in planes),
+                *([span for index in range(each.count) for span in each.targets(index)] for each in space),
+            ]
+        )
+        return frozenset(map(tuple, empty.tolist())), int(tiles.size - np.count_nonzero(tiles))
+
+    def _pooled(self, sizes: list[int]) -> NDArray[np.bool_]:
+        """Return the mask, its largest value in each cell of `step` pixels, read a band at a time."""
+        step = self._step
+        pooled = np.zeros([-(-size // step) for size in sizes], np.bool_)
+        band = max(_LARGEST // max(int(np.prod(sizes[1:], dtype=np.int64)), 1) // step, 1) * step
+        for start in range(0, sizes[0], band):
+            stop = min(start + band, sizes[0])
+            ranges = dict(zip(self._axes, [(start, stop), *((0, size) for size in sizes[1:])], strict=True))
+            values = self._mask.read(ranges)
+            for axis in range(values.ndim):
+                values = np.maximum.reduceat(values, range(0, values.shape[axis], step), axis=axis)
+            pooled[start // step : start // step + len(values)] = values
+        return pooled

@@ -1,0 +1,147 @@
+"""Objects across regions: the stage that follows the regions when a run makes `instances`.
+
+Each region has numbered its pieces by itself, while their classes were at hand. Here the faces between regions are
+looked at, the driver finds out which numbers are one object, and each region is renumbered: see
+:mod:`unet_dask.instances` for why that may be interrupted anywhere and done again.
+
+The ledger holds the checksum of a region's numbers from this stage, at level :data:`LEVEL`; before it they are
+provisional.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask import graph
+from unet_dask.dispatch import Failure, run_calls
+from unet_dask.instances import merged, renumbered, touching
+from unet_dask.io.sink.store import checksum
+from unet_dask.ledger import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from unet_dask.cluster import Cluster
+    from unet_dask.graph import Record
+    from unet_dask.io.sink.store import Sink
+    from unet_dask.tiling.region import RegionGrid
+
+Index = tuple[int, ...]
+Box = tuple[tuple[int, int], ...]
+
+
+#: Of the ledger's entries of this stage; it comes after the regions, which are 0, and before the pyramid.
+LEVEL = -1
+PRODUCT = "instances"
+
+
+def join(
+    workers: Cluster, sink: Sink, grid: RegionGrid, dims: int, done: set[tuple[int, Index]], *, several: bool
+) -> Iterator[Record | Failure]:
+    """Give one number to each object, and yield a record for each region.
+
+    Parameters
+    ----------
+    workers : that look at faces and renumber
+    sink : whose regions are all written
+    grid : of the regions
+    dims : last axes along which pieces are connected
+    done : keys of the ledger's entries
+    several : whether there is more than one class beside background, so that classes must be compared
+    """
+    missing = [index for index in grid.indices() if (LEVEL, index) not in done]
+    if not missing:
+        return
+    boxes = _Boxes(grid)
+    faces = ((index, (sink, boxes.faces(index, dims), several)) for index in grid.indices())
+    pairs: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    failed = False
+    for index, outcome in run_calls(workers.client, _meetings, faces, in_flight=4 * workers.workers):
+        if isinstance(outcome, str):
+            failed = True
+            yield Failure(index, LEVEL, outcome)
+        else:
+            pairs.append(outcome)
+    if failed:
+        return
+    old, new = merged(np.concatenate(pairs))
+    changes = boxes.by_region(old, new)
+    nothing = np.empty(0, np.uint64)
+    calls = (
+        (index, (sink, index, boxes.of(index), *changes.get(index, (nothing, nothing)))) for index in missing
+    )
+    for index, outcome in run_calls(workers.client, _renumber, calls, in_flight=4 * workers.workers):
+        yield Failure(index, LEVEL, outcome) if isinstance(outcome, str) else outcome
+
+
+class _Boxes:
+    """Where regions lie in the arrays of a sink, which have no channel axis and begin at the region of interest."""
+
+    def __init__(self, grid: RegionGrid) -> None:
+        self._grid = grid
+        self._axes = [axis for axis, name in enumerate(grid.axes) if name != "c"]
+
+    def of(self, index: Index) -> Box:
+        """Return (start, stop) of a region."""
+        write = self._grid.write(index)
+        return tuple(
+            (write[axis][0] - self._grid.roi[axis][0], write[axis][1] - self._grid.roi[axis][0])
+            for axis in self._axes
+        )
+
+    def faces(self, index: Index, dims: int) -> tuple[tuple[int, Box], ...]:
+        """Return the upper faces of a region that have a neighbour: axis across, and a box two voxels thick."""
+        own, found = self.of(index), []
+        for place in range(len(self._axes) - dims, len(self._axes)):
+            axis = self._axes[place]
+            if index[axis] + 1 < self._grid.counts[axis]:
+                stop = own[place][1]
+                found.append((place, (*own[:place], (stop - 1, stop + 1), *own[place + 1 :])))
+        return tuple(found)
+
+    def by_region(
+        self, old: NDArray[np.uint64], new: NDArray[np.uint64]
+    ) -> dict[Index, tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+        """Return the changes of each region: a piece's number is the place of a voxel of the region that made it."""
+        if not len(old):
+            return {}
+        shape = tuple(stop - start for start, stop in (self._grid.roi[axis] for axis in self._axes))
+        places = np.unravel_index((old - np.uint64(1)).astype(np.int64), shape)
+        index = np.zeros((len(self._grid.axes), len(old)), np.int64)
+        for axis, place in zip(self._axes, places, strict=True):
+            edges = np.array(self._grid.grids[axis].edges) - self._grid.roi[axis][0]
+            index[axis] = np.searchsorted(edges[1:-1], place, side="right")
+        order = np.lexsort(index[::-1])
+        cuts = np.flatnonzero(np.any(np.diff(index[:, order], axis=1), axis=0)) + 1
+        return {
+            tuple(index[:, part[0]].tolist()): (np.sort(old[part]), new[part][np.argsort(old[part])])
+            for part in np.split(order, cuts)
+        }
+
+
+def _meetings(sink: Sink, faces: tuple[tuple[int, Box], ...], several: bool) -> NDArray[np.uint64]:
+    """Return the numbers that meet at a region's upper faces."""
+    found = [np.empty((0, 2), np.uint64)]
+    for across, box in faces:
+        window = tuple(slice(start, stop) for start, stop in box)
+        sides = [np.moveaxis(sink.read(PRODUCT, 0, window), across, 0)]
+        if several:
+            sides.append(np.moveaxis(sink.read("classes", 0, window), across, 0))
+        found.append(touching(*(side[half] for side in sides for half in (0, 1))))
+    return np.concatenate(found)
+
+
+def _renumber(sink: Sink, index: Index, box: Box, old: NDArray[np.uint64], new: NDArray[np.uint64]) -> Record:
+    """Renumber a region on a worker."""
+    began = time.perf_counter()
+    start = tuple(first for first, _ in box)
+    values = sink.read(PRODUCT, 0, tuple(slice(first, stop) for first, stop in box))
+    changed = renumbered(values, old, new)  # type: ignore[arg-type] # numbers
+    same = np.array_equal(changed, values)
+    digest = checksum(values, start) if same else sink.write(PRODUCT, 0, start, changed)
+    return graph.record(Entry(index, LEVEL, {PRODUCT: digest}), began)
