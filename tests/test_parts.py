@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unet_dask
@@ -42,6 +42,7 @@ def grid(counts: tuple[int, ...]) -> RegionGrid:
 grids = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(lambda counts: grid(tuple(counts)))
 
 
+@settings(deadline=None)
 @given(grids, st.integers(1, 900), st.integers(1, 20))
 def test_every_region_belongs_to_one_part(volume: RegionGrid, count: int, regions: int) -> None:
     parts = [
@@ -56,6 +57,7 @@ def test_every_region_belongs_to_one_part(volume: RegionGrid, count: int, region
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@settings(deadline=None)
 @given(grids, st.integers(1, 30), st.integers(1, 20), st.integers(1, 20))
 def test_a_part_is_the_same_for_any_workers(volume: RegionGrid, count: int, one: int, other: int) -> None:
     ranks = Part(1 + one % count, count).stretch(len(volume))
@@ -66,6 +68,7 @@ def test_a_part_is_the_same_for_any_workers(volume: RegionGrid, count: int, one:
     assert few == many == set(volume.stretch(ranks))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 500), st.data())
 def test_parts_that_do_not_overlap_share_no_region(
     one: int, other: int, total: int, data: st.DataObject
