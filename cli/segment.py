@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     "--mended", is_flag=True, default=None, help="With --resume: the source was mended where regions failed."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
+@click.option("--part", metavar="I/N", help="Be one of N drivers that share the sink, such as 2/8.")
 @click.option(
     "--config", metavar="FILE.toml", callback=read_config, is_eager=True, help="Settings; flags win."
 )
@@ -65,6 +66,7 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
     unet-dask segment big.zarr --workers 4
     unet-dask segment big.zarr -m membranes.safetensors --dry-run
     unet-dask segment big.zarr --resume
+    unet-dask segment big.zarr --part 3/8
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.config import SegmentConfig
     from unet_dask.model.file import DEFAULT_MODEL
@@ -95,7 +97,7 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
     if flags["as_json"]:
         click.echo(json.dumps(run.to_json()))
     elif not flags["quiet"]:
-        click.echo(f"{'done':>18}  {run.summary()}", err=True)
+        click.echo(f"{'done' if run.complete else 'part':>18}  {run.summary()}", err=True)
 
 
 def default_sink(source: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 import zarr
 from distributed import LocalCluster
 
-from unet_dask.io.sink import place as places
+from unet_dask.io.sink import lock as locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +215,7 @@ def test_sink_in_use_is_left_alone(
     flag: str, desk: Desk, cluster: Cluster, call_cli: Callable[..., Any], hash_tree: Callable[[Path], str]
 ) -> None:
     assert call_cli("segment", *desk.run(*flags_for(cluster))).code == 0
-    with places.locked(str(desk.sink)):
+    with locks.locked(str(desk.sink)):
         before = hash_tree(desk.root)
         outcome = call_cli("segment", *desk.run(*flags_for(cluster), flag))
         assert (outcome.code, len(outcome.lines)) == (2, 1)

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 import unet_dask
 from tests.test_verify import record_anew
 from unet_dask.errors import MismatchError, ModelError, SinkError, UnetDaskError
-from unet_dask.io.sink import place as places
+from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink.durable import sync_folder
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.run import Progress
@@ -242,7 +242,7 @@ def test_repair_is_refused_and_touches_nothing(
 
 def test_repair_waits_for_no_other_run(bench: Bench, hash_tree: Callable[[Path], str]) -> None:
     damage(bench.sink)
-    with places.locked(str(bench.sink)):
+    with locks.locked(str(bench.sink)):
         before = hash_tree(bench.sink)
         with pytest.raises(SinkError, match="is being written by process"):
             bench.repair()

@@ -249,6 +249,7 @@ def record_anew(
     """Give a region the checksum of the values that it holds now."""
     record = Ledger(str(sink / "_unet_dask"))
     entry = record.entries()[0, index]
+    record.forget([entry.key])
     record.append(Entry(index, 0, dict(entry.checksums) | {product: checksum(values, start)}))
     record.compact()
 

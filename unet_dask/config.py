@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import OptionError
+from unet_dask.part import parse_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,7 @@ class SegmentConfig:
     mended : of a resumed run: the source, or the rule for NaN, was changed where regions had failed, and
         nowhere else; the user vouches for it
     scheduler, scheduler_file : of a running cluster
+    part : which of how many independent drivers this is, such as "2/8"; None for the only one
     """
 
     products: tuple[str, ...] = ("classes",)
@@ -74,6 +76,7 @@ class SegmentConfig:
     mended: bool = False
     scheduler: str | None = None
     scheduler_file: str | None = None
+    part: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.products if name not in PRODUCTS]
@@ -91,6 +94,8 @@ class SegmentConfig:
                 raise OptionError(f"There is no {name} {value!r}. Use one of: {', '.join(allowed)}.")
         if self.scheduler and self.scheduler_file:
             raise OptionError("A cluster is named by --scheduler or by --scheduler-file, not by both.")
+        if self.part is not None:
+            parse_part(self.part)
         for name, number in (("workers", self.workers), ("threads", self.threads)):
             if number is not None and number < 1:
                 raise OptionError(f"A run needs at least one of its {name}, not {number}.")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import dask.array as da
     from distributed import Client, Future, as_completed
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from unet_dask.graph import Record
     from unet_dask.tiling.region import Wave
 
+    #: Says of a region whether it is to be done; a set of millions would be the driver's largest possession.
+    Wanted = Callable[["Index"], bool]
     #: Submits some work and returns its futures.
     Batch = Callable[[], dict[Future, "Piece"]]
 
@@ -77,18 +79,18 @@ class _Killed:
 
 
 def _submit_wave(
-    client: Client, build: Callable[[Wave], da.Array], wave: Wave, wanted: Collection[Index], priority: int
+    client: Client, build: Callable[[Wave], da.Array], wave: Wave, wanted: Wanted, priority: int
 ) -> dict[Future, Piece]:
     """Submit the wanted regions of a wave, each with a future of its own."""
     blocks = build(wave).to_delayed(optimize_graph=True)
     chosen = {
         index: blocks[tuple(each - first for each, first in zip(index, wave.start, strict=True))]
         for index in wave.indices()
-        if index in wanted
+        if wanted(index)
     }
     futures = client.compute(list(chosen.values()), priority=priority, optimize_graph=False)
     pieces = (
-        Piece(index, partial(_submit_wave, client, build, wave.only(index), {index}, priority))
+        Piece(index, partial(_submit_wave, client, build, wave.only(index), wanted, priority))
         for index in chosen
     )
     return dict(zip(futures, pieces, strict=True))
@@ -97,7 +99,7 @@ def _submit_wave(
 def run_waves(
     client: Client,
     waves: Iterable[Wave],
-    wanted: Collection[Index],
+    wanted: Wanted,
     build: Callable[[Wave], da.Array],
     *,
     low_water: int,
@@ -110,7 +112,7 @@ def run_waves(
 
     def batches() -> Iterator[Batch]:
         for number, wave in enumerate(waves):
-            if any(index in wanted for index in wave.indices()):
+            if any(map(wanted, wave.indices())):
                 yield partial(_submit_wave, client, build, wave, wanted, -number)
 
     for index, outcome in _drain(client, batches(), low_water=low_water):

@@ -7,29 +7,52 @@ all others go on.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask import graph, join
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.errors import IncompleteError
 from unet_dask.io.remote import redact_url
+from unet_dask.io.sink import lock as locks
+from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
 from unet_dask.ledger import Entry
+from unet_dask.part import WHOLE
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
     from unet_dask.io.sink import store as sinks
-    from unet_dask.ledger import Ledger
+    from unet_dask.ledger import Key, Ledger
     from unet_dask.model.header import Normalisation
     from unet_dask.plan import Plan
 
 #: Regions of a wave per worker, and at least. Larger waves read less context twice, and hold more input.
 _WAVE_PER_WORKER = 2
 _WAVE_AT_LEAST = 4
+
+
+@dataclass(slots=True)
+class Done:
+    """What a driver has done, and what is left.
+
+    Attributes
+    ----------
+    computed : pieces of work
+    peak_bytes : most resident memory of any worker
+    remaining : regions that other parts have not done yet
+    complete : whether the whole run is done, pyramids included
+    """
+
+    computed: int = 0
+    peak_bytes: int = 0
+    remaining: int = 0
+    complete: bool = False
 
 
 def work(
@@ -40,70 +63,104 @@ def work(
     constants: Normalisation,
     tell: Listener,
     notes: tuple[str, ...],
-) -> tuple[int, int]:
-    """Do what the ledger does not hold yet; return the pieces of work done and the workers' peak memory."""
-    plan = prepared.plan
-    done = set(ledger.entries())
-    count, total = len(done), total_work(plan)
+) -> Done:
+    """Do what the ledger does not hold yet: all of it, or the regions of a part and perhaps what comes after all.
+
+    Of several drivers, one that finds all regions done when its own are makes the pyramids, and one ledger of all.
+    If none did, because it was killed, whoever comes next does: a part that is started again, or a run without
+    parts.
+    """
+    plan, part = prepared.plan, prepared.part
+    own = (part or WHOLE).stretch(len(plan.grid))
+    finished = ledger.finished()
+    before = sum((0, index) in finished for index in plan.grid.stretch(own))
+    count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
     tell(Started(plan, sink.url, count, total, notes))
-    computed, peak, failures = 0, 0, []
-    for outcome in _outcomes(prepared, workers, sink, done, constants, tell):
-        if isinstance(outcome, Failure):
-            failures.append(outcome)
-        else:
-            ledger.append(outcome.entry)
-            done.add(outcome.entry.key)
-            computed, peak = computed + 1, max(peak, outcome.peak_bytes)
-        tell(Progress(outcome, count + computed, total))
-    if failures:
-        raise IncompleteError(_report(failures, plan, sink))
-    ledger.compact()
-    return computed, peak
+    book = _Book(ledger, tell, count, total)
+    if before < len(own):
+        for stage, outcomes in region_stages(prepared, workers, sink, own, finished, constants):
+            book.enter(stage, outcomes, plan, sink)
+    del finished  # of a large volume it is large
+    if part is not None:
+        book.done.remaining = _remaining(plan, ledger)
+        if book.done.remaining:
+            return book.done
+    with nullcontext(True) if part is None else locks.finishing(sink.url) as chosen:
+        if chosen and part is not None:  # drivers that were killed may never come back
+            places.sweep(sink.url)
+            locks.sweep(sink.url)
+        if chosen:
+            finished = ledger.finished()
+            book.count, book.total = len(finished), total_work(plan)
+            for stage, outcomes in _last_stages(plan, workers, sink, finished):
+                book.enter(stage, outcomes, plan, sink)
+            ledger.compact()
+            book.done.complete = True
+    return book.done
 
 
-def _outcomes(
-    prepared: Prepared,
-    workers: Cluster,
-    sink: sinks.Sink,
-    done: set[tuple[int, tuple[int, ...]]],
-    constants: Normalisation,
-    tell: Listener,
-) -> Iterator[Record | Failure]:
-    """Yield the outcomes of all stages; a stage with failures is the last."""
-    for stage, outcomes in _stages(prepared, workers, sink, done, constants):
-        tell(Stage(stage))
-        failed = False
+class _Book:
+    """Where outcomes are entered: in the ledger first, then anybody hears of them."""
+
+    def __init__(self, ledger: Ledger, tell: Listener, count: int, total: int) -> None:
+        self.done = Done()
+        self.count = count
+        self.total = total
+        self._ledger = ledger
+        self._tell = tell
+
+    def enter(self, stage: str, outcomes: Iterator[Record | Failure], plan: Plan, sink: sinks.Sink) -> None:
+        """Enter all outcomes of a stage, and raise in the end if there were failures."""
+        self._tell(Stage(stage))
+        failures = []
         for outcome in outcomes:
-            failed |= isinstance(outcome, Failure)
-            yield outcome
-        if failed:
-            return
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                self._ledger.append(outcome.entry)
+                self.count += 1
+                self.done.computed += 1
+                self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
+            self._tell(Progress(outcome, self.count, self.total))
+        if failures:
+            raise IncompleteError(_report(failures, plan, sink, self.total))
 
 
-def _stages(
+def _remaining(plan: Plan, ledger: Ledger) -> int:
+    """Return the number of regions that no driver has done yet."""
+    return len(plan.grid) - sum(level == 0 for level, _ in ledger.finished())
+
+
+def region_stages(
     prepared: Prepared,
     workers: Cluster,
     sink: sinks.Sink,
-    done: set[tuple[int, tuple[int, ...]]],
+    own: range,
+    finished: Collection[Key],
     constants: Normalisation,
 ) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
-    """Yield the stages that have something left to do: each needs what the one before has written."""
+    """Yield what has to be done of the regions of a stretch: those to compute, and those that a mask leaves out."""
     plan = prepared.plan
-    missing = {index for index in plan.grid.indices() if (0, index) not in done}
     task = _task(prepared, workers, constants)
-    if missing - plan.skipped:
-        yield "regions", _regions(prepared, workers, sink, task, missing - plan.skipped)
-    if missing & plan.skipped:
-        yield "background", _background(workers, sink, task, sorted(missing & plan.skipped))
-    if _joins(plan) and any((join.LEVEL, index) not in done for index in plan.grid.indices()):
+    yield "regions", _regions(prepared, workers, sink, task, own, finished)
+    if plan.skipped:
+        missing = (i for i in plan.grid.stretch(own) if i in plan.skipped and (0, i) not in finished)
+        yield "background", _background(workers, sink, task, missing)
+
+
+def _last_stages(
+    plan: Plan, workers: Cluster, sink: sinks.Sink, finished: set[Key]
+) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
+    """Yield what is left to do when all regions are done: each stage needs what the one before has written."""
+    if _joins(plan) and any((join.LEVEL, index) not in finished for index in plan.grid.indices()):
         network = plan.header.network
         several = network.classes > 2
         yield (
             "objects across regions",
-            join.join(workers, sink, plan.grid, network.dims, done, several=several),
+            join.join(workers, sink, plan.grid, network.dims, finished, several=several),
         )
     for level in range(1, max(len(array.levels) for array in plan.arrays)):
-        yield f"level {level} of the pyramid", _blocks(workers, sink, level, done)
+        yield f"level {level} of the pyramid", _blocks(workers, sink, level, finished)
 
 
 def _joins(plan: Plan) -> bool:
@@ -133,13 +190,14 @@ def _regions(
     workers: Cluster,
     sink: sinks.Sink,
     task: graph.RegionTask,
-    wanted: set[tuple[int, ...]],
+    own: range,
+    finished: Collection[Key],
 ) -> Iterator[Record | Failure]:
     plan, source = prepared.plan, prepared.source
     return run_waves(
         workers.client,
-        plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST)),
-        wanted,
+        plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST), own),
+        lambda index: (0, index) not in finished and index not in plan.skipped,
         lambda wave: graph.wave_array(
             source.spec, source.dtype, wave, graph.WriteRegion(task, sink, wave.start)
         ),
@@ -148,7 +206,7 @@ def _regions(
 
 
 def _background(
-    workers: Cluster, sink: sinks.Sink, task: graph.RegionTask, indices: list[tuple[int, ...]]
+    workers: Cluster, sink: sinks.Sink, task: graph.RegionTask, indices: Iterable[tuple[int, ...]]
 ) -> Iterator[Record | Failure]:
     """Write the regions that the mask does not touch."""
     calls = ((index, (sink, task, index)) for index in indices)
@@ -159,7 +217,7 @@ def _background(
 
 
 def _blocks(
-    workers: Cluster, sink: sinks.Sink, level: int, done: set[tuple[int, tuple[int, ...]]]
+    workers: Cluster, sink: sinks.Sink, level: int, finished: Collection[Key]
 ) -> Iterator[Record | Failure]:
     """Make one level of every product's pyramid."""
     calls = (
@@ -167,7 +225,7 @@ def _blocks(
         for number, array in enumerate(sink.arrays)
         if level < len(array.levels)
         for index in pyramid.block_indices(array, level)
-        if (level, (number, *index)) not in done
+        if (level, (number, *index)) not in finished
     )
     for index, outcome in run_calls(workers.client, _write_block, calls, in_flight=4 * workers.workers):
         yield Failure(index, level, outcome) if isinstance(outcome, str) else outcome
@@ -191,7 +249,7 @@ def total_work(plan: Plan) -> int:
     return len(plan.grid) * (1 + _joins(plan)) + blocks
 
 
-def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
+def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -> str:
     """Return one line about what failed: how much, where first, and what to do."""
     named = []
     for failure in failures[:5]:
@@ -206,6 +264,6 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink) -> str:
         named.append(f"[{place}] {failure.reason.rstrip('.')}")
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
-        f"{len(failures)} of {total_work(plan)} regions failed, all others are written: {'; '.join(named)}{more}. "
+        f"{len(failures)} of {total} regions failed, all others are written: {'; '.join(named)}{more}. "
         f"Mend the cause, then --resume (with --mended if that changed the source) {redact_url(sink.url)}."
     )

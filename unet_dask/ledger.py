@@ -25,8 +25,11 @@ from unet_dask.errors import SinkLostError
 from unet_dask.io.sink.durable import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from types import TracebackType
+
+#: What makes a piece of work unique: level and index.
+Key = tuple[int, tuple[int, ...]]
 
 _FINAL = "ledger.jsonl"
 _FOLDER = "ledger"
@@ -81,13 +84,11 @@ class Ledger:
 
     def entries(self) -> dict[tuple[int, tuple[int, ...]], Entry]:
         """Return all finished work, of all drivers so far; damaged lines count as never written."""
-        found: dict[tuple[int, tuple[int, ...]], Entry] = {}
-        for path in self._files():
-            for line in self._fs.cat_file(path).split(b"\n"):
-                entry = _decode(line)
-                if entry is not None:
-                    found[entry.key] = entry
-        return found
+        return {entry.key: entry for entry in self._read()}
+
+    def finished(self) -> set[Key]:
+        """Return what makes all finished work unique, of all drivers so far."""
+        return {entry.key for entry in self._read()}
 
     def append(self, entry: Entry) -> None:
         """Record finished work, durably: when this returns, a power cut does not lose it."""
@@ -157,14 +158,29 @@ class Ledger:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
 
-    def _files(self) -> Iterable[str]:
+    def _read(self) -> Iterator[Entry]:
+        """Yield all entries, of all drivers, one at a time."""
+        for path in self._files():
+            try:
+                file = self._fs.open(path, "rb")
+            except FileNotFoundError:  # another driver has just put it into the final file, which comes last
+                continue
+            with file:
+                for line in file:
+                    entry = _decode(line.rstrip(b"\n"))
+                    if entry is not None:
+                        yield entry
+
+    def _files(self) -> Iterator[str]:
+        """Yield the drivers' files, then the final one: whoever replaces them by it makes it first."""
+        self._fs.invalidate_cache()
+        folder = f"{self._root}/{_FOLDER}"
+        if self._fs.isdir(folder):
+            yield from sorted(self._fs.ls(folder, detail=False))
         self._fs.invalidate_cache()
         final = f"{self._root}/{_FINAL}"
         if self._fs.exists(final):
             yield final
-        folder = f"{self._root}/{_FOLDER}"
-        if self._fs.isdir(folder):
-            yield from sorted(self._fs.ls(folder, detail=False))
 
 
 def _replace(path: str, data: bytes) -> None:

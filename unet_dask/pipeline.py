@@ -7,7 +7,7 @@ the sink's place before the plan is made.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,24 +18,27 @@ from unet_dask.engine.augment import symmetries
 from unet_dask.engine.device import available_cores, choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, SinkError
-from unet_dask.execute import total_work, work
+from unet_dask.execute import work
 from unet_dask.io import remote
+from unet_dask.io.sink import claim as claims
+from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
-from unet_dask.io.sink import store as sinks
 from unet_dask.io.source import statistics
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
+from unet_dask.manifest import open_sink
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
+from unet_dask.part import WHOLE, Part, parse_part
 from unet_dask.plan import Wanted, default_limit, make_plan, product_types, require
-from unet_dask.preflight import check_workers, installed, measured_agreement, worker_device
-from unet_dask.run import Listener, Prepared, Run, Stage, compare
+from unet_dask.preflight import check_workers, measured_agreement, worker_device
+from unet_dask.run import Listener, Prepared, Run, Stage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from distributed import Client
 
@@ -130,33 +133,56 @@ def segment_store(
     began = time.perf_counter()
     tell = on_event or _notebook_listener()
     url = str(sink)
-    stored = _check_place(str(source), url, resume=resume, overwrite=overwrite)
+    chosen = configured(config, settings)
+    part = None if chosen.part is None else parse_part(chosen.part)
+    stored = _check_place(str(source), url, part, resume=resume, overwrite=overwrite)
     with model_file(model) as file:
-        chosen = configured(config, settings)
         elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
         # What a running cluster has is asked once it answers; until then the plan is for what was wished.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None
         prepared = _prepare(source, file, chosen, stored=stored, device=wish)
         verify_model(file)
-        with _open_workers(prepared, client) as workers:
+        with ExitStack() as opened:
+            if part:  # what the first driver chose is known only now
+                stored = opened.enter_context(_among_parts(url, part))
+                prepared = _prepare(source, file, chosen, stored=stored, device=wish)
+            workers = opened.enter_context(_open_workers(prepared, client))
             check_workers(workers, file, url)
             if not workers.local:
                 there = replace(prepared.config, device=worker_device(workers, prepared.config.device))
                 prepared = _prepare(source, file, there, stored=stored, device=there.device)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = _checked_precision(prepared, workers, stored, constants)
-            with places.locked(url):
-                if not overwrite:
-                    _require_unchanged(url, stored)
-                opened = _open_sink(prepared, url, stored, constants)
-                with Ledger(opened.run_folder) as ledger:
-                    computed, peak = work(prepared, workers, opened, ledger, constants, tell, notes)
-    seconds = time.perf_counter() - began
-    return Run(url, prepared.plan, len(prepared.plan.grid), computed, seconds, peak, notes)
+            if not part:
+                opened.enter_context(locks.locked(url))
+            if not overwrite:
+                _require_unchanged(url, stored)
+            place = open_sink(prepared, url, stored, constants)
+            with Ledger(place.run_folder) as ledger:
+                done = work(prepared, workers, place, ledger, constants, tell, notes)
+    return Run(
+        url,
+        prepared.plan,
+        len((part or WHOLE).stretch(len(prepared.plan.grid))),
+        done.computed,
+        time.perf_counter() - began,
+        done.peak_bytes,
+        notes,
+        part,
+        done.remaining,
+        done.complete,
+    )
 
 
-def _check_place(source: str, sink: str, *, resume: bool, overwrite: bool) -> Mapping[str, Any]:
+def _check_place(
+    source: str, sink: str, part: Part | None, *, resume: bool, overwrite: bool
+) -> Mapping[str, Any]:
     """Return the manifest of a run to resume, {} for a new one; refuse a sink that would do harm."""
+    if part is not None and overwrite:
+        raise OptionError(
+            f"Part {part} cannot overwrite {remote.redact_url(sink)}: its siblings may be at work there. Remove it "
+            "before the parts are started, or name another place with -o."
+        )
     if resume and overwrite:
         raise OptionError("A run is either resumed or started over. Use --resume or --overwrite, not both.")
     if remote.contains(source, sink) or remote.contains(sink, source):
@@ -167,8 +193,8 @@ def _check_place(source: str, sink: str, *, resume: bool, overwrite: bool) -> Ma
     manifest: Mapping[str, Any] = {}
     if places.exists(sink):
         places.require_ours(sink)
-        places.require_free(sink)
-        if resume:
+        locks.require_free(sink, part or WHOLE)
+        if resume or part is not None:  # a sibling may have begun it
             manifest = places.read_manifest(sink) or {}
         elif overwrite:
             places.require_replaceable(sink)
@@ -183,6 +209,13 @@ def _check_place(source: str, sink: str, *, resume: bool, overwrite: bool) -> Ma
             f"The sink {remote.redact_url(sink)} cannot be written: {reason}. Name a place that can be written with -o."
         )
     return manifest
+
+
+@contextmanager
+def _among_parts(url: str, part: Part) -> Iterator[Mapping[str, Any]]:
+    """Hold a part, and yield the manifest of the sink that all parts share, {} to the one that creates it."""
+    with locks.locked(url, part), claims.joined(url) as manifest:
+        yield manifest
 
 
 def _require_unchanged(sink: str, stored: Mapping[str, Any]) -> None:
@@ -315,69 +348,6 @@ def _checked_precision(
         prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device
     )
     return replace(prepared, config=config, plan=replanned), (note,)
-
-
-def _open_sink(
-    prepared: Prepared, url: str, stored: Mapping[str, Any], constants: Normalisation
-) -> sinks.Sink:
-    """Return the sink: the one to resume if it was begun with the same, else a new one."""
-    plan, header = prepared.plan, prepared.model.header
-    identity = fingerprint(prepared, constants)
-    place = sinks.Sink(url, plan.arrays)
-    if stored:
-        compare(stored["fingerprint"], identity, url, mended=prepared.config.mended)
-        if stored["fingerprint"] != identity:
-            sinks.restamp(place, {**stored, "fingerprint": identity})
-        places.sweep(url)
-        return place
-    places.remove(url)
-    corner = {
-        axis: prepared.source.translation.get(axis, 0.0) + start * prepared.source.spacing.get(axis, 1.0)
-        for axis, (start, _) in zip(plan.grid.axes, plan.grid.roi, strict=True)
-        if axis != "c"
-    }
-    manifest = {
-        "fingerprint": identity,
-        "normalisation": [list(constants.offset), list(constants.scale)],
-        "memory": plan.limit,
-        "precision": plan.precision,
-        "model": {"name": prepared.model.path.name, "checksum": prepared.model.checksum},
-        "classes": list(header.class_names),
-        "plan": plan.to_json(),
-        "arrays": [
-            {"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in plan.arrays
-        ],
-        "work": total_work(plan),
-        "mask": prepared.mask and ("auto" if prepared.config.mask == "auto" else prepared.mask.address),
-    }
-    sinks.create(
-        place,
-        manifest,
-        class_names=header.class_names,
-        spacing=prepared.source.spacing,
-        unit=prepared.source.unit,
-        translation=corner,
-        name=prepared.source.name,
-    )
-    return place
-
-
-def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
-    """Return everything that the values of the result depend on, by name."""
-    versions = installed()
-    return {
-        **prepared.source.identity(),
-        **prepared.plan.fingerprint(),
-        **(prepared.mask.identity() if prepared.mask else {}),
-        "model.checksum": prepared.model.checksum,
-        "model.network": str(prepared.model.header.network),
-        "model.normalisation": f"{constants.offset} {constants.scale}",
-        "setting.nan": prepared.config.nan,
-        "setting.tta": prepared.config.tta,
-        "setting.backend": prepared.config.backend,
-        "software.unet-dask": versions["unet-dask"],
-        "software.torch": versions["torch"],
-    }
 
 
 def _notebook_listener() -> Listener:

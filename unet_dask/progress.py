@@ -87,7 +87,7 @@ class Display:
             self.console.print(f"{'resumed':>18}  {event.done} of {event.total} done before", markup=False)
 
     def _step(self, event: Progress) -> None:
-        self._bar.update(self._task, completed=event.done)
+        self._bar.update(self._task, completed=event.done, total=event.total)
         if event.done == event.total:
             self.close()
         if isinstance(event.outcome, Failure):

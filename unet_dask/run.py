@@ -11,6 +11,7 @@ from unet_dask.config import SegmentConfig, format_bytes
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.errors import MismatchError
 from unet_dask.io.remote import redact_url
+from unet_dask.part import Part, parse_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +81,11 @@ class Prepared:
     plan: Plan
     mask: Mask | None = None
 
+    @property
+    def part(self) -> Part | None:
+        """Part of the regions that this driver does; None for all, pyramids included."""
+        return None if self.config.part is None else parse_part(self.config.part)
+
     def key(self, precision: str | None = None) -> NetworkKey:
         """Return the name by which workers know the network."""
         return NetworkKey(
@@ -99,11 +105,14 @@ class Run:
     ----------
     sink : path or URL of the Zarr group
     plan : what was done
-    regions : number of regions, all of them done
+    regions : number of regions of the run, or of this driver's part; all of them done
     computed : pieces of work done this time; less than all after a resume
     seconds : of wall time, workers' start included
     peak_bytes : most resident memory that any worker had, 0 if nothing was computed
     notes : what the user should know
+    part : of several independent drivers, which this was; None for the only one
+    remaining : regions that other parts have not done yet
+    complete : whether the whole run is done, pyramids included; without parts it always is
     """
 
     sink: str
@@ -113,9 +122,28 @@ class Run:
     seconds: float
     peak_bytes: int
     notes: tuple[str, ...] = ()
+    part: Part | None = None
+    remaining: int = 0
+    complete: bool = True
 
     def summary(self) -> str:
         """Return one line for people."""
+        if not self.complete:
+            left = (
+                f"{self.remaining} of {len(self.plan.grid)} regions remain to other parts"
+                if self.remaining
+                else "all regions are done, and another part completes the run"
+            )
+            return (
+                f"part {self.part} of {redact_url(self.sink)} is complete: {self.regions} regions, {self.computed} of "
+                f"them in these {self.seconds:.1f} s; {left}"
+            )
+        if self.part is not None:  # the rate of a run is not that of its last part
+            return (
+                f"{redact_url(self.sink)}: all {len(self.plan.grid)} regions; part {self.part} was the last, "
+                f"{self.computed} pieces of work in {self.seconds:.1f} s, peak "
+                f"{format_bytes(self.peak_bytes)} per worker"
+            )
         voxels = math.prod(stop - start for start, stop in self.plan.grid.roi)
         return (
             f"{redact_url(self.sink)}: {self.regions} regions, {self.computed} pieces of work in {self.seconds:.1f} s "
@@ -131,14 +159,29 @@ class Run:
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
             "notes": list(self.notes),
+            "part": None if self.part is None else str(self.part),
+            "remaining": self.remaining,
+            "complete": self.complete,
             "plan": self.plan.to_json(),
         }
 
 
 def compare(
-    stored: Mapping[str, str], current: Mapping[str, str], sink: str, *, mended: bool = False
+    stored: Mapping[str, str],
+    current: Mapping[str, str],
+    sink: str,
+    *,
+    mended: bool = False,
+    otherwise: str = "start over with --overwrite",
 ) -> None:
     """Raise unless two fingerprints are the same, but for what a user vouches to have mended.
+
+    Parameters
+    ----------
+    stored, current : fingerprints of the run that was begun and of this one
+    sink : of the run
+    mended : whether the user vouches for fields that may be mended
+    otherwise : what to do who does not want to go on with the same
 
     Raises
     ------
@@ -152,7 +195,7 @@ def compare(
         hint = ", add --mended if it was changed only where regions failed" if name in _MENDABLE else ""
         raise MismatchError(
             f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
-            f"with the same{hint}, or start over with --overwrite."
+            f"with the same{hint}, or {otherwise}."
         )
 
 

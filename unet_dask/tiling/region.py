@@ -224,25 +224,36 @@ class RegionGrid:
         """Return the needed voxels that lie within the volume."""
         return tuple(grid.clipped(each) for grid, each in zip(self.grids, index, strict=True))
 
-    def waves(self, regions: int) -> Iterator[Wave]:
-        """Yield boxes of about `regions` regions that together hold every region once.
+    def waves(self, regions: int, stretch: range | None = None) -> Iterator[Wave]:
+        """Yield boxes of at most `regions` regions that together hold every region, or those of a stretch, once.
 
-        A box is as cubic as it can be, since the context at its faces is read twice.
+        The regions are ordered by halving: all of one half of the grid come before the other half, and so on in
+        each half, always across its longest axis. So regions that are near in time are near in the volume, any
+        stretch of the order is a few compact boxes, and a box is as cubic as it can be, since the context at its
+        faces is read twice. The order does not depend on `regions`.
+
+        Parameters
+        ----------
+        regions : at most, in a box; more than half as many where the grid and the stretch allow
+        stretch : ranks in the order of all regions; None for all
         """
-        if not len(self):
-            return
-        side = [1] * len(self.counts)
-        while math.prod(side) < regions:
-            growable = [axis for axis, count in enumerate(self.counts) if side[axis] < count]
-            if not growable:
-                break
-            axis = max(growable, key=lambda each: (-side[each], each))
-            if math.prod(side) // side[axis] * (side[axis] + 1) > 2 * regions:
-                break
-            side[axis] += 1
-        for start in product(*(range(0, count, step) for count, step in zip(self.counts, side, strict=True))):
-            stop = tuple(min(a + b, c) for a, b, c in zip(start, side, self.counts, strict=True))
-            yield Wave(self, start, stop)
+        stretch = range(len(self)) if stretch is None else stretch
+        boxes = [(0, Wave(self, (0,) * len(self.counts), self.counts))] if len(stretch) else []
+        while boxes:
+            first, box = boxes.pop()
+            stop = first + len(box)
+            if stop <= stretch.start or first >= stretch.stop:
+                continue
+            if len(box) <= regions and stretch.start <= first and stop <= stretch.stop:
+                yield box
+                continue
+            near, far = box.halves()
+            boxes += [(first + len(near), far), (first, near)]
+
+    def stretch(self, ranks: range) -> Iterator[tuple[int, ...]]:
+        """Yield the index of every region of a stretch of the order of :meth:`waves`."""
+        for wave in self.waves(len(self), ranks):
+            yield from wave.indices()
 
 
 @dataclass(frozen=True)
@@ -288,6 +299,20 @@ class Wave:
         return tuple(
             (grid.before, grid.after) if stop - start > 1 else (0, 0)
             for grid, start, stop in zip(self.grid.grids, self.start, self.stop, strict=True)
+        )
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        return math.prod(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    def halves(self) -> tuple[Wave, Wave]:
+        """Cut the wave across its longest axis, the first of those that are longest."""
+        sides = [b - a for a, b in zip(self.start, self.stop, strict=True)]
+        axis = sides.index(max(sides))
+        middle = self.start[axis] + sides[axis] // 2
+        return (
+            Wave(self.grid, self.start, (*self.stop[:axis], middle, *self.stop[axis + 1 :])),
+            Wave(self.grid, (*self.start[:axis], middle, *self.start[axis + 1 :]), self.stop),
         )
 
     def indices(self) -> Iterator[tuple[int, ...]]:

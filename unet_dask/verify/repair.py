@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
+from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
 from unet_dask.io.source.mask import find_mask
 from unet_dask.ledger import Ledger
+from unet_dask.manifest import fingerprint
 from unet_dask.model.header import Normalisation
-from unet_dask.pipeline import fingerprint, plan_store, segment_store
+from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.run import Prepared, compare
 from unet_dask.verify.again import find_model_of, open_source_of, require_unchanged, settings_of
 
@@ -69,7 +71,7 @@ def repair(
     constants = Normalisation("constant", tuple(offset), tuple(scale))
     prepared = Prepared(plan.source, file, settings, plan, find_mask(settings.mask, plan.source))
     compare(manifest["fingerprint"], fingerprint(prepared, constants), url)
-    with places.locked(url):
+    with locks.locked(url):
         if places.read_manifest(url) != manifest:
             raise SinkError(
                 f"{remote.redact_url(url)} was replaced by another run just now. Verify it again."

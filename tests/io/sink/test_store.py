@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from unet_dask.errors import SinkError, SinkLostError
-from unet_dask.io.sink import place
+from unet_dask.io.sink import lock, place
 from unet_dask.io.sink import store as sink
 from unet_dask.io.sink.multiscale import Level, pyramid
 
@@ -129,15 +129,15 @@ def test_half_written_files_are_swept(tmp_path: Path) -> None:
 def test_lock_is_held_once(tmp_path: Path) -> None:
     url = str(tmp_path / "out.zarr")
     with (
-        place.locked(url),
+        lock.locked(url),
         pytest.raises(SinkError, match=f"written by process {os.getpid()}"),
-        place.locked(url),
+        lock.locked(url),
     ):
         pass
 
 
 def test_lock_leaves_nothing_behind(tmp_path: Path) -> None:
-    with place.locked(str(tmp_path / "out.zarr")):
+    with lock.locked(str(tmp_path / "out.zarr")):
         assert (tmp_path / "out.zarr" / "_unet_dask" / "lock").is_file()
     assert list(tmp_path.iterdir()) == []
 
@@ -145,14 +145,14 @@ def test_lock_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     made(tmp_path / "out.zarr")
     (tmp_path / "out.zarr" / "_unet_dask" / "lock").write_text("process 1 on elsewhere")
-    place.require_free(str(tmp_path / "out.zarr"))
-    with place.locked(str(tmp_path / "out.zarr")):
+    lock.require_free(str(tmp_path / "out.zarr"))
+    with lock.locked(str(tmp_path / "out.zarr")):
         pass
 
 
 def test_removal_leaves_nothing(tmp_path: Path) -> None:
     made(tmp_path / "out.zarr")
-    with place.locked(str(tmp_path / "out.zarr")):
+    with lock.locked(str(tmp_path / "out.zarr")):
         place.remove(str(tmp_path / "out.zarr"))
     assert list(tmp_path.iterdir()) == []
 

@@ -1,17 +1,16 @@
 """The place where a sink stands, or shall stand: free, ours, somebody else's, or in use.
 
-All that could destroy something is decided here: what counts as ours, what is removed and in which order, and
-who may write. A sink is ours by a mark in the attributes of its root group, and complete as a store once its
-manifest is there.
+All that could destroy something is decided here: what counts as ours, what is removed and in which order. Who may
+write is decided by the locks. A sink is ours by a mark in the attributes of its root group, and complete as a store
+once its manifest is there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -21,14 +20,13 @@ from unet_dask.config import PRODUCTS
 from unet_dask.errors import SinkError
 from unet_dask.io.remote import redact_url
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 RUN_FOLDER = "_unet_dask"
 #: The manifest's place in the attributes of the run's node, and the mark of a sink of ours in the root's.
 MARK = "unet_dask"
-#: In the run's folder while a driver holds the sink.
-_LOCK = "lock"
+#: Beginning of the names of files in the run's folder while drivers hold parts of the sink.
+LOCK = "lock"
+#: Beginning of the names of files by which drivers and workers try whether a place can be written.
+_PROBE = ".unet-dask-probe-"
 
 
 def read_manifest(url: str) -> dict[str, Any] | None:
@@ -60,7 +58,7 @@ def exists(url: str) -> bool:
     fs.invalidate_cache()
     if not fs.exists(path):
         return False
-    return not fs.isdir(path) or bool(_names(fs, path))
+    return not fs.isdir(path) or bool(names_in(fs, path))
 
 
 def require_ours(url: str) -> None:
@@ -76,7 +74,7 @@ def require_ours(url: str) -> None:
     fs, path = locate(url)
     if _attribute(fs, path) is not None:
         return
-    if fs.isdir(path) and set(_names(fs, path)) == {RUN_FOLDER}:
+    if fs.isdir(path) and set(names_in(fs, path)) == {RUN_FOLDER}:
         return
     raise SinkError(
         f"{redact_url(url)} exists and is not a result of unet-dask, so it is neither resumed nor overwritten. Name "
@@ -93,7 +91,7 @@ def require_replaceable(url: str) -> None:
         If it is not ours, or somebody put something of her own into it.
     """
     require_ours(url)
-    foreign = sorted({*_names(*locate(url))} - {"zarr.json", RUN_FOLDER, *PRODUCTS})
+    foreign = sorted({*names_in(*locate(url))} - {"zarr.json", RUN_FOLDER, *PRODUCTS})
     if foreign:
         raise SinkError(
             f"{redact_url(url)} holds {', '.join(foreign[:3])}, which unet-dask did not write, so it is not "
@@ -117,7 +115,11 @@ def remove(url: str) -> None:
     require_replaceable(url)
     fs, path = locate(url)
     try:
-        inner = [name for name in _names(fs, f"{path}/{RUN_FOLDER}") if name not in (_LOCK, "zarr.json")]
+        inner = [
+            name
+            for name in names_in(fs, f"{path}/{RUN_FOLDER}")
+            if name != "zarr.json" and not name.startswith(LOCK)
+        ]
         doomed = (
             f"{RUN_FOLDER}/zarr.json",
             *(f"{RUN_FOLDER}/{name}" for name in inner),
@@ -141,12 +143,14 @@ def probe(url: str) -> str:
     fs, path = locate(url)
     if isinstance(fs, MemoryFileSystem):
         return "it would lie in the memory of one process, where others do not see it"
-    trial = f"{path}.probe-{os.getpid()}"
+    # Processes of one number on several machines may try one place at the same time.
+    name = f"{_PROBE}{os.getpid()}-{os.urandom(4).hex()}"
+    trial = f"{path}{name}"
     if isinstance(fs, LocalFileSystem):
         folder = Path(path)
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
-        trial = str(folder / f".unet-dask-probe-{os.getpid()}")
+        trial = str(folder / name)
     try:
         fs.pipe_file(trial, b"unet-dask")
         fs.rm_file(trial)
@@ -158,83 +162,14 @@ def probe(url: str) -> str:
 
 
 def sweep(url: str) -> None:
-    """Remove what killed writers left behind: partial files that no reader looks at."""
+    """Remove what killed writers left behind: partial files that no reader looks at.
+
+    Nobody may be writing: a partial file may be one that is about to get its name.
+    """
     fs, path = locate(url)
     if isinstance(fs, LocalFileSystem):
         for stray in Path(path).rglob("*.partial"):
             stray.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Hold the place of a sink for one driver; the kernel lets go when the process ends, however it ends.
-
-    Nothing of a sink may be removed, swept or created without the lock.
-
-    Raises
-    ------
-    SinkError
-        If another run is writing there.
-    """
-    fs, path = locate(url)
-    if not isinstance(fs, LocalFileSystem) or os.name != "posix":
-        yield
-        return
-    file = Path(path) / RUN_FOLDER / _LOCK
-    descriptor = _lock(file, url)
-    try:
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode())
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(descriptor)
-        for folder in (file.parent, file.parent.parent):  # of a sink that came to nothing
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def require_free(url: str) -> None:
-    """Raise if another run is writing at a place; nothing is created there.
-
-    Raises
-    ------
-    SinkError
-        If the place is locked.
-    """
-    fs, path = locate(url)
-    file = Path(path) / RUN_FOLDER / _LOCK
-    if isinstance(fs, LocalFileSystem) and os.name == "posix" and file.exists():
-        os.close(_lock(file, url))
-
-
-def _lock(file: Path, url: str) -> int:
-    """Return the descriptor of a file that this process has locked."""
-    import fcntl
-
-    try:
-        while True:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The last owner removes the file: what was locked may have lost its name meanwhile.
-                if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
-                    return descriptor
-            except BlockingIOError:
-                owner = file.read_text(encoding="utf-8", errors="replace").strip() or "another process"
-                os.close(descriptor)
-                raise SinkError(
-                    f"{redact_url(url)} is being written by {owner}. Wait for it, or stop it first."
-                ) from None
-            os.close(descriptor)
-    except SinkError:
-        raise
-    except OSError as error:
-        raise SinkError(
-            f"The sink {redact_url(url)} cannot be locked: {error.strerror or error}. Name a place that can be written "
-            "with -o."
-        ) from error
 
 
 def locate(url: str) -> tuple[Any, str]:
@@ -248,12 +183,12 @@ def locate(url: str) -> tuple[Any, str]:
     return fs, str(path).rstrip("/")
 
 
-def _names(fs: Any, path: str) -> list[str]:
-    """Return the names in a folder, without what killed writers left half-written."""
+def names_in(fs: Any, path: str) -> list[str]:
+    """Return the names in a folder, without what is half-written and what others try the place with."""
     if not fs.isdir(path):
         return []
     names = [str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(path, detail=False)]
-    return [name for name in names if not name.endswith(".partial")]
+    return [name for name in names if not name.endswith(".partial") and not name.startswith(_PROBE)]
 
 
 def _attribute(fs: Any, path: str) -> Any:  # any JSON

@@ -1,0 +1,88 @@
+"""The manifest: what a run leaves of itself in its sink, for whoever goes on with it.
+
+It holds everything that the values depend on, and what a later driver must not decide anew: memory, precision and
+the normalisation's constants. How many drivers there were is not in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unet_dask.execute import total_work
+from unet_dask.io.sink import lock as locks
+from unet_dask.io.sink import place as places
+from unet_dask.io.sink import store as sinks
+from unet_dask.preflight import installed
+from unet_dask.run import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unet_dask.model.header import Normalisation
+    from unet_dask.run import Prepared
+
+
+def open_sink(
+    prepared: Prepared, url: str, stored: Mapping[str, Any], constants: Normalisation
+) -> sinks.Sink:
+    """Return the sink: the one to resume or to join if it was begun with the same, else a new one."""
+    plan, header = prepared.plan, prepared.model.header
+    identity = fingerprint(prepared, constants)
+    place = sinks.Sink(url, plan.arrays)
+    if stored:
+        others = "name another place with -o" if prepared.part else "start over with --overwrite"
+        compare(stored["fingerprint"], identity, url, mended=prepared.config.mended, otherwise=others)
+        if stored["fingerprint"] != identity:
+            sinks.restamp(place, {**stored, "fingerprint": identity})
+        if prepared.part is None:  # else others may be writing
+            places.sweep(url)
+            locks.sweep(url)
+        return place
+    places.remove(url)
+    corner = {
+        axis: prepared.source.translation.get(axis, 0.0) + start * prepared.source.spacing.get(axis, 1.0)
+        for axis, (start, _) in zip(plan.grid.axes, plan.grid.roi, strict=True)
+        if axis != "c"
+    }
+    manifest = {
+        "fingerprint": identity,
+        "normalisation": [list(constants.offset), list(constants.scale)],
+        "memory": plan.limit,
+        "precision": plan.precision,
+        "model": {"name": prepared.model.path.name, "checksum": prepared.model.checksum},
+        "classes": list(header.class_names),
+        "plan": plan.to_json(),
+        "arrays": [
+            {"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in plan.arrays
+        ],
+        "work": total_work(plan),
+        "mask": prepared.mask and ("auto" if prepared.config.mask == "auto" else prepared.mask.address),
+    }
+    sinks.create(
+        place,
+        manifest,
+        class_names=header.class_names,
+        spacing=prepared.source.spacing,
+        unit=prepared.source.unit,
+        translation=corner,
+        name=prepared.source.name,
+    )
+    return place
+
+
+def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
+    """Return everything that the values of the result depend on, by name."""
+    versions = installed()
+    return {
+        **prepared.source.identity(),
+        **prepared.plan.fingerprint(),
+        **(prepared.mask.identity() if prepared.mask else {}),
+        "model.checksum": prepared.model.checksum,
+        "model.network": str(prepared.model.header.network),
+        "model.normalisation": f"{constants.offset} {constants.scale}",
+        "setting.nan": prepared.config.nan,
+        "setting.tta": prepared.config.tta,
+        "setting.backend": prepared.config.backend,
+        "software.unet-dask": versions["unet-dask"],
+        "software.torch": versions["torch"],
+    }
