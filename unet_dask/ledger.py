@@ -15,7 +15,11 @@ import json
 import os
 import uuid
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby, islice
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Self
 
 import fsspec
@@ -25,7 +29,7 @@ from unet_dask.errors import SinkLostError
 from unet_dask.io.sink.durable import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
 #: What makes a piece of work unique: level and index.
@@ -33,6 +37,8 @@ Key = tuple[int, tuple[int, ...]]
 
 _FINAL = "ledger.jsonl"
 _FOLDER = "ledger"
+#: Entries that are sorted in memory at a time, some 60 MB.
+_RUN = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +113,12 @@ class Ledger:
 
     def compact(self) -> None:
         """Replace the files of all drivers by one that depends on the result alone."""
-        entries = sorted(self.entries().values(), key=lambda entry: entry.key)
         self.close()
-        data = b"".join(map(_encode, entries))
         final = f"{self._root}/{_FINAL}"
         if self._local:
-            _replace(final, data)
+            _replace(final, self._sorted())
         else:
-            self._fs.pipe_file(final, data)
+            self._fs.pipe_file(final, b"".join(self._sorted()))
         if self._fs.isdir(f"{self._root}/{_FOLDER}"):
             self._fs.rm(f"{self._root}/{_FOLDER}", recursive=True)
 
@@ -130,7 +134,7 @@ class Ledger:
         name = f"{self._root}/{_FOLDER}/{uuid.uuid4().hex}.jsonl"
         if self._local:
             os.makedirs(f"{self._root}/{_FOLDER}", exist_ok=True)  # noqa: PTH103
-            _replace(name, kept)
+            _replace(name, [kept])
             sync_folder(self._root)
         else:
             self._fs.pipe_file(name, kept)
@@ -171,6 +175,20 @@ class Ledger:
                     if entry is not None:
                         yield entry
 
+    def _sorted(self) -> Iterator[bytes]:
+        """Yield the lines of all entries in order, each once, without holding them: sorted runs are merged."""
+        with ExitStack() as opened:
+            runs = []
+            entries = self._read()
+            while batch := sorted(islice(entries, _RUN), key=_key):
+                runs.append(opened.enter_context(TemporaryFile()))
+                runs[-1].writelines(map(_encode, batch))
+                runs[-1].seek(0)
+            decoded = (map(_decode_written, run) for run in runs)
+            for _, same in groupby(merge(*decoded, key=_key), key=_key):
+                *_, last = same  # a piece of work that was done twice has the values of the last time
+                yield _encode(last)
+
     def _files(self) -> Iterator[str]:
         """Yield the drivers' files, then the final one: whoever replaces them by it makes it first."""
         self._fs.invalidate_cache()
@@ -183,11 +201,11 @@ class Ledger:
             yield final
 
 
-def _replace(path: str, data: bytes) -> None:
+def _replace(path: str, lines: Iterable[bytes]) -> None:
     """Write a local file, durably: whole under its name, or not at all."""
     partial = f"{path}.partial"
     with open(partial, "wb") as file:  # noqa: PTH123 # the file system's own path
-        file.write(data)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)  # noqa: PTH105
@@ -198,6 +216,17 @@ def _encode(entry: Entry) -> bytes:
     record = {"checksums": dict(entry.checksums), "index": list(entry.index), "level": entry.level}
     text = json.dumps(record, sort_keys=True).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _key(entry: Entry) -> Key:
+    return entry.key
+
+
+def _decode_written(line: bytes) -> Entry:
+    """Return the entry in a line that this process has just written."""
+    entry = _decode(line.rstrip(b"\n"))
+    assert entry is not None
+    return entry
 
 
 def _decode(line: bytes) -> Entry | None:
