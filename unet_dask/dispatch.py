@@ -5,8 +5,9 @@ time, becomes a :class:`Failure` and all others go on; only the loss of the sche
 the run, which can then be resumed.
 
 The scheduler blames a dead worker on everything it held, so by chance a harmless region can stand beside a deadly
-one each time. Whatever is blamed is therefore done once more, alone, when all else is done: what then kills its
-worker does so by itself.
+one each time; and a region of a wave takes its context from blocks of its neighbours, which may hold a damaged chunk
+that the region itself does not see. Whatever is blamed is therefore done once more, alone, when all else is done:
+what then fails, or kills its worker, does so by itself.
 """
 
 from __future__ import annotations
@@ -65,10 +66,12 @@ class Piece:
     ----------
     index : of the region
     alone : submits this piece once more, and nothing else
+    company : whether it needs what is read for its neighbours, and fails if that cannot be
     """
 
     index: Index
     alone: Batch
+    company: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,11 @@ def _submit_wave(
     }
     futures = client.compute(list(chosen.values()), priority=priority, optimize_graph=False)
     pieces = (
-        Piece(index, partial(_submit_wave, client, build, wave.only(index), wanted, priority))
+        Piece(
+            index,
+            alone=partial(_submit_wave, client, build, wave.only(index), wanted, priority),
+            company=len(wave) > 1,
+        )
         for index in chosen
     )
     return dict(zip(futures, pieces, strict=True))
@@ -154,7 +161,7 @@ def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Itera
     """Keep more than `low_water` futures in flight while there are batches; yield what each came to."""
     blamed: list[Piece] = []
     for piece, outcome in _in_flight(client, batches, low_water=low_water):
-        if isinstance(outcome, _Killed):
+        if isinstance(outcome, _Killed) or (piece.company and isinstance(outcome, str)):
             blamed.append(piece)
         else:
             yield piece.index, outcome
