@@ -46,6 +46,7 @@ def test_a_region_with_a_neighbour_holds_its_context(grid: AxisGrid) -> None:
     assert len(lengths) == 1 or min(lengths) >= max(grid.before, grid.after)
 
 
+@settings(deadline=None)
 @given(grids())
 def test_tiles_lie_on_the_lattice_of_the_volume_and_cover_the_region(grid: AxisGrid) -> None:
     for index in range(grid.count):
