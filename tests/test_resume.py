@@ -72,7 +72,7 @@ def entries(sink: Path) -> set[Any]:
 
 def computed(stderr: str) -> int:
     """Return the pieces of work that a run with -v did."""
-    return len(re.findall(r"^\w+ \([\d, ]+\) in ", stderr, re.MULTILINE))
+    return len(re.findall(r"^\w[\w ]* \([\d, ]+\) in ", stderr, re.MULTILINE))
 
 
 def kill(process: subprocess.Popen[str]) -> None:
