@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,8 @@ from unet_dask.errors import ClusterError, DataError, SinkLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from distributed import Client, LocalCluster
 
     from unet_dask.cluster import Cluster
 
@@ -64,9 +67,9 @@ def test_work_that_fails_is_named_and_all_other_work_done(cluster: Cluster) -> N
     assert outcomes == {(number,): number for number in range(8) if number != 3}
 
 
-def test_a_cluster_whose_workers_have_all_left_is_not_waited_for_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@contextmanager
+def small_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalCluster, Client]]:
+    """Return a cluster of one worker that may leave, and little patience for it."""
     from distributed import Client, LocalCluster
 
     monkeypatch.setattr(dispatch, "PATIENCE", 2.0)
@@ -77,11 +80,37 @@ def test_a_cluster_whose_workers_have_all_left_is_not_waited_for_for_ever(
         ) as emptied,
         Client(emptied, set_as_default=False) as client,
     ):
+        yield emptied, client
+
+
+def test_a_cluster_whose_workers_have_all_left_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with small_cluster(monkeypatch) as (emptied, client):
         outcomes = run_calls(client, abs, (((n,), (n,)) for n in range(8)), in_flight=1)
         assert next(outcomes)[1] in range(8)
         emptied.scale(0)
         with pytest.raises(ClusterError, match="no worker for 2 seconds"):
             list(outcomes)
+
+
+def test_a_result_whose_worker_leaves_while_it_is_fetched_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from distributed import Future
+
+    fetch = Future.result
+    with small_cluster(monkeypatch) as (emptied, client):
+
+        def leave_first(future: Future, timeout: float | None = None) -> object:
+            emptied.scale(0)
+            while future.status == "finished":
+                time.sleep(0.01)
+            return fetch(future, timeout)
+
+        monkeypatch.setattr(Future, "result", leave_first)
+        with pytest.raises(ClusterError, match="no worker for 2 seconds"):
+            list(run_calls(client, abs, (((n,), (n,)) for n in range(8)), in_flight=1))
 
 
 def test_lost_sink_ends_the_run(cluster: Cluster) -> None:

@@ -81,6 +81,11 @@ class _Killed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A result whose worker died before it was fetched; the scheduler has it computed again, if anybody is left."""
+
+
 def _submit_wave(
     client: Client, build: Callable[[Wave], da.Array], wave: Wave, wanted: Wanted, priority: int
 ) -> dict[Future, Piece]:
@@ -186,11 +191,11 @@ def _in_flight(
                 finished.update(list(futures))
                 waiting.extend(_next(batches))
             future = _next_finished(finished, client)
-            if future.status == "lost" and client.status == "running":
+            outcome = _outcome(future, client)
+            if isinstance(outcome, _Lost):
                 finished.add(future)  # its worker died before the result was fetched: it is computed again
                 continue
             piece = in_flight.pop(future)
-            outcome = _outcome(future)
             future.release()
             yield piece, outcome
     finally:
@@ -230,8 +235,8 @@ def _next(batches: Iterator[Batch]) -> list[Batch]:
     return [] if batch is None else [batch]
 
 
-def _outcome(future: Future) -> Any:  # whatever the task returned
-    """Return a finished future's result, or the reason of its failure in one line.
+def _outcome(future: Future, client: Client) -> Any:  # whatever the task returned
+    """Return a finished future's result, the reason of its failure in one line, or that it was lost.
 
     Raises
     ------
@@ -240,13 +245,25 @@ def _outcome(future: Future) -> Any:  # whatever the task returned
     SinkLostError
         If the sink cannot be written: every further region would be computed in vain.
     """
+    if future.status == "finished":
+        try:
+            return future.result(timeout=_ASK_EVERY)
+        except TimeoutError:  # its worker died while the result was fetched: this may never end
+            return _Lost()
+        except Exception as error:
+            if future.status == "finished":
+                return _reason(error)
+    if future.status == "error":
+        return _reason(future.exception())
+    if client.status == "running" and future.status != "cancelled":
+        return _Lost()
+    raise ClusterError("The connection to the scheduler was lost. What is done is kept; use --resume.")
+
+
+def _reason(error: BaseException | None) -> str | _Killed:
+    """Return in one line why a task failed, unless that ends the run."""
     from distributed import KilledWorker
 
-    if future.status in ("cancelled", "lost"):
-        raise ClusterError("The connection to the scheduler was lost. What is done is kept; use --resume.")
-    if future.status == "finished":
-        return future.result()
-    error = future.exception()
     if type(error).__name__ == "NoWorkerError":
         raise ClusterError("No worker is left. What is done is kept; start workers and use --resume.")
     if isinstance(error, SinkLostError):

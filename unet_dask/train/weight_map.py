@@ -21,6 +21,7 @@ References
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,58 +103,101 @@ def nearest_two(
     >>> nearest_two(np.array([[1, 0, 0, 2]]), reach=9)[1]
     array([[3., 2., 2., 3.]])
     """
-    found = np.asarray(cells).astype(np.int32)
-    empty = np.full(cells.shape, np.inf, dtype=np.float32)
-    best = (
-        np.where(found > 0, np.float32(0), np.float32(np.inf)),
-        found,
-        empty,
-        np.zeros_like(found),
-    )
+    packing = _Packing.of(cells, reach)
+    nearest = packing.pack(cells)
+    second = np.full_like(nearest, packing.nothing)
     for axis, side in enumerate(cells.shape):
         # Once an axis is done, its surroundings have said what they had to say.
-        best = _along(best, axis, min(reach, side - 1), slice(0, side) if inside is None else inside[axis])
-    return np.sqrt(best[0], dtype=np.float64), np.sqrt(best[2], dtype=np.float64)
+        span = slice(0, side) if inside is None else inside[axis]
+        nearest, second = _along(packing, (nearest, second), axis, min(reach, side - 1), span)
+    return packing.distance(nearest), packing.distance(second)
 
 
-#: Squared distance and number of the nearest cell, then of the second nearest.
-_Candidates = tuple["NDArray[np.float32]", "NDArray[np.int32]", "NDArray[np.float32]", "NDArray[np.int32]"]
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """A squared distance and the number of a cell in one whole number, so that the lesser is the nearer.
+
+    Attributes
+    ----------
+    dtype : unsigned, as small as both fit: the work is bound by memory
+    bits : of the number of a cell, the low ones
+    nothing : no cell was seen; a multiple of ``1 << bits``, to which squares can be added without overflow
+    """
+
+    dtype: np.dtype[np.unsignedinteger]
+    bits: int
+    nothing: int
+
+    @classmethod
+    def of(cls, cells: NDArray[np.integer], reach: int) -> _Packing:
+        """Return how distances of up to `reach` along each axis are packed with the numbers of these cells."""
+        bits = int(cells.max(initial=0)).bit_length()
+        farthest = cells.ndim * reach * reach
+        nothing = (farthest + 1) << bits
+        most = nothing + (farthest << bits)
+        return cls(np.dtype(np.uint32 if most < 1 << 32 else np.uint64), bits, nothing)
+
+    def pack(self, cells: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
+        """Return distance 0 on every cell, and nothing elsewhere."""
+        found: NDArray[np.unsignedinteger] = np.where(
+            cells > 0, cells.astype(self.dtype), self.dtype.type(self.nothing)
+        )
+        return found
+
+    def distance(self, packed: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
+        """Return distances in pixels, infinite where nothing was seen."""
+        squared = (packed >> self.dtype.type(self.bits)).astype(np.float64)
+        return np.sqrt(np.where(packed < self.nothing, squared, np.inf))
 
 
-def _along(best: _Candidates, axis: int, reach: int, span: slice) -> _Candidates:
-    """Offer every pixel of a span of one axis the candidates of its neighbours along it."""
-    before, size = (slice(None),) * axis, best[0].shape[axis]
-    own = (*before, span)
-    merged = (best[0][own].copy(), best[1][own].copy(), best[2][own].copy(), best[3][own].copy())
+#: Bytes of one array that is worked on at a time: the four of a block stay in a core's cache.
+_BLOCK = 1 << 18
+
+_Two = tuple["NDArray[np.unsignedinteger]", "NDArray[np.unsignedinteger]"]
+
+
+def _along(packing: _Packing, best: _Two, axis: int, reach: int, span: slice) -> _Two:
+    """Offer every pixel of a span of one axis the candidates of its neighbours along it.
+
+    Lines along the axis know nothing of each other, so they are done a block at a time.
+    """
+    others = best[0].shape[:axis] + best[0].shape[axis + 1 :]
+    nearest, second = (np.moveaxis(each, axis, 0).reshape(each.shape[axis], -1) for each in best)
+    merged = nearest[span].copy(), second[span].copy()
+    size, count = nearest.shape
+    width = max(_BLOCK // (size * packing.dtype.itemsize), 1)
+    for first in range(0, count, width):
+        part = (slice(None), slice(first, first + width))
+        own = np.ascontiguousarray(merged[0][part]), np.ascontiguousarray(merged[1][part])
+        theirs = np.ascontiguousarray(nearest[part]), np.ascontiguousarray(second[part])
+        _offer_all(packing, own, theirs, reach, span)
+        merged[0][part], merged[1][part] = own
+    return (
+        np.moveaxis(merged[0].reshape(-1, *others), 0, axis),
+        np.moveaxis(merged[1].reshape(-1, *others), 0, axis),
+    )
+
+
+def _offer_all(packing: _Packing, own: _Two, theirs: _Two, reach: int, span: slice) -> None:
+    """Offer every line of `own`, a span of `theirs`, what lies before and after it, in place."""
+    nearest, second = own
+    size = len(theirs[0])
+    cell = packing.dtype.type((1 << packing.bits) - 1)
     for step in range(1, reach + 1):
+        further = packing.dtype.type((step * step) << packing.bits)
         for shift in (step, -step):
             first, last = max(span.start, -shift), min(span.stop, size - shift)
             if first >= last:
                 continue
-            here = (*before, slice(first - span.start, last - span.start))
-            there = (*before, slice(first + shift, last + shift))
-            view = (merged[0][here], merged[1][here], merged[2][here], merged[3][here])
-            for distance, cell in ((best[0], best[1]), (best[2], best[3])):
-                _offer(view, distance[there] + np.float32(step * step), cell[there])
-    return merged
-
-
-def _offer(best: _Candidates, distance: NDArray[np.float32], cell: NDArray[np.int32]) -> None:
-    """Insert one candidate per pixel into the two nearest different cells, in place."""
-    first, first_cell, second, second_cell = best
-    useful = distance < second
-    if not useful.any():
-        return
-    same = cell == first_cell
-    nearer = useful & (distance < first)
-    demote = nearer & ~same
-    replaces = useful & ~nearer & ~same
-    np.copyto(second, first, where=demote)
-    np.copyto(second_cell, first_cell, where=demote)
-    np.copyto(second, distance, where=replaces)
-    np.copyto(second_cell, cell, where=replaces)
-    np.copyto(first, distance, where=nearer)
-    np.copyto(first_cell, cell, where=nearer)
+            here, there = slice(first - span.start, last - span.start), slice(first + shift, last + shift)
+            for offered in theirs:
+                candidate = offered[there] + further
+                # The farther of the two may be the second nearest, unless it is the same cell as the nearer.
+                other = np.maximum(nearest[here], candidate)
+                same = ((nearest[here] ^ candidate) & cell) == 0
+                np.minimum(nearest[here], candidate, out=nearest[here])
+                np.putmask(other, same, packing.dtype.type(packing.nothing))
+                np.minimum(second[here], other, out=second[here])
 
 
 def class_weights(counts: Sequence[int], *, balance: float = 1.0) -> NDArray[np.float32]:
