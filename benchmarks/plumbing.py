@@ -24,6 +24,7 @@ from unet_dask import graph
 from unet_dask.cluster import local_cluster
 from unet_dask.dispatch import run_waves
 from unet_dask.io.sink import store as sinks
+from unet_dask.io.source.unread import Unread
 from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.pipeline import plan_store
@@ -64,7 +65,8 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
     plan = plan_store(source, model, region=sizes, chunks=sizes, tile=sizes, memory="2GiB")
     sink = sinks.Sink(str(folder / f"sink{dims}.zarr"), plan.arrays)
     sinks.create(sink, {}, class_names=("a", "b"), spacing={}, unit={}, translation={}, name="x")
-    spec = plan.source.spec
+    window = tuple((0, size) for size in plan.source.shape)
+    volume = Unread(plan.source.spec, window, plan.source.dtype, run="plumbing")
     task = IdentityTask(
         grid=plan.grid, outputs=plan.outputs, network=None, normalisation=None, dims=dims, classes=2,
         threads=1, nan="stop",
@@ -78,12 +80,9 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
         results, before, began = [], 0.0, 0.0
         for result in run_waves(
             cluster.client,
-            plan.grid.waves(max(2 * workers, 4)),
+            plan.grid.waves(16),
             lambda index: True,
-            lambda wave: graph.wave_array(
-                spec, plan.source.dtype, wave, graph.WriteRegion(replace(task), sink, wave.start)
-            ),
-            low_water=workers,
+            lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(replace(task), sink, wave.start)),
         ):
             results.append(result)
             if len(results) == WARM:  # by now every worker has imported what it needs

@@ -5,9 +5,8 @@ time, becomes a :class:`Failure` and all others go on; only the loss of the sche
 the run, which can then be resumed.
 
 The scheduler blames a dead worker on everything it held, so by chance a harmless region can stand beside a deadly
-one each time; and a region of a wave takes its context from blocks of its neighbours, which may hold a damaged chunk
-that the region itself does not see. Whatever is blamed is therefore done once more, alone, when all else is done:
-what then fails, or kills its worker, does so by itself.
+one each time. Whatever is blamed is therefore done once more, alone, when all else is done: what then kills its
+worker does so by itself.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
+from unet_dask.homes import Homes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import dask.array as da
+    from dask.delayed import Delayed
     from distributed import Client, Future, as_completed
 
     from unet_dask.graph import Record
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     #: Says of a region whether it is to be done; a set of millions would be the driver's largest possession.
     Wanted = Callable[["Index"], bool]
-    #: Submits some work and returns its futures.
-    Batch = Callable[[], dict[Future, "Piece"]]
+    #: Makes one task for every region of a wave.
+    Build = Callable[[Wave], dict["Index", Delayed]]
+    #: Submits some work, with a worker that it would best be done by, and returns its futures.
+    Batch = Callable[[str], dict[Future, "Piece"]]
 
 Index = tuple[int, ...]
 
@@ -66,12 +68,10 @@ class Piece:
     ----------
     index : of the region
     alone : submits this piece once more, and nothing else
-    company : whether it needs what is read for its neighbours, and fails if that cannot be
     """
 
     index: Index
     alone: Batch
-    company: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +87,19 @@ class _Lost:
 
 
 def _submit_wave(
-    client: Client, build: Callable[[Wave], da.Array], wave: Wave, wanted: Wanted, priority: int
+    client: Client, build: Build, wave: Wave, wanted: Wanted, priority: int, home: str
 ) -> dict[Future, Piece]:
     """Submit the wanted regions of a wave, each with a future of its own."""
-    blocks = build(wave).to_delayed(optimize_graph=True)
-    chosen = {
-        index: blocks[tuple(each - first for each, first in zip(index, wave.start, strict=True))]
-        for index in wave.indices()
-        if wanted(index)
-    }
-    futures = client.compute(list(chosen.values()), priority=priority, optimize_graph=False)
+    chosen = {index: task for index, task in build(wave).items() if wanted(index)}
+    futures = client.compute(
+        list(chosen.values()),
+        priority=priority,
+        optimize_graph=False,
+        workers=home or None,
+        allow_other_workers=bool(home),
+    )
     pieces = (
-        Piece(
-            index,
-            alone=partial(_submit_wave, client, build, wave.only(index), wanted, priority),
-            company=len(wave) > 1,
-        )
+        Piece(index, alone=partial(_submit_wave, client, build, wave.only(index), wanted, priority))
         for index in chosen
     )
     return dict(zip(futures, pieces, strict=True))
@@ -112,14 +109,12 @@ def run_waves(
     client: Client,
     waves: Iterable[Wave],
     wanted: Wanted,
-    build: Callable[[Wave], da.Array],
-    *,
-    low_water: int,
+    build: Build,
 ) -> Iterator[Record | Failure]:
     """Run the wanted regions, wave after wave, and yield each result as it comes.
 
-    A wave is submitted as soon as no more than `low_water` regions are in flight, so that workers never wait
-    and the scheduler never holds more than about two waves.
+    A worker is given a wave as soon as it has no more than one region left, so that it never waits and the
+    scheduler never holds more than about a wave for each.
     """
 
     def batches() -> Iterator[Batch]:
@@ -127,7 +122,7 @@ def run_waves(
             if any(map(wanted, wave.indices())):
                 yield partial(_submit_wave, client, build, wave, wanted, -number)
 
-    for index, outcome in _drain(client, batches(), low_water=low_water):
+    for index, outcome in _drain(client, batches(), Homes.of(client)):
         if isinstance(outcome, str):
             yield Failure(index, 0, outcome)
         else:
@@ -152,42 +147,43 @@ def run_calls(
         for index, arguments in calls:
             yield partial(_submit_call, client, function, index, arguments)
 
-    yield from _drain(client, batches(), low_water=in_flight)
+    yield from _drain(client, batches(), Homes.anywhere(in_flight))
 
 
 def _submit_call(
-    client: Client, function: Callable[..., Any], index: Index, arguments: tuple[Any, ...]
+    client: Client, function: Callable[..., Any], index: Index, arguments: tuple[Any, ...], _home: str
 ) -> dict[Future, Piece]:
     again = partial(_submit_call, client, function, index, arguments)
     return {client.submit(function, *arguments, pure=False): Piece(index, again)}
 
 
-def _drain(client: Client, batches: Iterator[Batch], *, low_water: int) -> Iterator[tuple[Index, Any]]:
-    """Keep more than `low_water` futures in flight while there are batches; yield what each came to."""
+def _drain(client: Client, batches: Iterator[Batch], homes: Homes) -> Iterator[tuple[Index, Any]]:
+    """Submit batches while somebody has little left to do; yield what each piece came to."""
     blamed: list[Piece] = []
-    for piece, outcome in _in_flight(client, batches, low_water=low_water):
-        if isinstance(outcome, _Killed) or (piece.company and isinstance(outcome, str)):
+    for piece, outcome in _in_flight(client, batches, homes):
+        if isinstance(outcome, _Killed):
             blamed.append(piece)
         else:
             yield piece.index, outcome
-    for piece, outcome in _in_flight(client, (each.alone for each in blamed), low_water=0):
+    for piece, outcome in _in_flight(client, (each.alone for each in blamed), Homes.anywhere(0)):
         yield piece.index, outcome.reason if isinstance(outcome, _Killed) else outcome
 
 
 def _in_flight(
-    client: Client, batches: Iterator[Batch], *, low_water: int
+    client: Client, batches: Iterator[Batch], homes: Homes
 ) -> Iterator[tuple[Piece, Any]]:  # whatever the tasks returned
-    """Submit batch after batch, the next once no more than `low_water` futures are unfinished."""
+    """Submit batch after batch, the next once a home has little left to do."""
     from distributed import as_completed
 
-    in_flight: dict[Future, Piece] = {}
+    in_flight: dict[Future, tuple[Piece, str]] = {}
     finished = as_completed(loop=client.loop, raise_errors=False)
     waiting = deque(_next(batches))
     try:
         while waiting or in_flight:
-            while waiting and len(in_flight) <= low_water:
-                futures = waiting.popleft()()
-                in_flight |= futures
+            while waiting and (home := homes.hungry()) is not None:
+                futures = waiting.popleft()(home)
+                in_flight |= {future: (piece, home) for future, piece in futures.items()}
+                homes.give(home, len(futures))
                 finished.update(list(futures))
                 waiting.extend(_next(batches))
             future = _next_finished(finished, client)
@@ -195,7 +191,8 @@ def _in_flight(
             if isinstance(outcome, _Lost):
                 finished.add(future)  # its worker died before the result was fetched: it is computed again
                 continue
-            piece = in_flight.pop(future)
+            piece, home = in_flight.pop(future)
+            homes.take(home)
             future.release()
             yield piece, outcome
     finally:

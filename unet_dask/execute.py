@@ -6,6 +6,7 @@ all others go on.
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
+from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
 from unet_dask.part import WHOLE
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
     from unet_dask.model.header import Normalisation
     from unet_dask.plan import Plan
 
-#: Regions of a wave per worker, and at least. Larger waves read less context twice, and hold more input.
-_WAVE_PER_WORKER = 2
-_WAVE_AT_LEAST = 4
+#: Regions of a wave, at most; its worker reads what they share once. Larger waves read less context twice, and more
+#: is blamed on the death of a worker.
+_WAVE = 16
 
 
 @dataclass(slots=True)
@@ -194,14 +196,13 @@ def _regions(
     finished: Collection[Key],
 ) -> Iterator[Record | Failure]:
     plan, source = prepared.plan, prepared.source
+    window = tuple((0, size) for size in source.shape)
+    volume = Unread(source.spec, window, source.dtype, run=os.urandom(8).hex())
     return run_waves(
         workers.client,
-        plan.grid.waves(max(_WAVE_PER_WORKER * workers.workers, _WAVE_AT_LEAST), own),
+        plan.grid.waves(min(_WAVE, max(len(own) // (2 * workers.workers), 1)), own),
         lambda index: (0, index) not in finished and index not in plan.skipped,
-        lambda wave: graph.wave_array(
-            source.spec, source.dtype, wave, graph.WriteRegion(task, sink, wave.start)
-        ),
-        low_water=workers.workers,
+        lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(task, sink, wave.start)),
     )
 
 

@@ -4,6 +4,10 @@ A wave is a box of neighbouring regions. Its array has one block per region; `ma
 with the context from its neighbours, and :class:`RegionTask` does everything else on the worker: mirror,
 network, write, flush. What comes back is a record of a few hundred bytes, never a voxel.
 
+The blocks of a stored volume are windows that nobody has read (`io.source.unread`). Completing them is arithmetic,
+so all of a region's graph is fused into one task, which reads its window itself: no voxel travels between workers,
+and what fails or dies is one region.
+
 How it is used well, each point a trap that was measured:
 
 - ``boundary="none"``: dask's "reflect" repeats the edge sample; the mirror is made in the worker.
@@ -28,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import dask.array as da
+    from dask.delayed import Delayed
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.mask import Mask
-    from unet_dask.io.source.volume import SourceSpec
+    from unet_dask.io.source.unread import Unread
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import RegionGrid, Wave
 
@@ -59,33 +64,6 @@ class Record:
     worker: int
     peak_bytes: int
     loads: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceWindow:
-    """A box of the source that looks like an array to dask; it is read block by block, on the workers."""
-
-    spec: SourceSpec
-    origin: tuple[int, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    def __getitem__(self, window: tuple[slice, ...]) -> NDArray[np.generic]:
-        """Read a part of the box."""
-        from unet_dask.io.source.volume import read_window
-
-        return read_window(
-            self.spec,
-            tuple(
-                slice(first + part.start, first + part.stop)
-                for first, part in zip(self.origin, window, strict=True)
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -177,14 +155,12 @@ class WriteRegion:
     sink: Sink
     start: Index
 
-    def __call__(
-        self, block: NDArray[np.generic], block_info: Mapping[int, Mapping[str, Any]]
-    ) -> NDArray[np.object_]:
+    def __call__(self, block: Unread, block_info: Mapping[int, Mapping[str, Any]]) -> NDArray[np.object_]:
         """Return an array of one element, the :class:`Record`."""
         began = time.perf_counter()
         location = block_info[0]["chunk-location"]
         index = tuple(int(first + offset) for first, offset in zip(self.start, location, strict=True))
-        entry = _write(self.sink, self.task, index, self.task.products(index, block))
+        entry = _write(self.sink, self.task, index, self.task.products(index, block.read()))
         records = np.empty((1,) * block.ndim, dtype=np.object_)
         records.flat[0] = record(entry, began)
         return records
@@ -269,24 +245,45 @@ def overlapped(
     )
 
 
-def wave_array(spec: SourceSpec, dtype: np.dtype[Any], wave: Wave, function: WriteRegion) -> da.Array:
-    """Return the records of a wave as a lazy array with one element per region."""
+def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index, Delayed]:
+    """Return one task for every region of a wave of a volume, which returns an array of one :class:`Record`."""
     import dask.array as da
 
-    window = wave.window
-    source = SourceWindow(spec, tuple(a for a, _ in window), tuple(b - a for a, b in window), dtype)
+    window = volume[tuple(slice(*each) for each in wave.window)]
     name = f"wave-{os.urandom(8).hex()}"
     blocks = da.from_array(
-        source,
+        window,
         chunks=wave.chunks,
         name=f"read-{name}",
         asarray=False,
         lock=False,
-        meta=np.empty((0,) * source.ndim, dtype),
+        meta=np.empty((0,) * window.ndim, window.dtype),
         inline_array=True,
     )
     ones = tuple((1,) * len(sizes) for sizes in wave.chunks)
-    return overlapped(function, blocks, wave, chunks=ones, dtype=np.dtype(object), name=f"segment-{name}")
+    records = overlapped(function, blocks, wave, chunks=ones, dtype=np.dtype(object), name=f"segment-{name}")
+    return {
+        tuple(first + place for first, place in zip(wave.start, key[1:], strict=True)): task
+        for key, task in _fused(records)
+    }
+
+
+def _fused(blocks: da.Array) -> Iterator[tuple[tuple[Any, ...], Delayed]]:
+    """Yield the key of every block and all that leads to it as a single task."""
+    import dask
+    from dask.core import flatten
+    from dask.delayed import Delayed
+    from dask.task_spec import Task
+
+    (blocks,) = dask.optimize(blocks)
+    graph = dict(blocks.__dask_graph__())
+    for key in flatten(blocks.__dask_keys__()):
+        needed, open_ends = {}, {key}
+        while open_ends:
+            each = open_ends.pop()
+            needed[each] = graph[each]
+            open_ends |= graph[each].dependencies - needed.keys()
+        yield key, Delayed(key, {key: Task.fuse(*needed.values(), key=key)})
 
 
 def record(entry: Entry, began: float) -> Record:

@@ -22,6 +22,7 @@ from unet_dask.errors import DataError, GeometryError, InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
 from unet_dask.io.source import node
+from unet_dask.io.source.recent import RecentChunks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +61,16 @@ class SourceSpec:
         )
 
 
-def read_window(spec: SourceSpec, window: tuple[slice, ...]) -> NDArray[Any]:
+def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> NDArray[Any]:
     """Return the values of a window, as `Source.read` does, in any process.
 
-    The array is opened once per process and spec.
+    The array is opened once per process, spec and run.
+
+    Parameters
+    ----------
+    spec : of the source
+    window : one slice per canonical axis
+    run : name of a run, in which the source does not change: chunks that were read last are kept; "" for none
 
     Raises
     ------
@@ -74,7 +81,7 @@ def read_window(spec: SourceSpec, window: tuple[slice, ...]) -> NDArray[Any]:
     UnreachableError
         If the store does not answer.
     """
-    array = opened(spec)
+    array = _opened_in(spec, run) if run else opened(spec)
     parts = _bounds(spec, array.shape, window)
     if spec.channels is None or "c" not in spec.axes:
         return _native(_repeated(spec, _stored(spec, array, parts), parts))
@@ -133,6 +140,7 @@ def _stored(spec: SourceSpec, array: zarr.Array[Any], parts: dict[str, slice]) -
     except (MemoryError, InputError):
         raise
     except (Exception, RecursionError) as error:
+        _opened_in.cache_clear()  # what was kept may be what is wrong
         _refuse_read(spec, parts, error)
     return axes_.to_canonical(stored, spec.axes)
 
@@ -146,6 +154,16 @@ def opened(spec: SourceSpec) -> zarr.Array[Any]:
     DataError
         If the array is gone or another one is in its place.
     """
+    return open_array(_found(spec))
+
+
+@lru_cache(maxsize=1)
+def _opened_in(spec: SourceSpec, run: str) -> zarr.Array[Any]:
+    """Return the array of a spec with what was read last in a run; of one run, so that memory is bounded."""
+    return open_array(_found(spec), keep=True)
+
+
+def _found(spec: SourceSpec) -> Node:
     location = Location(spec.url)
     found = node.read_node(location, spec.key)
     if found is None or found.kind != "array" or sha256(found.document).hexdigest() != spec.metadata:
@@ -153,11 +171,16 @@ def opened(spec: SourceSpec) -> zarr.Array[Any]:
             f"The array {location.describe(spec.key)} was replaced since it was opened. Open the source "
             f"again."
         )
-    return open_array(found)
+    return found
 
 
-def open_array(found: Node) -> zarr.Array[Any]:
+def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
     """Return an array opened with Zarr, after our own checks of its document.
+
+    Parameters
+    ----------
+    found : where it is
+    keep : whether to keep the chunks that were read last, see `RecentChunks`
 
     Raises
     ------
@@ -170,7 +193,10 @@ def open_array(found: Node) -> zarr.Array[Any]:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=_store(found.location), path=found.key, mode="r", zarr_format=found.zarr_format
+                store=RecentChunks(_store(found.location)) if keep else _store(found.location),
+                path=found.key,
+                mode="r",
+                zarr_format=found.zarr_format,
             )
     except InputError:
         raise

@@ -1,0 +1,63 @@
+"""What was read last, kept as it is stored: neighbouring regions share the chunks at their faces.
+
+Zarr's own `CacheStore` (3.1.6, experimental) counts no value that is larger than its limit, and so grows with them;
+and it fails when a key is evicted while another read waits for its lock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from zarr.abc.store import Store
+from zarr.storage import WrapperStore
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+#: Encoded bytes that a worker keeps: a row of a wave's regions, and the plan counts them.
+LIMIT = 64 << 20
+
+
+class RecentChunks(WrapperStore[Store]):
+    """A store that remembers what it was asked for last.
+
+    It knows nothing of changes, so it must not outlive a run.
+
+    Parameters
+    ----------
+    store : to read from
+    limit : bytes to keep
+    """
+
+    def __init__(self, store: Store, limit: int = LIMIT) -> None:
+        super().__init__(store)
+        self._limit = limit
+        self._kept: OrderedDict[tuple[str, str], Buffer] = OrderedDict()
+        self._bytes = 0
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the value of a key, or a part of it, None where there is none."""
+        name = key, repr(byte_range)
+        kept = self._kept.get(name)
+        if kept is not None:
+            self._kept.move_to_end(name)
+            return kept
+        found = await super().get(key, prototype, byte_range)
+        if found is not None:
+            self._keep(name, found)
+        return found
+
+    def _keep(self, name: tuple[str, str], value: Buffer) -> None:
+        """Keep a value, and let go of the oldest; never awaits, so no other read sees it half done."""
+        size = len(value)
+        if size > self._limit or name in self._kept:
+            return
+        self._kept[name] = value
+        self._bytes += size
+        while self._bytes > self._limit:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest)
