@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import zarr
+from identity import IdentityTask
 
 from unet_dask import graph
 from unet_dask.cluster import local_cluster
@@ -29,26 +30,15 @@ from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.pipeline import plan_store
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 #: Regions that are not counted, in which workers import and open what they need once.
 WARM = 20
 
 
-@dataclass(frozen=True)
-class IdentityTask(graph.RegionTask):
-    """The task with a crop in place of the network."""
-
-    def products(self, index: tuple[int, ...], block: Any) -> tuple[Any, ...]:
-        from unet_dask.tiling.mirror import extend
-
-        grid = self.grid
-        read = grid.read(index)
-        window = extend(block, origin=tuple(a for a, _ in grid.clipped(index)), read=read, shape=grid.shape)
-        inside = tuple(slice(w[0] - r[0], w[1] - r[0]) for w, r in zip(grid.write(index), read, strict=True))
-        return (np.ascontiguousarray(window[inside] & 1),)
-
-
-def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, float, float, int]:
-    """Return regions, wall and CPU milliseconds per region, and the pickled bytes of one task."""
+def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, float, float, float, int]:
+    """Return regions; wall, driver's and workers' CPU milliseconds per region; and the pickled bytes of one task."""
     from distributed.protocol.pickle import dumps
 
     side = {2: 256, 3: 64}[dims]
@@ -72,12 +62,14 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
         threads=1, nan="stop",
     )  # type: ignore[arg-type] # fmt: skip
     with local_cluster(workers=workers, threads=1, limit=2 << 30, device="cpu") as cluster:
-        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        driver, children = psutil.Process(), psutil.Process().children(recursive=True)
 
-        def cpu() -> float:
-            return sum(sum(process.cpu_times()[:2]) for process in processes)
+        def cpu() -> NDArray[np.float64]:
+            return np.array(
+                [sum(driver.cpu_times()[:2]), sum(sum(each.cpu_times()[:2]) for each in children)]
+            )
 
-        results, before, began = [], 0.0, 0.0
+        results, before, began = [], cpu(), 0.0
         for result in run_waves(
             cluster.client,
             plan.grid.waves(16),
@@ -88,14 +80,14 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
             if len(results) == WARM:  # by now every worker has imported what it needs
                 before, began = cpu(), time.perf_counter()
         counted = len(results) - WARM
-        wall, used = time.perf_counter() - began, cpu() - before
+        wall, (driven, worked) = time.perf_counter() - began, cpu() - before
     assert all(isinstance(each, graph.Record) for each in results), results[0]
     written = zarr.open_array(sink.url, path="classes/0", mode="r")[...]
     assert np.array_equal(written, array[...] & 1)
     shutil.rmtree(source)
     shutil.rmtree(sink.url)
     size = len(dumps(graph.WriteRegion(task, sink, (0,) * len(plan.grid.axes))))
-    return counted, 1e3 * wall / counted, 1e3 * used / counted, size
+    return counted, 1e3 * wall / counted, 1e3 * driven / counted, 1e3 * worked / counted, size
 
 
 def main() -> None:
@@ -107,10 +99,10 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for dims in options.dims:
-        count, wall, cpu, size = measure(options.folder, dims, options.regions, options.workers)
+        count, wall, driven, worked, size = measure(options.folder, dims, options.regions, options.workers)
         print(
-            f"{dims}-D: {count} regions, {wall:.1f} ms wall and {cpu:.1f} ms CPU per region; a task's function is "
-            f"{size} bytes",
+            f"{dims}-D: {count} regions, {wall:.1f} ms wall and {driven + worked:.1f} ms CPU per region ({driven:.1f} "
+            f"client and scheduler, {worked:.1f} workers); a task's function is {size} bytes",
             flush=True,
         )
 

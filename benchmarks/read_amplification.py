@@ -45,8 +45,8 @@ def count_here(folder: str) -> None:
     """Have this worker count what it reads."""
     from unet_dask.io.source import window
 
-    plain = window._store
-    window._store = lambda location: CountingStore(plain(location), folder)
+    plain = window._store  # noqa: SLF001 # nothing else stands between Zarr and what it reads
+    window._store = lambda location: CountingStore(plain(location), folder)  # noqa: SLF001
 
 
 class CountingHandler(SimpleHTTPRequestHandler):
@@ -85,9 +85,7 @@ def main() -> None:
     constants = Normalisation("constant", (127.0,), (64.0,))
     network = unet_dask.new_model(NetworkSpec(dims=2, width=4, depth=4), normalisation=constants)
     unet_dask.save_model(network, model)
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(CountingHandler, directory=str(folder / "served"))
-    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(CountingHandler, directory=str(folder / "served")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for workers in options.workers:
         for kind, url in (
