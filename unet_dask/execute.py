@@ -200,7 +200,7 @@ def _regions(
     volume = Unread(source.spec, window, source.dtype, run=os.urandom(8).hex())
     return run_waves(
         workers.client,
-        plan.grid.waves(min(_WAVE, max(len(own) // (2 * workers.workers), 1)), own),
+        plan.grid.waves(min(_WAVE, max(len(own) // workers.workers, 1)), own),
         lambda index: (0, index) not in finished and index not in plan.skipped,
         lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(task, sink, wave.start)),
     )

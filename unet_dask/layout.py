@@ -16,6 +16,7 @@ import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
+from unet_dask.io.source import recent
 from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 PROCESS_BYTES = 380 << 20
 #: What the kept heap holds beyond the feature maps that are alive, as a share of them; measured.
 HEAP_SHARE = 0.7
-#: Copies of a region's input at once: read block, completed block, mirrored window, and a block read ahead.
-INPUT_COPIES = 4
+#: Copies of a region's input at once: what was read, as the network wants it, and mirrored.
+INPUT_COPIES = 3
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.
 OUTPUT_COPIES = 2
 #: Bytes per voxel of numbering objects, beside the numbers, as a share of OUTPUT_COPIES: pieces and their mask.
@@ -59,7 +60,7 @@ class Memory:
     process : interpreter and libraries
     network : weights, and once more as the kernels want them
     activations : feature maps of one tile, with what the heap holds beyond
-    regions : input and output of a region, with copies
+    regions : input and output of a region, with copies, and the chunks that were read last
     """
 
     process: int
@@ -119,7 +120,8 @@ class Demand:
             * (
                 INPUT_COPIES * self.network.channels * self.source.dtype.itemsize * read
                 + OUTPUT_COPIES * values * math.prod(longest)
-            ),
+            )
+            + min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize),
         )
 
 
