@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from unet_dask import cluster as clusters
-from unet_dask import dispatch
+from unet_dask import dispatch, graph
 from unet_dask.dispatch import run_calls
 from unet_dask.errors import ClusterError, DataError, SinkLostError
+from unet_dask.io.source.unread import Unread
+from unet_dask.pipeline import plan_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from distributed import Client, LocalCluster
 
@@ -131,3 +135,33 @@ def test_no_more_is_submitted_than_may_be_in_flight(cluster: Cluster) -> None:
 
     ahead = [len(taken) - done for done, _ in enumerate(run_calls(cluster.client, abs, calls(), in_flight=3))]
     assert max(ahead) <= 5
+
+
+def test_a_region_is_one_task_that_depends_on_nothing(tiny_model: Path, source: Path) -> None:
+    plan = plan_store(source, tiny_model, tile=(32, 32), region=(32, 32), chunks=(32, 32))
+    volume = Unread(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
+    function = graph.WriteRegion(None, None, (0, 0, 0))  # type: ignore[arg-type] # it is not called
+    (wave,) = plan.grid.waves(16)
+    tasks = graph.wave_tasks(volume, wave, function)
+    assert set(tasks) == set(plan.grid.indices())
+    for index, delayed in tasks.items():
+        ((key, task),) = dict(delayed.__dask_graph__()).items()
+        assert not task.dependencies
+        assert key[1:] == index
+
+
+def test_regions_read_exactly_their_context(tiny_model: Path, source: Path) -> None:
+    plan = plan_store(source, tiny_model, tile=(32, 32), region=(32, 32), chunks=(32, 32))
+    volume = Unread(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
+
+    @dataclass(frozen=True)
+    class Tell:
+        def __call__(self, block: Unread, block_info: dict[int, dict[str, tuple[int, ...]]]) -> object:
+            return block.window, block_info[0]["chunk-location"]
+
+    for regions in (1, 3, 9):
+        for wave in plan.grid.waves(regions):
+            for index, task in graph.wave_tasks(volume, wave, Tell()).items():  # type: ignore[arg-type]
+                window, place = task.compute(scheduler="sync")
+                assert window == plan.grid.clipped(index)
+                assert tuple(a + b for a, b in zip(wave.start, place, strict=True)) == index

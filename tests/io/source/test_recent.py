@@ -1,0 +1,101 @@
+"""Chunks that were read last: asked for once, within a limit, and never beyond a run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore, WrapperStore
+
+from unet_dask.errors import DataError
+from unet_dask.io.source import window
+from unet_dask.io.source.recent import RecentChunks
+from unet_dask.io.source.volume import open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVERYTHING = (slice(0, 1), slice(0, 64), slice(0, 64))
+
+
+class Counting(WrapperStore[Any]):
+    """A store that notes what it is asked for."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self.asked: list[str] = []
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        self.asked.append(key)
+        return await super().get(key, prototype, byte_range)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[Counting]]:
+    """Return an array of four chunks and the counting stores that it is opened with."""
+    path = tmp_path / "a.zarr"
+    array = zarr.create_array(str(path), shape=(64, 64), chunks=(32, 32), dtype="u1", compressors=None)
+    array[...] = 7
+    stores: list[Counting] = []
+    plain = window._store
+
+    def counting(location: Any) -> Counting:
+        stores.append(Counting(plain(location)))
+        return stores[-1]
+
+    monkeypatch.setattr(window, "_store", counting)
+    window._opened_in.cache_clear()
+    return path, stores
+
+
+def test_a_chunk_is_read_once_in_a_run(stored: tuple[Path, list[Counting]]) -> None:
+    path, stores = stored
+    spec = open_source(str(path), axes="yx").spec
+    stores.clear()
+    for _ in range(3):
+        assert (window.read_window(spec, EVERYTHING, run="one") == 7).all()
+    (store,) = stores
+    chunks = [key for key in store.asked if "/" in key]
+    assert len(chunks) == len(set(chunks)) == 4
+
+
+def test_another_run_sees_what_has_changed(stored: tuple[Path, list[Counting]]) -> None:
+    path, _ = stored
+    spec = open_source(str(path), axes="yx").spec
+    window.read_window(spec, EVERYTHING, run="one")
+    zarr.open_array(str(path), mode="r+")[...] = 9
+    assert (window.read_window(spec, EVERYTHING, run="one") == 7).all()
+    assert (window.read_window(spec, EVERYTHING) == 9).all()
+    assert (window.read_window(spec, EVERYTHING, run="two") == 9).all()
+
+
+def test_a_damaged_chunk_is_not_kept(stored: tuple[Path, list[Counting]]) -> None:
+    path, _ = stored
+    spec = open_source(str(path), axes="yx").spec
+    chunk = path / "c" / "0" / "0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:100])
+    with pytest.raises(DataError):
+        window.read_window(spec, EVERYTHING, run="one")
+    chunk.write_bytes(whole)
+    assert (window.read_window(spec, EVERYTHING, run="one") == 7).all()
+
+
+def test_the_oldest_goes_first_and_the_limit_holds() -> None:
+    inner = MemoryStore()
+    counting = Counting(inner)
+    recent = RecentChunks(counting, limit=100)
+    prototype = default_buffer_prototype()
+
+    async def scenario() -> None:
+        for name, size in (("a", 40), ("b", 40), ("c", 40), ("large", 101)):
+            await inner.set(name, prototype.buffer.from_array_like(np.zeros(size, "u1")))
+        for name in ("a", "b", "a", "c", "a", "b", "large", "large", "none", "none"):
+            assert await recent.get(name, prototype) == await inner.get(name, prototype)
+
+    asyncio.run(scenario())
+    assert counting.asked == ["a", "b", "c", "b", "large", "large", "none", "none"]
