@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,7 @@ from unet_dask import cluster as clusters
 from unet_dask import dispatch, graph
 from unet_dask.dispatch import run_calls
 from unet_dask.errors import ClusterError, DataError, SinkLostError
+from unet_dask.io.remote import UnreachableError
 from unet_dask.io.source.unread import Unread
 from unet_dask.pipeline import plan_store
 
@@ -115,6 +117,29 @@ def test_a_result_whose_worker_leaves_while_it_is_fetched_is_not_waited_for_for_
         monkeypatch.setattr(Future, "result", leave_first)
         with pytest.raises(ClusterError, match="no worker for 2 seconds"):
             list(run_calls(client, abs, (((n,), (n,)) for n in range(8)), in_flight=1))
+
+
+def test_work_whose_source_did_not_answer_is_done_once_more(cluster: Cluster, tmp_path: Path) -> None:
+    def reads(number: int) -> int:
+        tried = tmp_path / f"tried-{number}"
+        if number == 3 or (number == 5 and not tried.exists()):
+            tried.touch()
+            raise UnreachableError("The service does not answer.")
+        return number
+
+    outcomes = dict(run_calls(cluster.client, reads, (((n,), (n,)) for n in range(8)), in_flight=2))
+    assert outcomes.pop((3,)) == "The service does not answer."
+    assert outcomes == {(number,): number for number in range(8) if number != 3}
+
+
+def test_a_source_that_is_gone_is_not_asked_for_ever(cluster: Cluster, tmp_path: Path) -> None:
+    def reads(number: int) -> None:
+        (tmp_path / f"{number}-{uuid4()}").touch()
+        raise UnreachableError("The service does not answer.")
+
+    outcomes = dict(run_calls(cluster.client, reads, (((n,), (n,)) for n in range(20)), in_flight=2))
+    assert outcomes == {(number,): "The service does not answer." for number in range(20)}
+    assert len(list(tmp_path.iterdir())) == 20 + 3
 
 
 def test_lost_sink_ends_the_run(cluster: Cluster) -> None:

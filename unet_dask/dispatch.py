@@ -5,8 +5,8 @@ time, becomes a :class:`Failure` and all others go on; only the loss of the sche
 the run, which can then be resumed.
 
 The scheduler blames a dead worker on everything it held, so by chance a harmless region can stand beside a deadly
-one each time. Whatever is blamed is therefore done once more, alone, when all else is done: what then kills its
-worker does so by itself.
+one each time; and a service may be away for a minute. Whatever may have failed by no fault of its own is therefore
+done once more, alone, when all else is done: what then kills its worker does so by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
 from unet_dask.homes import Homes
+from unet_dask.io.remote import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,8 @@ Index = tuple[int, ...]
 PATIENCE = 600.0
 #: Seconds between two looks at the workers of a cluster that returns nothing.
 _ASK_EVERY = 5.0
+#: A source that does not answer so many times running is gone: what else waits for it is not tried again.
+_UNANSWERED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,11 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class _Killed:
-    """Work whose workers died, by its own fault or that of work beside it."""
+class _Doubtful:
+    """Work that may have failed by no fault of its own: its workers died, or its source did not answer."""
 
     reason: str
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +163,20 @@ def _submit_call(
 
 def _drain(client: Client, batches: Iterator[Batch], homes: Homes) -> Iterator[tuple[Index, Any]]:
     """Submit batches while somebody has little left to do; yield what each piece came to."""
-    blamed: list[Piece] = []
+    doubtful: list[tuple[Piece, _Doubtful]] = []
     for piece, outcome in _in_flight(client, batches, homes):
-        if isinstance(outcome, _Killed):
-            blamed.append(piece)
+        if isinstance(outcome, _Doubtful):
+            doubtful.append((piece, outcome))
         else:
             yield piece.index, outcome
-    for piece, outcome in _in_flight(client, (each.alone for each in blamed), Homes.anywhere(0)):
-        yield piece.index, outcome.reason if isinstance(outcome, _Killed) else outcome
+    unanswered = 0
+    for piece, doubt in doubtful:
+        outcome = doubt
+        if unanswered < _UNANSWERED:
+            ((_, outcome),) = _in_flight(client, iter([piece.alone]), Homes.anywhere(0))
+            still = isinstance(outcome, _Doubtful) and outcome.unanswered
+            unanswered = unanswered + 1 if still else 0
+        yield piece.index, outcome.reason if isinstance(outcome, _Doubtful) else outcome
 
 
 def _in_flight(
@@ -257,7 +267,7 @@ def _outcome(future: Future, client: Client) -> Any:  # whatever the task return
     raise ClusterError("The connection to the scheduler was lost. What is done is kept; use --resume.")
 
 
-def _reason(error: BaseException | None) -> str | _Killed:
+def _reason(error: BaseException | None) -> str | _Doubtful:
     """Return in one line why a task failed, unless that ends the run."""
     from distributed import KilledWorker
 
@@ -266,6 +276,7 @@ def _reason(error: BaseException | None) -> str | _Killed:
     if isinstance(error, SinkLostError):
         raise error
     if isinstance(error, KilledWorker):
-        return _Killed("its worker was killed every time, most likely for memory; try a larger --memory")
+        return _Doubtful("its worker was killed every time, most likely for memory; try a larger --memory")
     reason = str(error) if isinstance(error, UnetDaskError) else f"{type(error).__name__}: {error}"
-    return " ".join(reason.split())
+    line = " ".join(reason.split())
+    return _Doubtful(line, unanswered=True) if isinstance(error, UnreachableError) else line
