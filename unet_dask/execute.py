@@ -6,6 +6,7 @@ all others go on.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from contextlib import nullcontext
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 #: Regions of a wave, at most; its worker reads what they share once. Larger waves read less context twice, and more
 #: is blamed on the death of a worker.
 _WAVE = 16
+#: Regions that are given out before every worker has some; with many workers the first waves are smaller.
+_FIRST = 512
 
 
 @dataclass(slots=True)
@@ -200,10 +203,26 @@ def _regions(
     volume = Unread(source.spec, window, source.dtype, run=os.urandom(8).hex())
     return run_waves(
         workers.client,
-        plan.grid.waves(min(_WAVE, max(len(own) // workers.workers, 1)), own),
+        plan.grid.waves(_wave_sizes(len(own), workers.workers), own),
         lambda index: (0, index) not in finished and index not in plan.skipped,
         lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(task, sink, wave.start)),
     )
+
+
+def _wave_sizes(regions: int, workers: int) -> Iterator[int]:
+    """Yield the regions of each wave, at most: a worker's share, and few at first if many workers wait for them.
+
+    Examples
+    --------
+    >>> [size for size, _ in itertools.groupby(itertools.islice(_wave_sizes(10**6, 256), 1000))]
+    [2, 4, 8, 16]
+    """
+    most = min(_WAVE, max(regions // workers, 1))
+    size = max(_FIRST // workers, 2)
+    while size < most:
+        yield from itertools.repeat(size, workers)
+        size *= 2
+    yield from itertools.repeat(most)
 
 
 def _background(

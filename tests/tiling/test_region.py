@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -103,7 +105,19 @@ def test_waves_hold_every_region_once(one: AxisGrid, other: AxisGrid, side: int)
 @given(grids(), grids(), st.integers(1, 20))
 def test_waves_stay_small(one: AxisGrid, other: AxisGrid, side: int) -> None:
     volume = RegionGrid("yx", (one, other))
-    assert all(len(list(wave.indices())) <= 2 * side for wave in volume.waves(side))
+    assert all(len(wave) == len(list(wave.indices())) <= side for wave in volume.waves(side))
+
+
+@given(grids(), grids(), st.integers(1, 20))
+def test_waves_may_grow(one: AxisGrid, other: AxisGrid, side: int) -> None:
+    volume = RegionGrid("yx", (one, other))
+    limits = [1, 2, *range(3, 3 + side)]
+    waves = list(volume.waves(chain(limits, repeat(limits[-1]))))
+    assert all(
+        len(wave) <= limit for wave, limit in zip(waves, chain(limits, repeat(limits[-1])), strict=False)
+    )
+    waved = [index for wave in waves for index in wave.indices()]
+    assert sorted(waved) == sorted(volume.indices())
 
 
 def test_a_tile_off_the_lattice_is_refused() -> None:

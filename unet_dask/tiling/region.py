@@ -23,14 +23,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import pairwise, product, repeat
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import GeometryError
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 #: (start, stop) in voxels
 Interval = tuple[int, int]
@@ -224,7 +224,7 @@ class RegionGrid:
         """Return the needed voxels that lie within the volume."""
         return tuple(grid.clipped(each) for grid, each in zip(self.grids, index, strict=True))
 
-    def waves(self, regions: int, stretch: range | None = None) -> Iterator[Wave]:
+    def waves(self, regions: int | Iterable[int], stretch: range | None = None) -> Iterator[Wave]:
         """Yield boxes of at most `regions` regions that together hold every region, or those of a stretch, once.
 
         The regions are ordered by halving: all of one half of the grid come before the other half, and so on in
@@ -234,18 +234,22 @@ class RegionGrid:
 
         Parameters
         ----------
-        regions : at most, in a box; more than half as many where the grid and the stretch allow
+        regions : at most, in a box; more than half as many where the grid and the stretch allow. An endless row of
+            numbers holds for the boxes in turn
         stretch : ranks in the order of all regions; None for all
         """
         stretch = range(len(self)) if stretch is None else stretch
         boxes = [(0, Wave(self, (0,) * len(self.counts), self.counts))] if len(stretch) else []
+        limits = repeat(regions) if isinstance(regions, int) else iter(regions)
+        limit = next(limits)
         while boxes:
             first, box = boxes.pop()
             stop = first + len(box)
             if stop <= stretch.start or first >= stretch.stop:
                 continue
-            if len(box) <= regions and stretch.start <= first and stop <= stretch.stop:
+            if len(box) <= limit and stretch.start <= first and stop <= stretch.stop:
                 yield box
+                limit = next(limits)
                 continue
             near, far = box.halves()
             boxes += [(first + len(near), far), (first, near)]
