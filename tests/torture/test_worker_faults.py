@@ -132,7 +132,7 @@ def test_failing_network_costs_no_voxel(
     tickets = tmp_path / "tickets"
     bench = replace(undisturbed, client=cluster.client)
     with counted("A2 exceptions in workers", tier) as counts, planted(cluster.client, tickets):
-        orders = dealt(faults, 12, random.Random(SEED))
+        orders = dealt(faults, 30, random.Random(SEED))
         assert rounds(bench, orders, tmp_path, tickets, counts) == []
         assert counts["left"] == 0
 
