@@ -46,7 +46,7 @@ slow: install
 torture: install
 	rm -f benchmarks/results/torture.json
 	TORTURE_RESULTS=benchmarks/results/torture.json \
-	    $(BIN)/python -m pytest -m torture --timeout 3600 tests/torture
+	    $(BIN)/python -m pytest --timeout 3600 tests/torture
 
 gpu: install
 	$(BIN)/python -m pytest -m gpu
