@@ -98,7 +98,7 @@ class Ledger:
 
     def complete(self) -> bool:
         """Return whether the run came to its end: one file stands for those of all drivers."""
-        return bool(self._fs.exists(f"{self._root}/{_FINAL}"))
+        return self._fs.exists(f"{self._root}/{_FINAL}") and not self._fs.isdir(f"{self._root}/{_FOLDER}")
 
     def append(self, entry: Entry) -> None:
         """Record finished work, durably: when this returns, a power cut does not lose it."""

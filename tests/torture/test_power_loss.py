@@ -133,7 +133,8 @@ def after(bench: Bench, sink: Path, counts: Counter[str], scene: Scene) -> list[
     refused = refusal(lambda: scene.after(bench, sink))
     if not refused:
         counts["resumed"] += 1
-        return [f"wrong {name}" for name in bench.wrong(sink)]
+        # A lock that nobody holds means nothing; a repair that finds nothing to do leaves it there.
+        return [f"wrong {name}" for name in bench.wrong(sink) if name != "_unet_dask/lock"]
     counts["refused"] += 1
     if done:
         return [f"{done} pieces of work are lost: {refused}"]
