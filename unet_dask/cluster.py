@@ -199,7 +199,8 @@ def connected(client: Client, *, threads: int | None = None) -> Cluster:
     """
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=10)
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    # Not scheduler_info: the client's own look at the scheduler, every two seconds, may replace its answer by none.
+    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     if not workers:
         raise ClusterError(
             f"The cluster at {client.scheduler.address} has no workers. Start some, then --resume."

@@ -96,6 +96,10 @@ class Ledger:
         """Return what makes all finished work unique, of all drivers so far."""
         return {entry.key for entry in self._read()}
 
+    def complete(self) -> bool:
+        """Return whether the run came to its end: one file stands for those of all drivers."""
+        return self._fs.exists(f"{self._root}/{_FINAL}") and not self._fs.isdir(f"{self._root}/{_FOLDER}")
+
     def append(self, entry: Entry) -> None:
         """Record finished work, durably: when this returns, a power cut does not lose it."""
         data = _encode(entry)

@@ -135,8 +135,9 @@ def segment_store(
     url = str(sink)
     chosen = configured(config, settings)
     part = None if chosen.part is None else parse_part(chosen.part)
-    stored = _check_place(str(source), url, part, resume=resume, overwrite=overwrite)
-    with model_file(model) as file:
+    with places.refusals_told(url):
+        stored = _check_place(str(source), url, part, resume=resume, overwrite=overwrite)
+    with places.refusals_told(url), model_file(model) as file:
         elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
         # What a running cluster has is asked once it answers; until then the plan is for what was wished.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None

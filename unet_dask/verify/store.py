@@ -16,6 +16,7 @@ import numpy as np
 
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import OptionError
+from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
 from unet_dask.verify.again import find_origin
 from unet_dask.verify.finding import Finding, Verification
@@ -121,8 +122,8 @@ def repair_store(
     began, url = time.perf_counter(), str(sink)
     stored, before = _verified(url, model, (crops, seed), workers, on_piece)
     wrong = {key for finding in before.findings for key in finding.pieces}
-    if stored is None or not wrong:
-        return before
+    if stored is None or (not wrong and (before.findings or Ledger(stored.sink.run_folder).complete())):
+        return before  # but a run that was killed before its ledger's last step has nothing wrong, and no end
     recorded = read_record(stored).entries
     computed = repair(stored, wrong, model=model, client=client, workers=workers, on_event=on_event)
     now, after = _verified(url, model, (crops, seed), workers, on_piece)

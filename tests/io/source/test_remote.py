@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -340,3 +341,14 @@ def test_contains(tmp_path: Path, outer: str, inner: str, expected: bool) -> Non
 def test_relative_path_is_the_absolute_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert source_aliases("a.zarr") == os.path.realpath(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "http:" + "x" * 1_000_000, "a+" * 500_000])
+def test_endless_word_of_a_stranger_is_searched_for_secrets_in_no_time(text: str) -> None:
+    began = time.monotonic()
+    assert redact(text) == text
+    assert time.monotonic() - began < 5
+
+
+def test_secret_after_an_endless_word_is_removed() -> None:
+    assert redact("x" * 1000 + "https://me:secret@host/a") == "x" * 1000 + "https://host/a"

@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from unet_dask.config import PRODUCTS
-from unet_dask.errors import SinkError
+from unet_dask.errors import SinkError, SinkLostError, UnetDaskError
 from unet_dask.io.remote import redact_url
+from unet_dask.io.sink.durable import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RUN_FOLDER = "_unet_dask"
 #: The manifest's place in the attributes of the run's node, and the mark of a sink of ours in the root's.
 MARK = "unet_dask"
 #: Beginning of the names of files in the run's folder while drivers hold parts of the sink.
 LOCK = "lock"
-#: Beginning of the names of files by which drivers and workers try whether a place can be written.
+#: What lies in a sink.
+_OURS = {"zarr.json", RUN_FOLDER, *PRODUCTS}
+#: Beginning of the names of objects by which drivers and workers try whether a place can be written.
 _PROBE = ".unet-dask-probe-"
 
 
@@ -52,6 +60,26 @@ def read_manifest(url: str) -> dict[str, Any] | None:
     return manifest
 
 
+@contextmanager
+def refusals_told(url: str) -> Iterator[None]:
+    """Tell in one line of whatever a file system refuses that nobody below has a better word for.
+
+    Raises
+    ------
+    SinkLostError
+        In place of an error of the system that has a number; errors of the network between processes have none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, UnetDaskError) or error.errno is None:
+            raise
+        raise SinkLostError(
+            f"The run that writes {redact_url(url)} was refused {error.filename or 'a file'}: {error.strerror}. What "
+            "is done is kept; mend the cause and --resume."
+        ) from error
+
+
 def exists(url: str) -> bool:
     """Return whether anything stands at the sink's place; an empty folder does not count."""
     fs, path = locate(url)
@@ -64,7 +92,8 @@ def exists(url: str) -> bool:
 def require_ours(url: str) -> None:
     """Raise unless what stands at the sink's place is a sink, complete or not.
 
-    A run that was killed in its first or in its last moment leaves nothing but the run's folder.
+    A run that was killed in its first or in its last moment leaves the run's folder and no manifest; what a power cut
+    leaves of the root's metadata may have lost its bytes, or its name.
 
     Raises
     ------
@@ -74,7 +103,8 @@ def require_ours(url: str) -> None:
     fs, path = locate(url)
     if _attribute(fs, path) is not None:
         return
-    if fs.isdir(path) and set(names_in(fs, path)) == {RUN_FOLDER}:
+    unfinished = RUN_FOLDER in names_in(fs, path) and not fs.exists(f"{path}/{RUN_FOLDER}/zarr.json")
+    if unfinished and {*names_in(fs, path)} <= _OURS and _is_void(fs, f"{path}/zarr.json"):
         return
     raise SinkError(
         f"{redact_url(url)} exists and is not a result of unet-dask, so it is neither resumed nor overwritten. Name "
@@ -91,7 +121,7 @@ def require_replaceable(url: str) -> None:
         If it is not ours, or somebody put something of her own into it.
     """
     require_ours(url)
-    foreign = sorted({*names_in(*locate(url))} - {"zarr.json", RUN_FOLDER, *PRODUCTS})
+    foreign = sorted({*names_in(*locate(url))} - _OURS)
     if foreign:
         raise SinkError(
             f"{redact_url(url)} holds {', '.join(foreign[:3])}, which unet-dask did not write, so it is not "
@@ -129,6 +159,11 @@ def remove(url: str) -> None:
         for name in doomed:
             if fs.exists(f"{path}/{name}"):
                 fs.rm(f"{path}/{name}", recursive=True)
+                if name == doomed[0] and isinstance(fs, LocalFileSystem):  # first on the disk, too
+                    sync_folder(f"{path}/{RUN_FOLDER}")
+        if isinstance(fs, LocalFileSystem):  # what was half-written when a creation was killed
+            for stray in (*Path(path).glob("zarr.*.partial"), *Path(path, RUN_FOLDER).glob("*.partial")):
+                stray.unlink()
     except OSError as error:
         raise SinkError(
             f"The sink {redact_url(url)} cannot be removed: {error.strerror or error}."
@@ -144,16 +179,19 @@ def probe(url: str) -> str:
     if isinstance(fs, MemoryFileSystem):
         return "it would lie in the memory of one process, where others do not see it"
     # Processes of one number on several machines may try one place at the same time.
-    name = f"{_PROBE}{os.getpid()}-{os.urandom(4).hex()}"
-    trial = f"{path}{name}"
-    if isinstance(fs, LocalFileSystem):
-        folder = Path(path)
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        trial = str(folder / name)
+    trial = f"{path}{_PROBE}{os.getpid()}-{os.urandom(4).hex()}"
     try:
-        fs.pipe_file(trial, b"unet-dask")
-        fs.rm_file(trial)
+        if isinstance(fs, LocalFileSystem):
+            folder = Path(path)
+            while not folder.exists() and folder != folder.parent:
+                folder = folder.parent
+            with TemporaryFile(
+                dir=folder
+            ) as file:  # without a name, where that can be: a kill leaves nothing
+                file.write(b"unet-dask")
+        else:
+            fs.pipe_file(trial, b"unet-dask")
+            fs.rm_file(trial)
     except NotImplementedError:
         return "its file system cannot be written"
     except OSError as error:
@@ -189,6 +227,16 @@ def names_in(fs: Any, path: str) -> list[str]:
         return []
     names = [str(each).rstrip("/").rpartition("/")[2] for each in fs.ls(path, detail=False)]
     return [name for name in names if not name.endswith(".partial") and not name.startswith(_PROBE)]
+
+
+def _is_void(fs: Any, path: str) -> bool:
+    """Return whether a file is not there, or has lost its bytes: none are left, or noughts."""
+    try:
+        return not fs.cat_file(path).strip(b"\0")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _attribute(fs: Any, path: str) -> Any:  # any JSON

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,18 +126,18 @@ class Sink:
         )
 
     def _flush(self, name: str, level: int, start: Sequence[int], shape: Sequence[int]) -> None:
-        """Flush every file under the written window, then their folders."""
+        """Flush every file under the written window, then their folders, up to the array's own: any may be new."""
         spec = next(each for each in self.arrays if each.name == name)
         root = Path(fsspec.core.url_to_fs(self.url)[1]) / name / str(level) / "c"
         ranges = [
             range(a // unit, -(-(a + n) // unit))
             for a, n, unit in zip(start, shape, spec.write_unit, strict=True)
         ]
-        folders = set()
+        folders: set[Path] = set()
         for index in np.ndindex(*(len(each) for each in ranges)):
             path = root.joinpath(*(str(each[i]) for each, i in zip(ranges, index, strict=True)))
             sync_file(path)
-            folders.add(path.parent)
+            folders.update(path.parents[: len(index) + 1])
         for folder in folders:
             sync_folder(folder)
 
@@ -180,6 +181,7 @@ def create(
     """
     _open_array.cache_clear()
     try:
+        _sync_tree(sink)  # whatever is lost now, the run's folder is there, and the place is known as ours
         root = zarr.create_group(sink.url, attributes={MARK: {"version": 1}}, overwrite=False)
         for spec in sink.arrays:
             attributes = image_metadata(
@@ -228,13 +230,17 @@ def restamp(sink: Sink, manifest: Mapping[str, Any]) -> None:
 
 
 def _sync_tree(sink: Sink) -> None:
-    """Flush the metadata of a new local sink, without which its chunks are nothing."""
+    """Flush the metadata of a new local sink, without which its chunks are nothing, and its own name."""
     if not sink.local:
         return
-    for folder, _, names in os.walk(fsspec.core.url_to_fs(sink.url)[1]):
+    root = Path(fsspec.core.url_to_fs(sink.url)[1])
+    for folder, _, names in os.walk(root):
         for name in names:
             sync_file(Path(folder) / name)
         sync_folder(folder)
+    for above in root.parents:  # the run may have made them
+        with suppress(OSError):  # nor need it be allowed to look into all of them
+            sync_folder(above)
 
 
 @lru_cache(maxsize=32)

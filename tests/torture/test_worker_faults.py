@@ -1,0 +1,242 @@
+"""Whatever befalls workers, the result is that of an undisturbed run, and nothing is said to be done that is not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import pytest
+import zarr
+from distributed.diagnostics.plugin import WorkerPlugin
+
+import unet_dask
+from tests.conftest import save_source
+from tests.torture import saboteur
+from tests.torture.bench import Bench, fresh
+from tests.torture.tier import SEED, Tier, counted, tiers
+from tests.torture.watchdog import HangError, in_time
+from unet_dask import cluster as clusters
+from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from distributed import Client
+
+    from unet_dask.cluster import Cluster
+
+#: Five by five regions of one chunk each.
+SETTINGS = {"region": (32, 32), "tile": (32, 32), "chunks": (32, 32), "precision": "float32"}
+#: Seconds that a run may take.
+PATIENCE = 240.0
+
+
+class Plugin(saboteur.Saboteur, WorkerPlugin):  # type: ignore[misc] # distributed has no types
+    """The saboteur as distributed knows it."""
+
+
+@contextmanager
+def planted(client: Client, tickets: Path, **more: tuple[int, ...]) -> Iterator[None]:
+    """Have a saboteur in every worker, those that start later too, until the block is left."""
+    saboteur.order(tickets, [])
+    client.register_plugin(Plugin(tickets, **more))
+    try:
+        yield
+    finally:
+        client.unregister_worker_plugin("saboteur")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Return a bench of 25 regions that runs on threads."""
+    source = save_source(tmp_path_factory.mktemp("faults") / "source.zarr", (160, 160))
+    return replace(bench, source=source, settings=SETTINGS).undisturbed()
+
+
+@contextmanager
+def sabotaged(bench: Bench, tickets: Path, workers: int, **more: tuple[int, ...]) -> Iterator[Bench]:
+    """Yield a bench on worker processes of its own, which take tickets."""
+    with (
+        clusters.local_cluster(workers=workers, threads=1, limit=2 << 30, device="cpu") as opened,
+        planted(opened.client, tickets, **more),
+    ):
+        yield replace(bench, client=opened.client)
+
+
+def until_done(bench: Bench, sink: Path, tickets: Path, counts: Counter[str]) -> list[str]:
+    """Run and resume until a run succeeds; return what is wrong then."""
+    resume = False
+    while True:
+        try:
+            run = in_time(PATIENCE, lambda: bench.run(sink, resume=resume))  # noqa: B023
+        except HangError:
+            counts["hangs"] += 1
+            raise
+        except UnetDaskError as error:
+            _require_honest(error, sink)
+            counts[f"said {type(error).__name__}"] += 1
+        else:
+            assert run.complete
+            counts["said_done"] += 1
+            return bench.wrong(sink)
+        resume = True
+
+
+def _require_honest(error: UnetDaskError, sink: Path) -> None:
+    """Require an error of one line that can be resumed, and a hole where one is spoken of."""
+    assert len(str(error).splitlines()) == 1
+    assert isinstance(error, ClusterError | IncompleteError)
+    if isinstance(error, IncompleteError):
+        assert (np.asarray(zarr.open_array(str(sink / "classes" / "0"), mode="r")[...]) == 255).any()
+
+
+def rounds(
+    bench: Bench, orders: list[list[str]], folder: Path, tickets: Path, counts: Counter[str]
+) -> list[str]:
+    """Run once for each list of faults; return what is wrong."""
+    findings = []
+    for number, faults in enumerate(orders):
+        saboteur.order(tickets, faults)
+        sink = fresh(folder / f"{number}") / "out.zarr"
+        findings += [f"round {number}: {each}" for each in until_done(bench, sink, tickets, counts)]
+        counts["rounds"] += 1
+        fresh(sink.parent).rmdir()
+    counts.update(f"fault {name}" for name in saboteur.taken(tickets))
+    counts["faults"] = len(saboteur.taken(tickets))
+    counts["left"] = len(saboteur.left(tickets))
+    return findings
+
+
+def dealt(faults: list[str], hand: int, draw: random.Random) -> list[list[str]]:
+    """Return the faults in a random order, some to each round."""
+    draw.shuffle(faults)
+    return [faults[i : i + hand] for i in range(0, len(faults), hand)]
+
+
+@tiers
+def test_failing_network_costs_no_voxel(
+    tier: Tier, undisturbed: Bench, cluster: Cluster, tmp_path: Path
+) -> None:
+    kinds = ["memory", "cuda", "model"]
+    faults = kinds * tier.count(6, 310)
+    tickets = tmp_path / "tickets"
+    bench = replace(undisturbed, client=cluster.client)
+    with counted("A2 exceptions in workers", tier) as counts, planted(cluster.client, tickets):
+        orders = dealt(faults, 30, random.Random(SEED))
+        assert rounds(bench, orders, tmp_path, tickets, counts) == []
+        assert counts["left"] == 0
+
+
+@tiers
+def test_dying_workers_cost_no_voxel(tier: Tier, undisturbed: Bench, tmp_path: Path) -> None:
+    draw = random.Random(SEED)
+    each = tier.count(1, 12)
+    faults = (
+        ["kill", "segfault", "stop", "kill+exit", "kill+kill"] * each
+        if tier.name == "full"
+        else ["kill+exit"]
+    )
+    tickets = tmp_path / "tickets"
+    with (
+        counted("A2 deaths of workers", tier) as counts,
+        sabotaged(undisturbed, tickets, 2 if tier.name == "full" else 1) as bench,
+        hunting(tickets, draw, counts),
+    ):
+        orders = [
+            [part for fault in hand for part in ORDERED.get(fault, (fault,))]
+            for hand in dealt(faults, 3, draw)
+        ]
+        assert rounds(bench, orders, tmp_path, tickets, counts) == []
+        # Those that wait for a worker to start may wait still: the other worker has done all the work.
+        assert {each.partition("-")[0] for each in saboteur.left(tickets)} <= {"then"}
+
+
+#: A worker that dies, and again before it has started anew.
+ORDERED = {"kill+exit": ("kill", "then-exit"), "kill+kill": ("kill", "then-hunt")}
+
+
+@contextmanager
+def hunting(tickets: Path, draw: random.Random, counts: Counter[str]) -> Iterator[None]:
+    """Kill workers while they start, whenever a ticket says so."""
+    ended = threading.Event()
+
+    def hunt() -> None:
+        known = set(_workers())
+        while not ended.wait(0.02):
+            now = set(_workers())
+            for new in now - known:
+                if saboteur.take(tickets, "then-hunt"):
+                    time.sleep(draw.uniform(0, 2))
+                    with suppress(ProcessLookupError):
+                        os.kill(new, signal.SIGKILL)
+                    counts["killed_while_starting"] += 1
+            known |= now
+
+    thread = threading.Thread(target=hunt, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _workers() -> list[int]:
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "spawn_main" in " ".join(each.cmdline()):
+                found.append(each.pid)
+    return found
+
+
+@pytest.mark.torture
+def test_region_that_kills_its_worker_is_a_named_hole_and_all_others_are_done(
+    undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+    with (
+        sabotaged(undisturbed, tmp_path / "tickets", 1, poisoned=(64, 96)) as bench,
+        pytest.raises(IncompleteError, match=r"1 of 25 regions failed.*\[y 64:96, x 96:128\]") as ended,
+    ):
+        bench.run(tmp_path / "out.zarr")
+    assert ended.value.exit_code == 4
+    assert len(str(ended.value).splitlines()) == 1
+    classes = np.asarray(zarr.open_array(str(tmp_path / "out.zarr/classes/0"), mode="r")[...])
+    hole = np.zeros(classes.shape, bool)
+    hole[64:96, 96:128] = True
+    np.testing.assert_array_equal(classes == 255, hole)
+    assert {each.kind for each in unet_dask.verify_store(tmp_path / "out.zarr", crops=0).findings} == {
+        "ledger"
+    }
+    undisturbed.run(tmp_path / "out.zarr", resume=True)
+    assert undisturbed.wrong(tmp_path / "out.zarr") == []
+
+
+def test_control_writer_that_lies_is_found(undisturbed: Bench, cluster: Cluster, tmp_path: Path) -> None:
+    tickets = tmp_path / "tickets"
+    bench = replace(undisturbed, client=cluster.client)
+    with counted("control", Tier("small")) as counts, planted(cluster.client, tickets):
+        saboteur.order(tickets, ["then-lie"])
+        findings = rounds(bench, [["model"]], tmp_path, tickets, counts)
+    assert len(findings) == 1
+    assert "classes/0/c/" in findings[0]
+
+
+@pytest.mark.torture
+def test_control_network_that_hangs_is_found(undisturbed: Bench, tmp_path: Path) -> None:
+    tickets = tmp_path / "tickets"
+    with sabotaged(undisturbed, tickets, 1) as bench:
+        saboteur.order(tickets, ["hang"])
+        with pytest.raises(HangError):
+            in_time(8, lambda: bench.run(tmp_path / "out.zarr"))
