@@ -20,7 +20,7 @@ from unet_dask.io.sink.multiscale import class_colour, pyramid
 from unet_dask.io.sink.store import ArraySpec, Sink
 from unet_dask.io.source.volume import open_source
 from unet_dask.preview import preview
-from unet_dask.view import holes_of
+from unet_dask.plane import holes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,7 +186,7 @@ def test_what_is_no_result_is_refused(made: Made, tmp_path: Path) -> None:
 
 def test_large_plane_is_drawn_from_a_coarse_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = make(tmp_path)
-    monkeypatch.setattr("unet_dask.view.SIDE", 100)
+    monkeypatch.setattr("unet_dask.plane.SIDE", 100)
     shown = preview(large.sink, tmp_path / "h.png")
     assert shown.step == 4
     assert shown.unwritten == 0  # the coarse levels are empty, so the finest was read

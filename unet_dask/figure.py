@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from unet_dask.view import View
+    from unet_dask.plane import View
 
     Plane = NDArray[Any]
 

@@ -15,7 +15,7 @@ from unet_dask.errors import SinkError
 from unet_dask.figure import draw
 from unet_dask.io import remote
 from unet_dask.io.sink.place import exists, read_manifest
-from unet_dask.view import holes_of, product_plane, source_plane, view_of
+from unet_dask.plane import holes_of, product_plane, source_plane, view_of
 
 if TYPE_CHECKING:
     import os
