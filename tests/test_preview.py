@@ -13,8 +13,9 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
+from unet_dask.colour import hatching
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.figure import hatching, overlay
+from unet_dask.figure import overlay
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.sink.multiscale import class_colour, pyramid
 from unet_dask.io.sink.store import ArraySpec, Sink

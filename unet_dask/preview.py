@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import SinkError
 from unet_dask.figure import draw
-from unet_dask.io import remote
-from unet_dask.io.sink.place import exists, read_manifest
+from unet_dask.io.sink.place import require_manifest
 from unet_dask.plane import holes_of, product_plane, source_plane, view_of
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def preview(
         If the plane or the part lies outside of the result.
     """
     url = str(sink)
-    manifest = _manifest(url)
+    manifest = require_manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
     source, notes = source_plane(manifest, view)
     products = {each["name"]: product_plane(url, each, view) for each in manifest["arrays"]}
@@ -105,14 +104,3 @@ def preview(
         source=source is not None,
         notes=notes,
     )
-
-
-def _manifest(url: str) -> dict[str, Any]:
-    if not exists(url):
-        raise SinkError(f"There is nothing at {remote.redact_url(url)}. Name a result of unet-dask segment.")
-    manifest = read_manifest(url)
-    if manifest is None:
-        raise SinkError(
-            f"{remote.redact_url(url)} was never completely created, so there is nothing to draw. Run segment again."
-        )
-    return manifest
