@@ -77,6 +77,9 @@ class Journal:
         now = time.perf_counter() - self.began
         if isinstance(event, Started):
             self.started = event
+            self.stages = [
+                (name, since, now) for name, since, _ in self.stages
+            ]  # the statistics, done by now
         elif isinstance(event, Stage):
             self.stages.append((event.name, now, now))
         elif isinstance(event, Remark):
