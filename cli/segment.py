@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 @click.option(
     "--config", metavar="FILE.toml", callback=read_config, is_eager=True, help="Settings; flags win."
 )
+@click.option("--report", metavar="FILE.html", help="Write what was done, in one file to look at.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="A line per region.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -70,8 +71,8 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.config import SegmentConfig
     from unet_dask.model.file import DEFAULT_MODEL
-    from unet_dask.pipeline import segment_store
     from unet_dask.progress import Display
+    from unet_dask.report.segment import Asked, segment_and_report
 
     settings = {
         name: flags[name] for name in SegmentConfig.__dataclass_fields__ if flags.get(name) is not None
@@ -81,17 +82,17 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
         _show_plan(source, model or DEFAULT_MODEL, config, as_json=flags["as_json"])
         return
     notes = () if model else (f"model {DEFAULT_MODEL}, the bundled one; choose another with --model",)
+    asked = Asked(
+        source,
+        sink or default_sink(source),
+        model or DEFAULT_MODEL,
+        config,
+        resume=flags["resume"],
+        overwrite=flags["overwrite"],
+    )
     display = Display(quiet=flags["quiet"], verbose=flags["verbose"], notes=notes)
     try:
-        run = segment_store(
-            source,
-            sink or default_sink(source),
-            model or DEFAULT_MODEL,
-            config=config,
-            on_event=display,
-            resume=flags["resume"],
-            overwrite=flags["overwrite"],
-        )
+        run = segment_and_report(flags["report"], asked, display)
     finally:
         display.close()
     if flags["as_json"]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from unet_dask.cluster import Cluster
 
-COMMANDS = ["segment", "train", "init", "evaluate", "verify", "info", "preview", "demo"]
+COMMANDS = ["segment", "train", "init", "evaluate", "verify", "info", "preview", "view", "demo"]
 
 
 @pytest.mark.parametrize(

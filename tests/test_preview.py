@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -13,81 +12,20 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
+from tests.results import make
+from unet_dask.colour import hatching
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.figure import hatching, overlay
-from unet_dask.io.sink import store as sinks
-from unet_dask.io.sink.multiscale import class_colour, pyramid
-from unet_dask.io.sink.store import ArraySpec, Sink
-from unet_dask.io.source.volume import open_source
+from unet_dask.figure import overlay
+from unet_dask.io.sink.multiscale import class_colour
+from unet_dask.plane import holes_of
 from unet_dask.preview import preview
-from unet_dask.view import holes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import click
 
-
-@dataclass(frozen=True)
-class Made:
-    source: Path
-    sink: Path
-
-
-SHAPE = (6, 300, 400)
-#: The part of the source that the result covers.
-ROI = ((2, 6), (40, 300), (0, 400))
-CHUNKS = (2, 64, 64)
-
-
-def make(folder: Path, *, unwritten_rows: int = 0, complete: bool = True) -> Made:
-    """Write a source and a result of it, as a run would, without a network."""
-    source, sink = folder / "image.zarr", folder / "image.seg.zarr"
-    rng = np.random.default_rng(0)
-    array = zarr.create_array(
-        str(source), shape=SHAPE, dtype="uint16", chunks=CHUNKS, dimension_names=["z", "y", "x"]
-    )
-    values = rng.integers(100, 200, SHAPE).astype("uint16")
-    values[:, 100:150, 100:200] += 1000
-    array[:] = values
-    size = tuple(stop - start for start, stop in ROI)
-    specs = (
-        ArraySpec("classes", "zyx", "uint8", 255, CHUNKS, None, pyramid("zyx", size, {})),
-        ArraySpec(
-            "probabilities",
-            "czyx",
-            "float32",
-            float("nan"),
-            (1, *CHUNKS),
-            None,
-            pyramid("czyx", (2, *size), {}),
-        ),
-    )
-    place = Sink(str(sink), specs)
-    identity = open_source(source).identity()
-    manifest = {
-        "fingerprint": identity,
-        "model": {"name": "none", "checksum": "0" * 64},
-        "classes": ["background", "bright"],
-        "plan": {"axes": "czyx", "shape": [1, *SHAPE], "roi": [[0, 1], *map(list, ROI)]},
-        "arrays": [{"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in specs],
-        "work": 1,
-    }
-    sinks.create(
-        place,
-        manifest,
-        class_names=("background", "bright"),
-        spacing={},
-        unit={},
-        translation={},
-        name="image",
-    )
-    classes = (values > 500).astype("uint8")[tuple(slice(a, b) for a, b in ROI)]
-    written = size[1] - unwritten_rows
-    place.write("classes", 0, (0, 0, 0), classes[:, :written])
-    probability = np.stack([1 - classes, classes]).astype("float32")
-    place.write("probabilities", 0, (0, 0, 0, 0), probability[:, :, :written])
-    return Made(source, sink)
+    from tests.results import Made
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +124,7 @@ def test_what_is_no_result_is_refused(made: Made, tmp_path: Path) -> None:
 
 def test_large_plane_is_drawn_from_a_coarse_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = make(tmp_path)
-    monkeypatch.setattr("unet_dask.view.SIDE", 100)
+    monkeypatch.setattr("unet_dask.plane.SIDE", 100)
     shown = preview(large.sink, tmp_path / "h.png")
     assert shown.step == 4
     assert shown.unwritten == 0  # the coarse levels are empty, so the finest was read

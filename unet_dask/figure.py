@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.colour import UNWRITTEN, class_paint, edges, foreground, hatching, object_paint
 from unet_dask.io.sink.multiscale import class_colour
 
 if TYPE_CHECKING:
@@ -15,13 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from unet_dask.view import View
+    from unet_dask.plane import View
 
     Plane = NDArray[Any]
-
-#: Colour of what was never written, and the width of its stripes in pixels.
-_UNWRITTEN = (1.0, 0.0, 1.0, 1.0)
-_STRIPE = 6
 
 
 def draw(
@@ -51,7 +48,8 @@ def draw(
             ("instances", lambda axes: axes.imshow(objects, extent=extent, interpolation="nearest"))
         )
     if "probabilities" in products:
-        found, name = _foreground(products["probabilities"], class_names)
+        found = foreground(products["probabilities"])
+        name = class_names[1] if len(class_names) == 2 else "foreground"
         panels.append((f"probability of {name}", lambda axes: _probability(axes, found, extent)))
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
@@ -87,56 +85,26 @@ def _grey(source: Plane) -> NDArray[np.float32]:
 
 def overlay(classes: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Return (y, x, 3): every class a veil of its colour and an outline."""
-    shape = classes.shape
-    picture = np.zeros((*shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
-    edge = _edges(classes)
-    for value in np.unique(classes):
-        if value in (0, 255):
-            continue
-        here = classes == value
-        colour = np.array(class_colour(int(value))[:3], np.float32) / 255
-        veil = np.float32(0.45 if grey is not None else 0.8)
-        picture[here] = (1 - veil) * picture[here] + veil * colour
-        picture[here & edge] = 0.5 + 0.5 * colour  # a lighter outline shows on dark and on bright ground
-    return picture
+    return _veiled(classes, grey, *class_paint(classes))
 
 
 def objects_overlay(numbers: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Return (y, x, 3): every object a veil of a colour of its own and an outline."""
-    picture = np.zeros((*numbers.shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
-    inside = (numbers > 0) & (numbers < np.iinfo(numbers.dtype).max)
-    # Numbers are places: those of neighbours differ by little or by a row, and the golden angle sets both apart.
-    hue = numbers[inside].astype(np.float64) * 0.61803398875 % 1.0 * 6
-    colour = np.stack([np.clip(np.abs((hue + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2)], axis=-1)
-    veil = 0.45 if grey is not None else 0.8
-    lighter = _edges(numbers)[inside][:, np.newaxis]
-    picture[inside] = np.where(lighter, 0.5 + 0.5 * colour, (1 - veil) * picture[inside] + veil * colour)
+    return _veiled(numbers, grey, *object_paint(numbers))
+
+
+def _veiled(
+    values: Plane,
+    grey: NDArray[np.float32] | None,
+    inside: NDArray[np.bool_],
+    colour: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return (y, x, 3): colours as a veil over the source, opaque where an outline is."""
+    picture = np.zeros((*values.shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
+    veil = np.float32(0.45 if grey is not None else 0.8)
+    outline = edges(values)[inside][:, np.newaxis]
+    picture[inside] = np.where(outline, colour, (1 - veil) * picture[inside] + veil * colour)
     return picture
-
-
-def _edges(values: Plane) -> NDArray[np.bool_]:
-    """Return where the next pixel down or to the right has another value."""
-    edge = np.zeros(values.shape, bool)
-    edge[:-1] |= values[:-1] != values[1:]
-    edge[:, :-1] |= values[:, :-1] != values[:, 1:]
-    return edge
-
-
-def hatching(holes: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return (y, x, 4): magenta stripes over holes, transparent elsewhere."""
-    y, x = np.indices(holes.shape)
-    stripes = (y + x) // _STRIPE % 2 == 0
-    picture = np.zeros((*holes.shape, 4), np.float32)
-    picture[holes] = (0, 0, 0, 1)
-    picture[holes & stripes] = _UNWRITTEN
-    return picture
-
-
-def _foreground(probabilities: Plane, class_names: list[str]) -> tuple[NDArray[np.float32], str]:
-    """Return the probability of all that is not background, (y, x) in [0, 1]."""
-    scale = 254 if probabilities.dtype.kind == "u" else 1
-    found = 1 - probabilities[0].astype(np.float32) / scale
-    return found, class_names[1] if len(class_names) == 2 else "foreground"
 
 
 def _probability(axes: Axes, found: NDArray[np.float32], extent: tuple[int, int, int, int]) -> None:
@@ -159,5 +127,5 @@ def _legend(axes: Axes, classes: Plane, class_names: list[str]) -> None:
         if value
     ]
     if (classes == 255).any():
-        entries.append(Patch(facecolor=_UNWRITTEN, edgecolor="black", hatch="//", label="not written"))
+        entries.append(Patch(facecolor=UNWRITTEN, edgecolor="black", hatch="//", label="not written"))
     axes.legend(handles=entries, loc="upper right", fontsize=7, framealpha=0.8)

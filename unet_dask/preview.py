@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import SinkError
 from unet_dask.figure import draw
-from unet_dask.io import remote
-from unet_dask.io.sink.place import exists, read_manifest
-from unet_dask.view import holes_of, product_plane, source_plane, view_of
+from unet_dask.io.sink.place import require_manifest
+from unet_dask.plane import holes_of, product_plane, source_plane, view_of
 
 if TYPE_CHECKING:
     import os
 
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     Plane = NDArray[Any]
@@ -78,8 +78,21 @@ def preview(
     OptionError
         If the plane or the part lies outside of the result.
     """
-    url = str(sink)
-    manifest = _manifest(url)
+    path = Path(png)
+    figure, shown = drawn(str(sink), z=z, t=t, roi=roi)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", dpi=110)
+    except OSError as error:
+        raise SinkError(f"The picture {path} cannot be written: {error.strerror or error}.") from error
+    return Preview(path=path, **shown)
+
+
+def drawn(
+    url: str, *, z: int | None = None, t: int | None = None, roi: str | None = None
+) -> tuple[Figure, dict[str, Any]]:
+    """Return the figure of `preview`, and what it shows: the fields of `Preview` but the path."""
+    manifest = require_manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
     source, notes = source_plane(manifest, view)
     products = {each["name"]: product_plane(url, each, view) for each in manifest["arrays"]}
@@ -87,32 +100,13 @@ def preview(
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")
     figure = draw(source, products, holes, manifest["classes"], view, notes)
-    path = Path(png)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=110)
-    except OSError as error:
-        raise SinkError(f"The picture {path} cannot be written: {error.strerror or error}.") from error
-    corner = view.corner
-    positions = {axis: at + corner[axis] for axis, at in view.planes.items()}
-    return Preview(
-        path=path,
-        shown=view.in_source,
-        z=positions.get("z"),
-        t=positions.get("t"),
-        step=view.step,
-        unwritten=float(holes.mean()),
-        source=source is not None,
-        notes=notes,
-    )
-
-
-def _manifest(url: str) -> dict[str, Any]:
-    if not exists(url):
-        raise SinkError(f"There is nothing at {remote.redact_url(url)}. Name a result of unet-dask segment.")
-    manifest = read_manifest(url)
-    if manifest is None:
-        raise SinkError(
-            f"{remote.redact_url(url)} was never completely created, so there is nothing to draw. Run segment again."
-        )
-    return manifest
+    positions = {axis: at + view.corner[axis] for axis, at in view.planes.items()}
+    return figure, {
+        "shown": view.in_source,
+        "z": positions.get("z"),
+        "t": positions.get("t"),
+        "step": view.step,
+        "unwritten": float(holes.mean()),
+        "source": source is not None,
+        "notes": notes,
+    }

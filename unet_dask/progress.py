@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from unet_dask.dispatch import Failure
-from unet_dask.run import Event, Progress, Stage, Started
+from unet_dask.run import Event, Progress, Remark, Stage, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class Display:
     Parameters
     ----------
     console : to write to; the default is standard error
-    quiet : show failures only
+    quiet : show failures and remarks only
     verbose : also a line per finished region
     notes : to show with those of the run
     """
@@ -68,6 +68,8 @@ class Display:
             self._stage = event.name
             self._bar.start()
             self._bar.update(self._task, description=event.name)
+        elif isinstance(event, Remark):
+            self.console.print(f"{'note':>18}  {event.text}", markup=False)
         else:
             self._step(event)
 

@@ -59,6 +59,13 @@ class Progress:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What the user should know, told once the work is done."""
+
+    text: str
+
+
 #: What a failed region may make a user change before she resumes; the regions that are done do not see it.
 _MENDABLE = frozenset({"setting.nan", "source.content"})
 #: Fields of a fingerprint by their beginnings, causes first: a change of one of them changes later ones too.
@@ -67,7 +74,7 @@ _CAUSES = (
     *("plan.roi", "plan.products", "plan.device", "plan.precision", "plan.region", "plan.tile"),
 )
 
-Event = Started | Stage | Progress
+Event = Started | Stage | Progress | Remark
 Listener = Callable[[Event], None]
 
 

@@ -80,6 +80,24 @@ def refusals_told(url: str) -> Iterator[None]:
         ) from error
 
 
+def require_manifest(url: str) -> dict[str, Any]:
+    """Return the manifest of a result that somebody wants to see.
+
+    Raises
+    ------
+    SinkError
+        If there is none.
+    """
+    if not exists(url):
+        raise SinkError(f"There is nothing at {redact_url(url)}. Name a result of unet-dask segment.")
+    manifest = read_manifest(url)
+    if manifest is None:
+        raise SinkError(
+            f"{redact_url(url)} was never completely created, so there is nothing to draw. Run segment again."
+        )
+    return manifest
+
+
 def exists(url: str) -> bool:
     """Return whether anything stands at the sink's place; an empty folder does not count."""
     fs, path = locate(url)

@@ -1,6 +1,7 @@
-"""The part of a result that a picture shows, and how its planes are read in bounded memory.
+"""The part of a plane that a picture shows, and how it is read in bounded memory.
 
-Of a pyramid the coarsest level that still fills the picture is read, a band of rows at a time.
+Of a pyramid the coarsest level that still fills the picture is read, a band of rows at a time. Pictures are those
+of the preview and the tiles of the viewer alike.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from unet_dask.io.sink.multiscale import coarser
 from unet_dask.io.source.volume import levels, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,26 +42,22 @@ class View:
     window : (start, stop) along y and x
     planes : position along every other axis but c
     corner : of the sink in the source, per axis
+    step : voxels per pixel, a power of two as in pyramids
     """
 
     window: tuple[tuple[int, int], tuple[int, int]]
     planes: Mapping[str, int]
     corner: Mapping[str, int]
-
-    @property
-    def step(self) -> int:
-        """Voxels per pixel, a power of two as in pyramids, so that the longer side fits the panel."""
-        longest = max(stop - start for start, stop in self.window)
-        return 1 << max(-(-longest // SIDE) - 1, 0).bit_length()
+    step: int
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Pixels of a panel, (y, x)."""
+        """Pixels of the picture, (y, x)."""
         (top, bottom), (left, right) = self.window
         return -(-(bottom - top) // self.step), -(-(right - left) // self.step)
 
     def fit(self, plane: Plane) -> Plane:
-        """Return a plane of exactly the panel's pixels: ragged ends of levels differ by a pixel."""
+        """Return a plane of exactly the picture's pixels: ragged ends of levels differ by a pixel."""
         plane = plane[..., : self.shape[0], : self.shape[1]]
         missing = [(0, wanted - got) for wanted, got in zip(self.shape, plane.shape[-2:], strict=True)]
         return np.pad(plane, [(0, 0)] * (plane.ndim - 2) + missing, mode="edge")
@@ -100,44 +97,67 @@ def view_of(manifest: Mapping[str, Any], *, z: int | None, t: int | None, roi: s
             "There is nothing to draw: the result covers "
             f"{', '.join(f'{low}:{high}' for low, high in whole)} (y,x) of the source."
         )
-    return View((clipped[0], clipped[1]), planes, corner)
+    window = clipped[0], clipped[1]
+    return View(window, planes, corner, fitting_step(window, SIDE))
+
+
+def fitting_step(window: tuple[tuple[int, int], tuple[int, int]], side: int) -> int:
+    """Return the voxels per pixel, a power of two, at which the longer side of a window fits into `side` pixels.
+
+    Examples
+    --------
+    >>> fitting_step(((0, 100), (0, 1025)), 1024)
+    2
+    """
+    longest = max(stop - start for start, stop in window)
+    return 1 << max(-(-longest // side) - 1, 0).bit_length()
 
 
 def product_plane(url: str, entry: Mapping[str, Any], view: View) -> Plane:
     """Return the plane of a product, (y, x) or (c, y, x), of unwritten voxels the sentinel."""
-    stored = [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
-    axes: str = entry["axes"]
-    finest = stored[0].shape
-    chosen = stored[0]
-    for level in stored:
-        if _factor(finest, level.shape, axes) <= view.step:
-            chosen = level
-    plane = _read_level(chosen, axes, view, factors=_factors(finest, chosen.shape))
-    if chosen is not stored[0] and unwritten(plane).any():
+    stored, axes = product_levels(url, entry), entry["axes"]
+    finest = stored[0]
+    chosen = stored[fitting_level([each.shape for each in stored], axes, view.step)]
+    plane = read_level(chosen, axes, view, factors=factors_of(finest.shape, chosen.shape))
+    if chosen is not finest and unwritten(plane).any():
         # Coarser levels are made last; in a run that is not complete only the finest tells what is there.
-        plane = _read_level(stored[0], axes, view, factors=(1,) * len(axes))
-    return view.fit(plane)
+        plane = read_level(finest, axes, view, factors=(1,) * len(axes))
+    return plane
 
 
-def _factors(finest: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+def product_levels(url: str, entry: Mapping[str, Any]) -> list[zarr.Array[Any]]:
+    """Return the levels of a product, the finest first."""
+    return [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
+
+
+def factors_of(finest: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the power of two by which each axis of a level is coarser."""
     return tuple(1 << round(math.log2(a / b)) if a and b else 1 for a, b in zip(finest, shape, strict=True))
 
 
-def _factor(finest: tuple[int, ...], shape: tuple[int, ...], axes: str) -> int:
-    factors = _factors(finest, shape)
-    return max(factors[axes.index("y")], factors[axes.index("x")])
+def fitting_level(shapes: Sequence[tuple[int, ...]], axes: str, step: int) -> int:
+    """Return the number of the coarsest level that has a voxel for every pixel of a picture."""
+    fits = [
+        number
+        for number, shape in enumerate(shapes)
+        if all(_factor(shapes[0], shape, axes, axis) <= step for axis in "yx")
+    ]
+    return fits[-1] if fits else 0
 
 
-def _read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[int, ...]) -> Plane:
-    """Read every n-th pixel of a level's plane, a band of rows at a time."""
+def _factor(finest: tuple[int, ...], shape: tuple[int, ...], axes: str, axis: str) -> int:
+    return factors_of(finest, shape)[axes.index(axis)]
+
+
+def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[int, ...]) -> Plane:
+    """Read every n-th pixel of a level's plane, a band of rows at a time, to exactly the picture's pixels."""
     size = dict(zip(axes, array.shape, strict=True))
     factor = dict(zip(axes, factors, strict=True))
     (top, bottom), (left, right) = (
         (start // factor[axis], max(-(-stop // factor[axis]), start // factor[axis] + 1))
         for axis, (start, stop) in zip("yx", view.window, strict=True)
     )
-    take = max(view.step // factor["y"], 1)
+    down, along = (max(view.step // factor[axis], 1) for axis in "yx")
 
     def read(first: int, last: int) -> Plane:
         at: dict[str, int | slice] = {
@@ -146,10 +166,11 @@ def _read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple
             "x": slice(left, min(right, size["x"])),
         }
         values = np.asarray(array[tuple(at.get(axis, slice(None)) for axis in axes)])
-        return values[..., take // 2 :: take, take // 2 :: take]
+        high, wide = values.shape[-2:]  # less than a step at a ragged end
+        return values[..., min(down // 2, high - 1) :: down, min(along // 2, wide - 1) :: along]
 
     rows = (array.shards or array.chunks)[axes.index("y")]
-    return _bands(read, top, bottom, band=max(rows // take, 1) * take)
+    return view.fit(_bands(read, top, bottom, band=max(rows // down, 1) * down))
 
 
 def _bands(read: Callable[[int, int], Plane], top: int, bottom: int, *, band: int) -> Plane:
@@ -176,7 +197,25 @@ def holes_of(products: Mapping[str, Plane]) -> NDArray[np.bool_]:
 
 
 def source_plane(manifest: Mapping[str, Any], view: View) -> tuple[Plane | None, tuple[str, ...]]:
-    """Return the source's plane, (y, x) or (c, y, x), or None and why not."""
+    """Return the source's plane, (y, x) or (c, y, x) of three channels, or None and why not."""
+    source, notes = source_of(manifest)
+    if source is None:
+        return None, notes
+    try:
+        pyramid = source_levels(source)
+        coarse = pyramid[fitting_level([each.shape for each in pyramid], source.axes, view.step)]
+        factors = factors_of(source.shape, coarse.shape)
+        to_read = math.prod((stop - start) // factors[-2 + i] for i, (start, stop) in enumerate(view.window))
+        if to_read > _MOST_READ:
+            return None, ("the source has no coarser level and is too large to draw; use --roi y0:y1,x0:x1",)
+        plane = read_source(coarse, view, factors)
+    except UnetDaskError as error:
+        return None, (f"the source is not shown: {error}",)
+    return (plane if plane.shape[0] == 3 else plane[0]), ()
+
+
+def source_of(manifest: Mapping[str, Any]) -> tuple[Source | None, tuple[str, ...]]:
+    """Return the source that a result was made of, or None and why it cannot be shown."""
     identity = manifest["fingerprint"]
     chosen = identity["source.channels"]
     channels = None if chosen == "all" else [int(channel) for channel in chosen.split(",")]
@@ -187,48 +226,59 @@ def source_plane(manifest: Mapping[str, Any], view: View) -> tuple[Plane | None,
             axes=identity["source.axes"],
             channels=channels,
         )
-        if list(source.shape) != manifest["plan"]["shape"]:
-            return None, ("the source has another shape now, so it is not shown",)
-        coarse = _coarse_source(source, view)
-        factors = _factors(source.shape, coarse.shape)
-        to_read = math.prod((stop - start) // factors[-2 + i] for i, (start, stop) in enumerate(view.window))
-        if to_read > _MOST_READ:
-            return None, ("the source has no coarser level and is too large to draw; use --roi y0:y1,x0:x1",)
-        return view.fit(_read_source(coarse, view, factors)), ()
     except UnetDaskError as error:
         return None, (f"the source is not shown: {error}",)
+    if list(source.shape) != manifest["plan"]["shape"]:
+        return None, ("the source has another shape now, so it is not shown",)
+    return source, ()
 
 
-def _coarse_source(source: Source, view: View) -> Source:
-    """Return the coarsest level of the source's own pyramid that fills the panel."""
-    best = source
-    for level in levels(source):
-        if _factor(source.shape, level.shape, source.axes) > view.step:
-            break
-        best = level
-    return best
+def source_levels(source: Source) -> list[Source]:
+    """Return a source and the coarser levels of its own pyramid that halve it, the finest first."""
+
+    def halves(size: int, coarse: int, factor: int) -> bool:
+        return abs(coarse * factor - size) < 2 * factor  # rounded up or down, once or at every level
+
+    return [
+        level
+        for level in levels(source)
+        if all(map(halves, source.shape, level.shape, factors_of(source.shape, level.shape)))
+    ]
 
 
-def _read_source(source: Source, view: View, factors: tuple[int, ...]) -> Plane:
-    """Read a plane of the source, averaged to the panel's pixels."""
+def read_source(
+    source: Source, view: View, factors: tuple[int, ...], channels: tuple[int, int] | None = None
+) -> Plane:
+    """Read a plane of a level of the source, averaged to the picture's pixels, (c, y, x) float32.
+
+    Parameters
+    ----------
+    source : a level of the source's pyramid
+    view : what to read
+    factors : by which each axis of the level is coarser
+    channels : the first, and the one after the last; None for all
+    """
     axes = source.axes
     factor = dict(zip(axes, factors, strict=True))
     size = dict(zip(axes, source.shape, strict=True))
+    first, last = channels or (0, size["c"])
     (top, bottom), (left, right) = (
-        (start // factor[axis], min(max(-(-stop // factor[axis]), start // factor[axis] + 1), size[axis]))
+        (
+            min(start // factor[axis], size[axis] - 1),
+            min(max(-(-stop // factor[axis]), start // factor[axis] + 1), size[axis]),
+        )
         for axis, (start, stop) in zip("yx", view.in_source, strict=True)
     )
-    take = max(view.step // factor["y"], 1)
+    down, along = (max(view.step // factor[axis], 1) for axis in "yx")
 
-    def read(first: int, last: int) -> Plane:
-        window = {"y": slice(first, last), "x": slice(left, right), "c": slice(0, size["c"])}
+    def read(low: int, high: int) -> Plane:
+        window = {"y": slice(low, high), "x": slice(left, right), "c": slice(first, last)}
         for axis, position in view.planes.items():
             at = min((position + view.corner[axis]) // factor[axis], size[axis] - 1)
             window[axis] = slice(at, at + 1)
         values = source.read(tuple(window[axis] for axis in axes))
-        plane = values.reshape(size["c"], *values.shape[-2:])
-        return coarser(plane.astype(np.float32), (1, take, take), how="mean")
+        plane = values.reshape(last - first, *values.shape[-2:])
+        return coarser(plane.astype(np.float32), (1, down, along), how="mean")
 
     rows = source.chunks[axes.index("y")]
-    plane = _bands(read, top, bottom, band=max(rows // take, 1) * take)
-    return plane if plane.shape[0] == 3 else plane[0]
+    return view.fit(_bands(read, top, bottom, band=max(rows // down, 1) * down))

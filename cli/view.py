@@ -1,0 +1,29 @@
+"""``unet-dask view``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(short_help="Look at a result in the browser.")
+@click.argument("sink")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page [any that is free].")
+@click.option("--no-browser", is_flag=True, help="Say where the page is, and do not open it.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
+    """Look at the result SINK over its source in the browser, complete or not, until Ctrl-C.
+
+    \b
+    unet-dask view big.seg.zarr
+    unet-dask view big.seg.zarr --port 8080 --no-browser
+
+    The page is served to this machine alone, and needs no network.
+    """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.viewer.server import view as serve
+
+    serve(
+        sink,
+        port=port,
+        browser=not no_browser,
+        tell=lambda label, text: click.echo(f"{label:>18}  {text}", err=True),
+    )

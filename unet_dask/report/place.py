@@ -1,0 +1,66 @@
+"""Where a report goes: known to be a place for one before the run begins, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from unet_dask.errors import OptionError
+from unet_dask.io import remote
+from unet_dask.report.page import MARK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def require_place(report: str, source: str, sink: str) -> Path:
+    """Return the path of a report that can be written.
+
+    Raises
+    ------
+    OptionError
+        If it is no place for a file, lies in the data or the result, or holds something else than a report.
+    """
+    if not remote.is_local(report):
+        raise OptionError(
+            f"The report {remote.redact_url(report)} cannot be written: it is a URL. Name a local file with --report."
+        )
+    path = remote.local_path(report)
+    for name, place in (("source", source), ("sink", sink)):
+        if remote.contains(place, str(path.absolute())) or remote.contains(str(path.absolute()), place):
+            raise OptionError(
+                f"The report {path} would lie in the {name} {remote.redact_url(place)}, or in its place. Name "
+                "another file with --report."
+            )
+    reason = _reason(path)
+    if reason:
+        raise OptionError(f"The report {path} cannot be written: {reason}. Name another file with --report.")
+    return path
+
+
+def _reason(path: Path) -> str:
+    """Return why a report cannot be written, "" if it can."""
+    try:
+        if path.is_dir():
+            return "it is a folder"
+        if not path.parent.is_dir():
+            return "there is no such folder"
+        if not os.access(path.parent, os.W_OK):
+            return "its folder cannot be written"
+        if path.exists() and path.stat().st_size:
+            with path.open("rb") as file:
+                if file.read(len(MARK)) != MARK.encode():
+                    return "there is another file, which is not a report of unet-dask"
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all, in the place of an earlier one."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""`segment_store` with a report: its place is checked before the run, and the run is never lost to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unet_dask.errors import UnetDaskError
+from unet_dask.io import remote
+from unet_dask.pipeline import segment_store
+from unet_dask.report.facts import Asked, Outcome, gathered
+from unet_dask.report.journal import Journal
+from unet_dask.report.page import page
+from unet_dask.report.place import replace, require_place
+from unet_dask.run import Remark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unet_dask.run import Event, Listener, Run
+
+__all__ = ["Asked", "segment_and_report"]
+
+
+def segment_and_report(report: str | None, asked: Asked, on_event: Listener) -> Run:
+    """Segment a Zarr volume into a Zarr group, and write a report of it if a file for one is named.
+
+    Parameters
+    ----------
+    report : path of the HTML file; None for no report
+    asked : what to segment, and how
+    on_event : called with every event of the run, and with a remark if the report cannot be written
+
+    Raises
+    ------
+    OptionError
+        If a report cannot be written there; nothing was begun.
+    UnetDaskError
+        Of the run. If its work had begun, the report is written all the same.
+    """
+    if report is None:
+        return _segment(asked, on_event)
+    path = require_place(report, asked.source, asked.sink)
+    journal = Journal()
+
+    def tell(event: Event) -> None:
+        journal(event)
+        on_event(event)
+
+    try:
+        run = _segment(asked, tell)
+    except UnetDaskError as error:
+        if journal.started is not None:
+            _write(path, asked, journal, Outcome(str(error), good=False, complete=False), on_event)
+        raise
+    _write(path, asked, journal, Outcome(run.summary(), good=True, complete=run.complete), on_event)
+    return run
+
+
+def _segment(asked: Asked, tell: Listener) -> Run:
+    return segment_store(
+        asked.source,
+        asked.sink,
+        asked.model,
+        config=asked.config,
+        on_event=tell,
+        resume=asked.resume,
+        overwrite=asked.overwrite,
+    )
+
+
+def _write(path: Path, asked: Asked, journal: Journal, outcome: Outcome, tell: Listener) -> None:
+    """Write the report; if it cannot be, say so in one line and nothing more: the run is over."""
+    try:
+        replace(path, page(gathered(asked, journal, outcome), journal))
+    except Exception as error:  # whatever it is, the run is worth more
+        tell(
+            Remark(
+                f"the report {path} could not be written: {remote.one_line(error)}; the result is as it is"
+            )
+        )

@@ -1,0 +1,285 @@
+"""Everything that the page shows of one result, opened once and read tile by tile.
+
+Places are voxels of the source. Tiles are counted from the corner of the result, so that they lie on its chunks; one
+of step n shows n voxels of the finest level per pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_dask.colour import foreground, unscaled
+from unet_dask.io import remote
+from unet_dask.io.sink import place as places
+from unet_dask.io.sink.multiscale import class_colour
+from unet_dask.ledger import Ledger
+from unet_dask.plane import View, fitting_step, source_of, unwritten
+from unet_dask.viewer import paint
+from unet_dask.viewer.layer import Image, Product, TooFarOutError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from unet_dask.viewer.paint import Pixels
+
+    Plane = NDArray[Any]
+
+#: Side of a tile in pixels.
+TILE = 256
+#: Tiles that are read at the same time; each may hold some hundred megabytes while it is.
+_AT_ONCE = 2
+#: Planes of products that are kept, because classes and holes of one place are asked for together.
+_KEPT = 32
+#: Values of one voxel that fit a line.
+_LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A tile's place.
+
+    Attributes
+    ----------
+    step : voxels per pixel
+    row, column : of the tile, from the corner of the result
+    t, z : of its plane, in voxels of the source; None without such an axis
+    """
+
+    step: int
+    row: int
+    column: int
+    t: int | None = None
+    z: int | None = None
+
+
+class NotShownError(Exception):
+    """There is no such layer, choice or place in what is shown."""
+
+
+class Scene:
+    """A result over its source.
+
+    Parameters
+    ----------
+    sink : path or URL of a result, complete or not
+
+    Raises
+    ------
+    SinkError
+        If there is no result of ours.
+    """
+
+    def __init__(self, sink: str) -> None:
+        self._url = sink
+        manifest = places.require_manifest(sink)
+        plan = manifest["plan"]
+        self._extent = {
+            axis: (start, stop)
+            for axis, (start, stop) in zip(plan["axes"], plan["roi"], strict=True)
+            if axis != "c"
+        }
+        self._classes: list[str] = manifest["classes"]
+        self._work: int = manifest["work"]
+        self._products = {entry["name"]: Product(sink, entry) for entry in manifest["arrays"]}
+        source, self._notes = source_of(manifest)
+        self._image = None if source is None else Image(source)
+        self._complete = False
+        self._gate = BoundedSemaphore(_AT_ONCE)
+        self._product_plane = lru_cache(_KEPT)(self._read_product)
+        self._contrast = lru_cache(None)(self._sampled_contrast)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know, one line each; looked up anew."""
+        folder = f"{self._url.rstrip('/')}/{places.RUN_FOLDER}"
+        if places.exists(f"{folder}/ledger.jsonl"):
+            return self._notes
+        done = len(Ledger(folder).finished())
+        return (*self._notes, f"not complete: {done} of {self._work} pieces of work are done")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the page has to know, as plain JSON; tiles are read anew from now on."""
+        notes = self.notes
+        self._complete = notes == self._notes
+        self._product_plane.cache_clear()
+        return {
+            "title": PurePosixPath(remote.redact_url(self._url).rstrip("/")).name,
+            "notes": notes,
+            "tile": TILE,
+            "coarsest": self._coarsest,
+            "extent": {axis: self._extent[axis] for axis in "yx"},
+            "planes": {axis: self._extent[axis] for axis in "tz" if axis in self._extent},
+            "layers": list(self._layers()),
+        }
+
+    @property
+    def _coarsest(self) -> int:
+        """Voxels per pixel at which one tile shows everything."""
+        (top, bottom), (left, right) = self._extent["y"], self._extent["x"]
+        return fitting_step(((0, bottom - top), (0, right - left)), TILE)
+
+    def _layers(self) -> Any:
+        """Yield what can be shown, from below: name, choices, whether it is on at first, opacity, legend."""
+        if self._image is not None:
+            colour = [("colour", "in colour")] if self._image.channels == 3 else []
+            each = [(str(n), f"channel {name}") for n, name in enumerate(self._image.names)]
+            yield _layer("source", [*colour, *each])
+        if "probabilities" in self._products:
+            of_all = [("foreground", "of all but background")] if len(self._classes) > 2 else []
+            each = [(str(n), f"of {name}") for n, name in enumerate(self._classes)]
+            choices = [*of_all, *(each if of_all else reversed(each))]
+            yield _layer("probabilities", choices, on=set(self._products) == {"probabilities"}, opacity=0.7)
+        if "classes" in self._products:
+            legend = [
+                ("#{:02x}{:02x}{:02x}".format(*class_colour(value)), name)
+                for value, name in enumerate(self._classes)
+                if value
+            ]
+            yield _layer("classes", [("all", "all")], opacity=0.45, legend=legend)
+        if "instances" in self._products:
+            yield _layer("instances", [("all", "all")], on="classes" not in self._products, opacity=0.45)
+        yield _layer("unwritten", [("all", "all")])
+
+    def tile(self, layer: str, choice: str, where: Where, contrast: tuple[float, float] | None) -> Pixels:
+        """Return what a layer shows at a place.
+
+        Parameters
+        ----------
+        layer, choice : as `describe` names them
+        where : of the tile
+        contrast : values of the source that are black and white; None to choose them
+
+        Raises
+        ------
+        NotShownError
+            If there is no such layer, choice or place.
+        TooFarOutError
+            If it would take too many voxels.
+        """
+        if choice not in {
+            value for each in self._layers() if each["name"] == layer for value, _ in each["choices"]
+        }:
+            raise NotShownError(f"{layer}/{choice}")
+        view = self._view(where)
+        if layer == "source":
+            low, high = contrast or self.contrast(choice)
+            return paint.grey_pixels(self._source_plane(choice, view), low, high)
+        if layer == "unwritten":
+            planes = [self._product_plane(name, where) for name in self._products]
+            return paint.hole_pixels(planes, (where.row * TILE, where.column * TILE))
+        plane = self._product_plane(layer, where)
+        if layer == "classes":
+            return paint.class_pixels(plane)
+        if layer == "instances":
+            return paint.object_pixels(plane)
+        shown = foreground(plane) if choice == "foreground" else unscaled(plane[int(choice)])
+        return paint.probability_pixels(shown, unwritten(plane))
+
+    def contrast(self, choice: str) -> tuple[float, float]:
+        """Return values of the source that are black and white at first, the same for every tile."""
+        if self._image is None or choice not in ("colour", *map(str, range(self._image.channels))):
+            raise NotShownError(choice)
+        return self._contrast(choice)
+
+    def voxel(self, y: int, x: int, *, t: int | None = None, z: int | None = None) -> dict[str, str]:
+        """Return the values at a voxel of the source, for people."""
+        at = {"y": y, "x": x} | self._planes(t, z)
+        if any(not self._extent[axis][0] <= place < self._extent[axis][1] for axis, place in at.items()):
+            raise NotShownError(str(at))
+        inner = {axis: place - self._extent[axis][0] for axis, place in at.items()}
+        found = {}
+        with self._gate:
+            if self._image is not None:
+                found["source"] = _listed(f"{value:g}" for value in self._image.voxel(at))
+            for name, product in self._products.items():
+                found[name] = self._told(name, product.voxel(inner))
+        return found
+
+    def _told(self, name: str, value: NDArray[Any]) -> str:
+        """Return a product's value at a voxel for people."""
+        if unwritten(value.reshape(-1, 1, 1)).any():
+            return "not written"
+        if name == "probabilities":
+            return _listed(f"{share:.3f}" for share in unscaled(value))
+        number = int(value)
+        known = name == "classes" and number < len(self._classes)
+        return f"{number} {self._classes[number]}" if known else str(number)
+
+    def _view(self, where: Where) -> View:
+        """Return the part of the plane that a tile shows."""
+        if not 1 <= where.step <= self._coarsest or where.step & (where.step - 1):
+            raise NotShownError(str(where))
+        window = []
+        for axis, number in (("y", where.row), ("x", where.column)):
+            size = self._extent[axis][1] - self._extent[axis][0]
+            start = number * TILE * where.step
+            if not 0 <= start < size:
+                raise NotShownError(str(where))
+            window.append((start, min(start + TILE * where.step, size)))
+        corner = {axis: start for axis, (start, _) in self._extent.items()}
+        planes = {axis: at - corner[axis] for axis, at in self._planes(where.t, where.z).items()}
+        return View((window[0], window[1]), planes, corner, where.step)
+
+    def _planes(self, t: int | None, z: int | None) -> dict[str, int]:
+        """Return the position along every axis but those of the plane, the first of those not named."""
+        planes = {}
+        for axis, asked in (("t", t), ("z", z)):
+            if axis in self._extent:
+                start, stop = self._extent[axis]
+                planes[axis] = start if asked is None else asked
+                if not start <= planes[axis] < stop:
+                    raise NotShownError(f"{axis} {asked}")
+            elif asked is not None:
+                raise NotShownError(axis)
+        return planes
+
+    def _read_product(self, name: str, where: Where) -> Plane:
+        with self._gate:
+            return self._products[name].plane(self._view(where), complete=self._complete)
+
+    def _source_plane(self, choice: str, view: View) -> NDArray[np.float32]:
+        assert self._image is not None
+        first = 0 if choice == "colour" else int(choice)
+        with self._gate:
+            return self._image.plane(view, (first, 3 if choice == "colour" else first + 1))
+
+    def _sampled_contrast(self, choice: str) -> tuple[float, float]:
+        """Return percentiles of the whole middle plane, or of a few tiles where that would be too much."""
+        middle = {axis: (start + stop) // 2 for axis, (start, stop) in self._extent.items()}
+        t, z = self._extent["t"][0] if "t" in middle else None, middle.get("z")
+        try:
+            samples = [self._source_plane(choice, self._view(Where(self._coarsest, 0, 0, t, z)))]
+        except TooFarOutError:
+            last = [(self._extent[axis][1] - self._extent[axis][0] - 1) // TILE for axis in "yx"]
+            corners = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
+            places = {(last[0] * down // 4, last[1] * along // 4) for down, along in corners}
+            samples = [
+                self._source_plane(choice, self._view(Where(1, *each, t, z))) for each in sorted(places)
+            ]
+        values = np.concatenate([sample.ravel() for sample in samples])
+        values = values[np.isfinite(values)]
+        low, high = np.percentile(values, [0.5, 99.7]) if values.size else (0.0, 1.0)
+        return float(low), float(high)
+
+
+def _layer(
+    name: str,
+    choices: Any,  # of pairs
+    *,
+    on: bool = True,
+    opacity: float = 1.0,
+    legend: Any = (),  # of pairs
+) -> dict[str, Any]:
+    return {"name": name, "choices": list(choices), "on": on, "opacity": opacity, "legend": list(legend)}
+
+
+def _listed(texts: Any) -> str:
+    """Return the first of several values in a line."""
+    found = list(texts)
+    return ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
