@@ -16,7 +16,10 @@ import pytest
 import zarr
 from distributed import LocalCluster
 
+from unet_dask.errors import OptionError
 from unet_dask.io.sink import lock as locks
+from unet_dask.model.file import load_model
+from unet_dask.pipeline import segment_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,3 +286,11 @@ def test_secrets_of_a_sink_are_not_shown(desk: Desk, call_cli: Callable[..., Any
     outcome = call_cli("segment", *desk.run(sink="https://me:s3cret@127.0.0.1:9/out.zarr?token=s3cret"))
     assert outcome.code == 2
     assert "s3cret" not in outcome.stderr
+
+
+def test_arguments_in_the_wrong_order_are_named(tiny_model: Path, source: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_model)
+    with pytest.raises(OptionError, match="sink must be the path or URL of a store, not a Model"):
+        segment_store(source, model, tmp_path / "out.zarr")  # type: ignore[arg-type] # the mistake
+    with pytest.raises(OptionError, match="source must be the path or URL of a store, not a ndarray"):
+        segment_store(np.zeros((8, 8)), tmp_path / "out.zarr", model)  # type: ignore[arg-type] # the mistake

@@ -25,6 +25,8 @@ from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.run import Event, Progress
 
 if TYPE_CHECKING:
+    from distributed import Future
+
     from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
     from unet_dask.model.file import Model
@@ -196,6 +198,32 @@ def test_an_existing_client_is_used_and_left_open(cluster: Cluster, tmp_path: Pa
     model, source = make_model(tmp_path), make_source(tmp_path, (130, 90))
     segment_store(source, tmp_path / "sink.zarr", model, client=cluster.client, memory="1GiB")
     assert cluster.client.status == "running"
+
+
+def test_an_interrupted_run_leaves_no_work_behind(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work in flight is cancelled while there is still a cluster to tell, not when the last frame is forgotten."""
+    cancelled: list[object] = []
+    cancel = cluster.client.cancel
+
+    def noted(futures: list[Future], **options: bool) -> None:
+        cancelled.extend(futures)
+        cancel(futures, **options)
+
+    monkeypatch.setattr(cluster.client, "cancel", noted)
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        segment_store(
+            make_source(tmp_path, (1200, 1100)), tmp_path / "out.zarr", make_model(tmp_path),
+            client=cluster.client, region=(512, 512), on_event=interrupt,
+        )  # fmt: skip
+    assert caught.tb is not None  # and with it every frame of the run: nothing was closed by being forgotten
+    assert len(cancelled) >= 1
 
 
 def test_a_sink_replaced_with_other_chunks_is_written_by_the_new_ones(

@@ -22,6 +22,7 @@ import psutil
 
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import ClusterError
+from unet_dask.homes import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,8 +200,7 @@ def connected(client: Client, *, threads: int | None = None) -> Cluster:
     """
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=10)
-    # Not scheduler_info: the client's own look at the scheduler, every two seconds, may replace its answer by none.
-    workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    workers = present(client)
     if not workers:
         raise ClusterError(
             f"The cluster at {client.scheduler.address} has no workers. Start some, then --resume."

@@ -18,11 +18,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
-from unet_dask.homes import Homes
+from unet_dask.homes import Homes, present
 from unet_dask.io.remote import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from dask.delayed import Delayed
     from distributed import Client, Future, as_completed
@@ -114,7 +114,7 @@ def run_waves(
     waves: Iterable[Wave],
     wanted: Wanted,
     build: Build,
-) -> Iterator[Record | Failure]:
+) -> Generator[Record | Failure, None, None]:
     """Run the wanted regions, wave after wave, and yield each result as it comes.
 
     A worker is given a wave as soon as it has no more than one region left, so that it never waits and the
@@ -226,7 +226,7 @@ def _next_finished(finished: as_completed, client: Client) -> Future:
         if now - asked < _ASK_EVERY:
             continue
         asked = now
-        if client.status != "running" or client.scheduler_info(n_workers=-1)["workers"]:
+        if client.status != "running" or present(client):
             seen = now
         elif now - seen > PATIENCE:
             raise ClusterError(

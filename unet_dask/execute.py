@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from unet_dask.part import WHOLE
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Generator, Iterable, Iterator
 
     from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from unet_dask.ledger import Key, Ledger
     from unet_dask.model.header import Normalisation
     from unet_dask.plan import Plan
+
+    Outcomes = Generator[Record | Failure, None, None]
 
 #: Regions of a wave, at most; its worker reads what they share once. Larger waves read less context twice, and more
 #: is blamed on the death of a worker.
@@ -114,19 +116,23 @@ class _Book:
         self._ledger = ledger
         self._tell = tell
 
-    def enter(self, stage: str, outcomes: Iterator[Record | Failure], plan: Plan, sink: sinks.Sink) -> None:
-        """Enter all outcomes of a stage, and raise in the end if there were failures."""
+    def enter(self, stage: str, outcomes: Outcomes, plan: Plan, sink: sinks.Sink) -> None:
+        """Enter all outcomes of a stage, and raise in the end if there were failures.
+
+        What is in flight when an error or Ctrl-C ends the stage is cancelled before anybody leaves the cluster.
+        """
         self._tell(Stage(stage))
         failures = []
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                self._ledger.append(outcome.entry)
-                self.count += 1
-                self.done.computed += 1
-                self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
-            self._tell(Progress(outcome, self.count, self.total))
+        with closing(outcomes):
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                else:
+                    self._ledger.append(outcome.entry)
+                    self.count += 1
+                    self.done.computed += 1
+                    self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
+                self._tell(Progress(outcome, self.count, self.total))
         if failures:
             raise IncompleteError(_report(failures, plan, sink, self.total))
 
@@ -143,7 +149,7 @@ def region_stages(
     own: range,
     finished: Collection[Key],
     constants: Normalisation,
-) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
+) -> Iterator[tuple[str, Outcomes]]:
     """Yield what has to be done of the regions of a stretch: those to compute, and those that a mask leaves out."""
     plan = prepared.plan
     task = _task(prepared, workers, constants)
@@ -155,7 +161,7 @@ def region_stages(
 
 def _last_stages(
     plan: Plan, workers: Cluster, sink: sinks.Sink, finished: set[Key]
-) -> Iterator[tuple[str, Iterator[Record | Failure]]]:
+) -> Iterator[tuple[str, Outcomes]]:
     """Yield what is left to do when all regions are done: each stage needs what the one before has written."""
     if _joins(plan) and any((join.LEVEL, index) not in finished for index in plan.grid.indices()):
         network = plan.header.network
@@ -197,7 +203,7 @@ def _regions(
     task: graph.RegionTask,
     own: range,
     finished: Collection[Key],
-) -> Iterator[Record | Failure]:
+) -> Outcomes:
     plan, source = prepared.plan, prepared.source
     window = tuple((0, size) for size in source.shape)
     volume = Unread(source.spec, window, source.dtype, run=os.urandom(8).hex())
@@ -227,7 +233,7 @@ def _wave_sizes(regions: int, workers: int) -> Iterator[int]:
 
 def _background(
     workers: Cluster, sink: sinks.Sink, task: graph.RegionTask, indices: Iterable[tuple[int, ...]]
-) -> Iterator[Record | Failure]:
+) -> Outcomes:
     """Write the regions that the mask does not touch."""
     calls = ((index, (sink, task, index)) for index in indices)
     for index, outcome in run_calls(
@@ -236,9 +242,7 @@ def _background(
         yield Failure(index, 0, outcome) if isinstance(outcome, str) else outcome
 
 
-def _blocks(
-    workers: Cluster, sink: sinks.Sink, level: int, finished: Collection[Key]
-) -> Iterator[Record | Failure]:
+def _blocks(workers: Cluster, sink: sinks.Sink, level: int, finished: Collection[Key]) -> Outcomes:
     """Make one level of every product's pyramid."""
     calls = (
         ((number, *index), (sink, array, level, (number, *index)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 _ASK_EVERY = 5.0
 #: No worker in particular, while none is known.
 ANYWHERE = ""
+
+
+def present(client: Client) -> dict[str, Any]:
+    """Return what the scheduler says of each worker that it has now, by address; none if it does not answer."""
+    # Not scheduler_info: the client's own look at the scheduler, every two seconds, may replace its answer by none.
+    try:
+        workers: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    except OSError:  # the connection is about to be found lost, by whoever waits for a result
+        return {}
+    return workers
 
 
 class Homes:
@@ -40,7 +50,7 @@ class Homes:
     @classmethod
     def of(cls, client: Client) -> Homes:
         """Return the workers of a cluster; one that has a piece left is given more, so that none ever waits."""
-        return cls(lambda: list(client.scheduler_info(n_workers=-1)["workers"]), low_water=1)
+        return cls(lambda: list(present(client)), low_water=1)
 
     @classmethod
     def anywhere(cls, low_water: int) -> Homes:

@@ -22,7 +22,7 @@ from unet_dask.io.sink.store import checksum
 from unet_dask.ledger import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from numpy.typing import NDArray
 
@@ -42,7 +42,7 @@ PRODUCT = "instances"
 
 def join(
     workers: Cluster, sink: Sink, grid: RegionGrid, dims: int, done: set[tuple[int, Index]], *, several: bool
-) -> Iterator[Record | Failure]:
+) -> Generator[Record | Failure, None, None]:
     """Give one number to each object, and yield a record for each region.
 
     Parameters

@@ -132,11 +132,13 @@ def segment_store(
     """
     began = time.perf_counter()
     tell = on_event or _notebook_listener()
-    url = str(sink)
+    url = remote.location(sink, "sink")
     chosen = configured(config, settings)
     part = None if chosen.part is None else parse_part(chosen.part)
     with places.refusals_told(url):
-        stored = _check_place(str(source), url, part, resume=resume, overwrite=overwrite)
+        stored = _check_place(
+            remote.location(source, "source"), url, part, resume=resume, overwrite=overwrite
+        )
     with places.refusals_told(url), model_file(model) as file:
         elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
         # What a running cluster has is asked once it answers; until then the plan is for what was wished.

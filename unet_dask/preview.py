@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import SinkError
 from unet_dask.figure import draw
+from unet_dask.io import remote
 from unet_dask.io.sink.place import require_manifest
 from unet_dask.plane import holes_of, product_plane, source_plane, view_of
 
@@ -79,7 +80,7 @@ def preview(
         If the plane or the part lies outside of the result.
     """
     path = Path(png)
-    figure, shown = drawn(str(sink), z=z, t=t, roi=roi)
+    figure, shown = drawn(remote.location(sink, "sink"), z=z, t=t, roi=roi)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=110)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from unet_dask.errors import InputError
+from unet_dask.errors import InputError, OptionError
 
 #: Bytes of one metadata document; a larger one is no metadata (reliability: bombs).
 METADATA_LIMIT = 16 * 1024**2
@@ -39,6 +39,24 @@ _URL_IN_TEXT = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:(?!::{_SCHEME}:
 
 class UnreachableError(OSError, InputError):  # OSError first: its __new__ is the one that can be unpickled
     """The store did not answer or refused; trying again may help, unlike with damaged data."""
+
+
+def location(place: str | os.PathLike[str], what: str) -> str:
+    """Return a path or URL as text.
+
+    Parameters
+    ----------
+    place : what a caller named
+    what : what it is to be, such as "sink"
+
+    Raises
+    ------
+    OptionError
+        If it is neither a path nor a URL, but perhaps an array, or an argument in the wrong place.
+    """
+    if isinstance(place, str | os.PathLike):
+        return str(place)
+    raise OptionError(f"The {what} must be the path or URL of a store, not a {type(place).__name__}.")
 
 
 def is_local(url: str) -> bool:

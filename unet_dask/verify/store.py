@@ -16,6 +16,7 @@ import numpy as np
 
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import OptionError
+from unet_dask.io import remote
 from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
 from unet_dask.verify.again import find_origin
@@ -83,7 +84,7 @@ def verify_store(
     SinkError
         If there is no sink of ours.
     """
-    return _verified(str(sink), model, (crops, seed), workers, on_piece)[1]
+    return _verified(remote.location(sink, "sink"), model, (crops, seed), workers, on_piece)[1]
 
 
 def repair_store(
@@ -119,7 +120,7 @@ def repair_store(
     ModelError
         If the run's model is not at hand.
     """
-    began, url = time.perf_counter(), str(sink)
+    began, url = time.perf_counter(), remote.location(sink, "sink")
     stored, before = _verified(url, model, (crops, seed), workers, on_piece)
     wrong = {key for finding in before.findings for key in finding.pieces}
     if stored is None or (not wrong and (before.findings or Ledger(stored.sink.run_folder).complete())):

@@ -8,7 +8,6 @@ never written: every array is opened with ``mode="r"``.
 from __future__ import annotations
 
 import itertools
-import os
 import posixpath
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,6 +23,7 @@ from unet_dask.io.source import choice, content
 from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -133,7 +133,7 @@ def open_source(
     InputError
         If there is no such image, or not as described.
     """
-    location, inner = choice.locate(os.fspath(url), key)
+    location, inner = choice.locate(remote.location(url, "source"), key)
     chosen = choice.choose(location, inner, level)
     array = open_array(chosen.node)
     stored, origin = choice.decide_axes(chosen, axes, dims=dims, network_channels=network_channels)
