@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import random
@@ -97,14 +98,23 @@ def parts(data: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(data[8 : 8 + length]), data[8 + length :]
 
 
+def sealed(record: Any) -> Any:
+    """Return a header with the checksum that it should have: damage would not, malice has."""
+    if not isinstance(record, dict):
+        return record
+    others = {name: value for name, value in record.items() if name != "header_checksum"}
+    text = json.dumps(others, sort_keys=True)
+    return others | {"header_checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def mutant(data: bytes, draw: random.Random) -> bytes:
     """Return a model file that is not the same any more."""
     if draw.random() < 0.4:
         return fuzz.damaged(data, draw)
     header, tensors = parts(data)
     if draw.random() < 0.5:
-        own = json.loads(header["__metadata__"]["unet_dask"])
-        header["__metadata__"]["unet_dask"] = json.dumps(fuzz.mutated(own, draw))
+        own = fuzz.mutated(json.loads(header["__metadata__"]["unet_dask"]), draw)
+        header["__metadata__"]["unet_dask"] = json.dumps(sealed(own) if draw.random() < 0.7 else own)
     else:
         header = fuzz.mutated(header, draw)
     text = json.dumps(header).encode("utf-8", "surrogatepass")

@@ -1,8 +1,9 @@
 """Model files: safetensors with a JSON header, and nothing that can run code.
 
 A safetensors file carries no checksum of its own (bit flips in it load as other weights), so the header
-stores the SHA-256 of the tensors and every load compares it. The checksum also names the model: caches,
-fingerprints and workers refer to it.
+stores the SHA-256 of the tensors, and one of itself: a changed digit of a normalisation is as wrong as a changed
+weight. Every load compares both. The checksum of the tensors also names the model: caches, fingerprints and
+workers refer to it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "nuclei"
 #: A header larger than this is an attack or an accident.
 _MAX_HEADER_BYTES = 16 << 20
+#: Field of the header that holds the checksum of all others.
+_SEAL = "header_checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,13 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
     if "unet_dask" not in metadata:
         raise ModelError(f"{path} is a safetensors file of another program: it has no unet_dask header.")
     header = ModelHeader.from_json(metadata["unet_dask"])
-    checksum = json.loads(metadata["unet_dask"]).get("checksum", metadata.get("checksum"))
+    record = json.loads(metadata["unet_dask"])
+    if record.pop(_SEAL, None) != _record_checksum(record):
+        raise ModelError(
+            f"{path} is damaged or was edited: its header does not match its checksum. Copy the file again, or save "
+            "the model again with unet-dask."
+        )
+    checksum = record.get("checksum")
     if not isinstance(checksum, str):
         raise ModelError(
             f"{path} is damaged: its header has no checksum of its weights. Copy the file again."
@@ -245,7 +254,9 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
         tensors[key] = kept.half() if half and kept.is_floating_point() else kept
     checksum = tensor_checksum(tensors)
     # One key only: safetensors orders the keys of its metadata at random, and equal models are equal bytes.
-    data = save(tensors, metadata={"unet_dask": model.header.to_json(checksum=checksum)})
+    record = json.loads(model.header.to_json(checksum=checksum))
+    text = json.dumps(record | {_SEAL: _record_checksum(record)}, sort_keys=True)
+    data = save(tensors, metadata={"unet_dask": text})
     _write_atomically(path, data)
     return ModelFile(path, model.header, checksum)
 
@@ -301,6 +312,11 @@ def new_model(
 def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of names, types, shapes and values."""
     return _checksum({key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()})
+
+
+def _record_checksum(record: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a header's JSON, its own checksum left out."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
