@@ -15,7 +15,7 @@ from unet_dask import cluster as clusters
 from unet_dask.config import SegmentConfig, configured, parse_roi
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.augment import symmetries
-from unet_dask.engine.device import available_cores, choose_device, choose_precision
+from unet_dask.engine.device import available_cores, choose_device, choose_precision, require_backend
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, SinkError
 from unet_dask.execute import work
@@ -155,7 +155,7 @@ def segment_store(
                 there = replace(prepared.config, device=worker_device(workers, prepared.config.device))
                 prepared = _prepare(source, file, there, stored=stored, device=there.device)
             constants = _constants(prepared, workers, stored, tell)
-            prepared, notes = _checked_precision(prepared, workers, stored, constants)
+            prepared, notes = _checked_arithmetic(prepared, workers, stored, constants)
             if not part:
                 opened.enter_context(locks.locked(url))
             if not overwrite:
@@ -251,8 +251,11 @@ def _prepare(
     )
     device = device or choose_device(config.device)
     precision = choose_precision(
-        stored.get("precision", "auto") if config.precision == "auto" else config.precision, device
+        stored.get("precision", "auto") if config.precision == "auto" else config.precision,
+        device,
+        config.backend,
     )
+    require_backend(config.backend, device=device, precision=precision, dims=network.dims)
     mask = find_mask(config.mask, opened)
     limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
     plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
@@ -327,25 +330,32 @@ def _constants(
     return Normalisation("constant", mean, std)
 
 
-def _checked_precision(
+def _checked_arithmetic(
     prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
 ) -> tuple[Prepared, tuple[str, ...]]:
-    """Compare reduced precision with float32 on the user's own data; fall back to float32 if it disagrees."""
-    plan = prepared.plan
-    if stored or plan.precision == "float32" or prepared.config.precision != "auto" or not len(plan.grid):
+    """Compare what is faster than torch in float32 with it, on the user's own data.
+
+    Reduced precision that was our choice falls back to float32; another backend was hers, and is refused.
+    """
+    plan, backend = prepared.plan, prepared.config.backend
+    chosen = plan.precision != "float32" and prepared.config.precision == "auto"
+    if stored or not len(plan.grid) or not (chosen or backend != "torch"):
         return prepared, ()
+    name = plan.precision if chosen else backend
     share = measured_agreement(
         workers,
         prepared.key(),
-        prepared.key("float32"),
+        prepared.reference(),
         (prepared.source.spec, plan.grid, prepared.model.header.network.dims, constants, prepared.config.nan),
     )
     if share is not None and share >= _AGREEMENT:
-        return prepared, (
-            f"{plan.precision}: {share:.3%} of the voxels of a probe are classed as in float32",
-        )
+        return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)
     agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
-    note = f"{plan.precision} {agrees} with float32, so float32 is used"
+    if not chosen:
+        raise OptionError(
+            f"The backend {name} {agrees} with torch; {_AGREEMENT:.1%} are asked. Use --backend torch."
+        )
+    note = f"{name} {agrees} with float32, so float32 is used"
     config, mask = replace(prepared.config, precision="float32"), prepared.mask
     replanned = _plan(
         prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.config import SegmentConfig, format_bytes
@@ -93,15 +93,19 @@ class Prepared:
         """Part of the regions that this driver does; None for all, pyramids included."""
         return None if self.config.part is None else parse_part(self.config.part)
 
-    def key(self, precision: str | None = None) -> NetworkKey:
+    def key(self) -> NetworkKey:
         """Return the name by which workers know the network."""
         return NetworkKey(
             str(self.model.path.resolve()),
             self.model.checksum,
             self.plan.device,
-            precision or self.plan.precision,
+            self.plan.precision,
             self.config.backend,
         )
+
+    def reference(self) -> NetworkKey:
+        """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
+        return replace(self.key(), precision="float32", backend="torch")
 
 
 @dataclass(frozen=True, slots=True)

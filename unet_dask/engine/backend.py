@@ -13,18 +13,18 @@ import torch
 from torch import nn
 from torch.nn.utils import fusion
 
-from unet_dask.engine.device import torch_dtype
-from unet_dask.errors import OptionError
+from unet_dask.engine.device import require_backend, torch_dtype
+from unet_dask.engine.nnpack import with_nnpack
 from unet_dask.model.unet import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from unet_dask.model.file import Model
     from unet_dask.model.unet import UNet
-
-BACKENDS = ("torch",)
 
 
 class Backend(Protocol):
@@ -43,15 +43,25 @@ class TorchBackend:
     model : to run; it is not changed
     device : "cpu", "cuda" or "mps"
     precision : "float32", "bfloat16" or "float16"
+    convolutions : replaces some of the network's, in place
     """
 
-    def __init__(self, model: Model, *, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str,
+        precision: str,
+        convolutions: Callable[[UNet], UNet] | None = None,
+    ) -> None:
         network = fold_batch_norm(copy.deepcopy(model.network)).eval().requires_grad_(requires_grad=False)
         self._layout = layout(model.header.network.dims)
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
         # Folding makes new weights; give them the layout again.
         network.to(memory_format=self._layout)  # type: ignore[call-overload] # torch's stubs omit it
+        if convolutions:
+            network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,11 +79,11 @@ def load_backend(name: str, model: Model, *, device: str, precision: str) -> Bac
     Raises
     ------
     OptionError
-        If there is no such backend.
+        If there is no such backend, or not for this network, device or precision.
     """
-    if name != "torch":
-        raise OptionError(f"There is no backend {name!r}. Use one of: {', '.join(BACKENDS)}.")
-    return TorchBackend(model, device=device, precision=precision)
+    require_backend(name, device=device, precision=precision, dims=model.header.network.dims)
+    convolutions = with_nnpack if name == "nnpack" else None
+    return TorchBackend(model, device=device, precision=precision, convolutions=convolutions)
 
 
 def fold_batch_norm(network: UNet) -> UNet:

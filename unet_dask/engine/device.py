@@ -13,6 +13,8 @@ from unet_dask.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
+#: What runs a network: torch, or torch with some convolutions of NNPACK.
+BACKENDS = ("torch", "nnpack")
 #: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
 #: times slower than float32.
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -45,19 +47,37 @@ def _accelerator_in_sight() -> bool:
     return platform.system() == "Darwin" or any(Path("/dev").glob("nvidia*")) or Path("/dev/kfd").exists()
 
 
-def choose_precision(precision: str, device: str) -> str:
+def choose_precision(precision: str, device: str, backend: str = "torch") -> str:
     """Return "float32", "bfloat16" or "float16" for a wish that may be "auto".
 
-    Reduced precision is chosen where the device multiplies it natively; the run then compares it with
+    Reduced precision is chosen where device and backend multiply it natively; the run then compares it with
     float32 on the user's own data before it trusts it.
     """
     if precision == "auto":
-        return "bfloat16" if device == "cuda" or (device == "cpu" and native_bfloat16()) else "float32"
+        native = device == "cuda" or (device == "cpu" and native_bfloat16())
+        return "bfloat16" if native and backend == "torch" else "float32"
     if precision not in ("float32", "bfloat16", "float16"):
         raise OptionError(f"There is no precision {precision!r}. Use auto, float32, bfloat16 or float16.")
     if precision == "float16" and device == "cpu":
         raise OptionError("A CPU has no fast float16. Use --precision float32 or bfloat16.")
     return precision
+
+
+def require_backend(name: str, *, device: str, precision: str, dims: int) -> None:
+    """Refuse a backend that does not exist or cannot run the network like this.
+
+    Raises
+    ------
+    OptionError
+        Saying which does.
+    """
+    if name not in BACKENDS:
+        raise OptionError(f"There is no backend {name!r}. Use one of: {', '.join(BACKENDS)}.")
+    if name == "nnpack" and (device, precision, dims) != ("cpu", "float32", 2):
+        raise OptionError(
+            f"The backend nnpack runs 2-D networks in float32 on a CPU, not {dims}-D ones in {precision} on {device}. "
+            "Use --backend torch, or --device cpu --precision float32."
+        )
 
 
 @lru_cache(maxsize=1)

@@ -4,9 +4,10 @@ A checksum proves that what was written is still there, not that it was right. S
 the task of a run, each as a region of its own with one tile that begins at another point of the pooling lattice and
 has another size. A result without seams does not depend on that, up to rounding.
 
-In float32 two tilings differ by rounding of the last bits: 1e-5 in a probability is the bound of the project's own
-tests. In reduced precision a crop is run in float32 as well. The stored values and the recomputed ones lie about as far
-from float32 as each other; so stored values may lie twice as far from it as the farthest recomputed one.
+In float32 by torch two tilings differ by rounding of the last bits: 1e-5 in a probability is the bound of the
+project's own tests. In reduced precision, or by another backend, a crop is run like that as well. The stored values and
+the recomputed ones lie about as far from it as each other; so stored values may lie twice as far from it as the
+farthest recomputed one.
 """
 
 from __future__ import annotations
@@ -109,11 +110,11 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     box = grid.roi
     device, notes = _device(plan["device"])
     try:
-        made = _probabilities(stored, origin, grid, (device, plan["precision"]))
-        exact = made
-        if plan["precision"] != "float32":
-            exact = _probabilities(stored, origin, grid, (device, "float32"))
-    except (DataError, RuntimeError) as error:
+        how = (device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
+        made = exact = _probabilities(stored, origin, grid, how)
+        if how[1:] != ("float32", "torch"):
+            exact = _probabilities(stored, origin, grid, (device, "float32", "torch"))
+    except (DataError, OptionError, RuntimeError) as error:
         reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
         return Outcome(notes=(f"crop {_text(stored, box)} not recomputed: {reason}",))
     tolerance = ROUNDING + 2 * float(np.abs(made - exact).max())
@@ -145,18 +146,15 @@ def _device(wished: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _probabilities(
-    stored: Stored, origin: Origin, grid: RegionGrid, how: tuple[str, str]
+    stored: Stored, origin: Origin, grid: RegionGrid, how: tuple[str, str, str]
 ) -> NDArray[np.float32]:
     """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
     identity, model = stored.manifest["fingerprint"], origin.model
     offset, scale = stored.manifest["normalisation"]
-    device, precision = how
     task = RegionTask(
         grid=grid,
         outputs=(OutputSpec("probabilities", "float32"),),
-        network=NetworkKey(
-            str(model.path.resolve()), model.checksum, device, precision, identity["setting.backend"]
-        ),
+        network=NetworkKey(str(model.path.resolve()), model.checksum, *how),
         normalisation=Normalisation("constant", tuple(offset), tuple(scale)),
         dims=stored.dims,
         classes=model.header.network.classes,
