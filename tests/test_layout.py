@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
-from unet_dask.layout import Demand, choose, predicted
+from unet_dask.layout import Arithmetic, Demand, choose, predicted
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 from unet_dask.plan import Plan, Wanted, default_limit, make_plan, write_units
 
@@ -108,7 +108,7 @@ def test_what_the_message_proposes_fits() -> None:
 def test_the_prediction_for_candidates_is_that_of_the_plan() -> None:
     plan = plan_of("cyx", (1, 3000, 4000), width=16)
     demand = Demand(
-        plan.source, plan.header.network, plan.outputs, plan.precision, plan.grid.roi,
+        plan.source, plan.header.network, plan.outputs, Arithmetic(), plan.grid.roi,
         write_units("cyx", 2),
     )  # fmt: skip
     least = predicted(demand, plan.grid).total

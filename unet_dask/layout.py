@@ -17,7 +17,7 @@ import numpy as np
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop
+from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, tile_flop
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -75,6 +75,20 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """What multiplies, in which numbers.
+
+    Attributes
+    ----------
+    device, precision, backend : of the network, each chosen already
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    backend: str = "torch"
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """What a run asks of its layout.
 
@@ -83,7 +97,7 @@ class Demand:
     source : to segment
     network : to run
     outputs : products to keep
-    precision : of the network
+    arithmetic : of the network
     roi : (start, stop) per axis of the source
     units : write unit per axis of the source
     """
@@ -91,7 +105,7 @@ class Demand:
     source: Source
     network: NetworkSpec
     outputs: tuple[OutputSpec, ...]
-    precision: str
+    arithmetic: Arithmetic
     roi: tuple[tuple[int, int], ...]
     units: tuple[int, ...]
 
@@ -105,7 +119,7 @@ class Demand:
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
         """
-        item = 4 if self.precision == "float32" else 2
+        item = 4 if self.arithmetic.precision == "float32" else 2
         read = math.prod(side + more for side, more in zip(longest, context, strict=True))
         values = sum(
             (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
@@ -114,7 +128,8 @@ class Demand:
         )
         return Memory(
             process=PROCESS_BYTES,
-            network=2 * parameter_count(self.network) * item,
+            network=2 * parameter_count(self.network) * item
+            + (nnpack_bytes(self.network) if self.arithmetic.backend == "nnpack" else 0),
             activations=(1 + HEAP_SHARE) * activation_bytes(self.network, tile, item=item),
             regions=others
             * (

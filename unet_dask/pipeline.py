@@ -27,6 +27,7 @@ from unet_dask.io.source import statistics
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
+from unet_dask.layout import Arithmetic
 from unet_dask.ledger import Ledger
 from unet_dask.manifest import open_sink
 from unet_dask.model.file import model_file, verify_model
@@ -280,8 +281,7 @@ def _plan(
         outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
         limit=limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        precision=precision,
-        device=device,
+        arithmetic=Arithmetic(device, precision, config.backend),
         wanted=Wanted(config.tile, config.region, config.chunks),
     )
     return plan.within(Occupancy(mask)) if mask else plan

@@ -17,7 +17,7 @@ from unet_dask.errors import GeometryError, ModelError, OptionError
 from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
-from unet_dask.layout import Demand, Memory, choose, predicted
+from unet_dask.layout import Arithmetic, Demand, Memory, choose, predicted
 from unet_dask.model.cost import tile_flop
 from unet_dask.tiling.valid import aligned
 
@@ -224,8 +224,7 @@ def make_plan(
     outputs: tuple[OutputSpec, ...],
     limit: int,
     roi: tuple[tuple[int, int], ...] | None = None,
-    precision: str = "float32",
-    device: str = "cpu",
+    arithmetic: Arithmetic | None = None,
     wanted: Wanted | None = None,
 ) -> Plan:
     """Choose regions and tiles for a source, a network and a memory limit.
@@ -237,7 +236,7 @@ def make_plan(
     outputs : products to keep
     limit : bytes that one worker may use
     roi : (start, stop) per canonical axis; None for everything
-    precision, device : of the network
+    arithmetic : of the network; None for float32 by torch on the CPU
     wanted : sizes that the user chose herself
 
     Raises
@@ -248,12 +247,12 @@ def make_plan(
         If not even the smallest tile fits; the message says what it would need.
     """
     check_fit(source, header)
-    wanted = wanted or Wanted()
+    wanted, arithmetic = wanted or Wanted(), arithmetic or Arithmetic()
     demand = Demand(
         source,
         header.network,
         outputs,
-        precision,
+        arithmetic,
         roi or tuple((0, size) for size in source.shape),
         write_units(source.axes, header.network.dims, wanted.chunks),
     )
@@ -267,8 +266,8 @@ def make_plan(
         arrays=tuple(_array(each, source, grid, demand.units, header.network.classes) for each in outputs),
         memory=memory,
         limit=limit,
-        precision=precision,
-        device=device,
+        precision=arithmetic.precision,
+        device=arithmetic.device,
     )
 
 

@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from unet_dask.errors import OptionError
+from unet_dask.model.cost import NNPACK_STRIP
 
 if TYPE_CHECKING:
     from unet_dask.model.unet import UNet
 
 #: Channels in and out from which on it is faster than torch's own convolution, by measurement.
 _LEAST = 64
+#: Side of a tile of the output, and bytes of its transform per channel.
+_TILE, _TRANSFORMED = 6, 8 * 8 * 4
 
 
 class NnpackConvolution(nn.Module):
@@ -45,10 +48,18 @@ class NnpackConvolution(nn.Module):
         self.register_buffer("bias", torch.zeros(len(self.weight)) if bias is None else bias.detach().clone())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return (b, o, y - 2, x - 2), channels first as NNPACK wants them, for (b, c, y, x)."""
-        convolved: Tensor = torch.ops.aten._nnpack_spatial_convolution(  # noqa: SLF001 # there is no other name
-            features.contiguous(), self.weight.contiguous(), self.bias, [0, 0], [1, 1]
+        """Return (b, o, y - 2, x - 2), channels last, for (b, c, y, x)."""
+        batch, _, high, wide = features.shape
+        outgoing, incoming = self.weight.shape[:2]
+        convolved = torch.empty(
+            (batch, outgoing, high - 2, wide - 2), memory_format=torch.channels_last, dtype=features.dtype
         )
+        # It keeps the transforms of all tiles that it is given, so it is given a strip of rows at a time.
+        strip = _TILE * max(NNPACK_STRIP // (_TRANSFORMED * (incoming + outgoing) * -(-wide // _TILE)), 1)
+        for first in range(0, high - 2, strip):
+            convolved[:, :, first : first + strip] = torch.ops.aten._nnpack_spatial_convolution(  # noqa: SLF001 # its only name
+                features[:, :, first : first + strip + 2].contiguous(), self.weight, self.bias, [0, 0], [1, 1]
+            )
         return convolved
 
 

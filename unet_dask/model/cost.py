@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from unet_dask.model.header import NetworkSpec
 
+#: Bytes of the transforms that NNPACK is given at a time.
+NNPACK_STRIP = 16 << 20
+
 Sides = TypeVar("Sides", int, "NDArray[np.int64]")
 
 
@@ -96,6 +99,14 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
         features = width * _product(sides)
         peak = np.maximum(peak, held + joined + first + features)
     return peak * item
+
+
+def nnpack_bytes(spec: NetworkSpec) -> int:
+    """Return the bytes that NNPACK needs beside feature maps: two copies of a strip, and its largest filters.
+
+    It transforms each 3x3 filter to 8x8 numbers, all of a layer at once; the largest layer is the lowest.
+    """
+    return 2 * NNPACK_STRIP + 8 * 8 * 4 * (spec.width << spec.depth) ** 2
 
 
 def parameter_count(spec: NetworkSpec) -> int:
