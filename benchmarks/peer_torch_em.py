@@ -7,7 +7,7 @@ torch-em runs as its users do: two threads over blocks of 1,024 (the size at whi
 mirror. Its network is the same valid one, cut and put back so that its blocks lie on the pooling lattice: then the
 classes can be compared voxel by voxel. The two take turns; quoted are medians of wall and CPU seconds, start-up
 included, and their ratios; beside them the share of the chip's limit: one pass over the whole image at the rate of a
-2048-cubed float32 matrix product measured in the same run.
+2048-cubed float32 matrix product measured in the same run. `segment` runs once by torch and once by NNPACK.
 """
 
 from __future__ import annotations
@@ -77,6 +77,20 @@ def matrix_rate() -> float:
     return 2 * 2048**3 / statistics.median(seconds)
 
 
+def report(times: dict[str, list[tuple[float, float]]], *, whole: float, rate: float) -> None:
+    """Print ratios of medians, and the share of the limit that each reaches."""
+    wall, cpu = (
+        {name: statistics.median(each[which] for each in rows) for name, rows in times.items()}
+        for which in (0, 1)
+    )
+    print(f"matrix product {rate / 1e9:.0f} GFLOP/s; one whole pass {whole / 1e12:.2f} TFLOP")
+    for name in times:
+        print(
+            f"{name:>11} {whole / rate / wall[name]:.3f} of the limit; torch-em / {name}: "
+            f"{wall['torch-em'] / wall[name]:.3f} wall, {cpu['torch-em'] / cpu[name]:.3f} CPU"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", default="out/peer", type=Path)
@@ -93,15 +107,15 @@ def main() -> None:
     tool = str(Path(sys.executable).with_name("unet-dask"))
     source, model = options.folder / "source.zarr", options.folder / "net.safetensors"
     ours, peer = options.folder / "ours.zarr", options.folder / "peer.zarr"
+    packed = options.folder / "packed.zarr"
     make_image(source, options.size, options.image)
     model.unlink(missing_ok=True)
     shape = ["--width", str(options.width), "--depth", str(DEPTH), "-o", str(model)]
     subprocess.run([tool, "init", *shape], check=True, capture_output=True)
+    run = [tool, "segment", str(source), "-m", str(model), "-q", "--overwrite", "--workers", "2"]
     commands = {
-        "segment": [
-            *(tool, "segment", str(source), "-o", str(ours), "-m", str(model), "-q", "--overwrite"),
-            *("--workers", "2", "--precision", "float32"),
-        ],
+        "segment": [*run, "-o", str(ours), "--precision", "float32"],
+        "with nnpack": [*run, "-o", str(packed), "--backend", "nnpack"],
         "torch-em": [sys.executable, __file__, "--predict", str(source), str(peer), str(model)],
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -110,26 +124,17 @@ def main() -> None:
         for name, command in commands.items():
             times[name].append(timed(command, {}))
             rates.append(matrix_rate())
-            print(f"{name:>10} {times[name][-1][0]:8.1f} s wall {times[name][-1][1]:8.1f} s CPU", flush=True)
-    medians = {
-        name: [statistics.median(each[which] for each in rows) for which in (0, 1)]
-        for name, rows in times.items()
-    }
-    for which, label in enumerate(("wall", "CPU")):
-        print(f"{label}: torch-em / segment = {medians['torch-em'][which] / medians['segment'][which]:.3f}")
+            print(f"{name:>11} {times[name][-1][0]:8.1f} s wall {times[name][-1][1]:8.1f} s CPU", flush=True)
     from unet_dask.pipeline import plan_store
 
     plan = plan_store(source, model)
-    rate = statistics.median(rates)
-    whole = plan.flop / plan.redundancy
-    shares = [whole / rate / medians[name][0] for name in commands]
-    print(
-        f"matrix product {rate / 1e9:.0f} GFLOP/s; one whole pass {whole / 1e12:.2f} TFLOP: segment reaches "
-        f"{shares[0]:.3f} of the limit, torch-em {shares[1]:.3f}"
-    )
-    differ = np.mean(zarr.open_array(ours / "classes" / "0")[...] != zarr.open_array(peer)[...])
-    print(f"share of voxels whose class differs: {differ:.2e}")
-    for path in (source, ours, peer):
+    report(times, whole=plan.flop / plan.redundancy, rate=statistics.median(rates))
+    exact = zarr.open_array(ours / "classes" / "0")[...]
+    for name, other in (("torch-em", peer), ("with nnpack", packed / "classes" / "0")):
+        print(
+            f"share of voxels whose class differs, {name}: {np.mean(exact != zarr.open_array(other)[...]):.2e}"
+        )
+    for path in (source, ours, packed, peer):
         shutil.rmtree(path)
 
 
