@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.oracle import write_array
 from tests.test_instances import flooded, speckled
-from tests.test_run import make_source, tree
+from tests.test_run import make_model, make_source, tree
 from unet_dask.errors import InputError, MismatchError
 from unet_dask.io.source import occupancy as occupancies
 from unet_dask.io.source.mask import Mask, find_mask, open_mask
@@ -229,3 +229,17 @@ def test_no_level_to_look_at_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("unet_dask.io.source.mask._LARGEST_LEVEL", 1000)
     with pytest.raises(InputError, match="--mask PATH"):
         find_mask("auto", open_source(make_source(tmp_path, (300, 340))))
+
+
+def test_the_plan_of_a_mostly_empty_slide_cuts_finer_and_costs_less(tmp_path: Path) -> None:
+    source, model = tmp_path / "slide.zarr", make_model(tmp_path, width=16, depth=4)
+    zarr.create_array(source, shape=(8192, 8192), chunks=(512, 512), dtype="u1")
+    mask = write_array(tmp_path / "mask.zarr", blob((256, 256)))  # 15 % of the slide
+    whole = plan_store(source, model, memory="4GiB")
+    coarse = plan_store(
+        source, model, memory="4GiB", mask=str(mask), region=whole.region[1:], tile=whole.core
+    )
+    fine = plan_store(source, model, memory="4GiB", mask=str(mask))
+    assert fine.memory.total <= 4 << 30
+    assert fine.flop < 0.4 * whole.flop
+    assert fine.flop < 0.6 * coarse.flop

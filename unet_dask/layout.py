@@ -24,7 +24,10 @@ from unet_dask.tiling.valid import aligned
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from unet_dask.engine.infer import OutputSpec
+    from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
 
@@ -49,6 +52,8 @@ _REGION_FLOP = 60e9
 #: Sides of a region in write units, and tiles along it, that are looked at (and one region for all).
 _UNITS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 _TILES = (1, 2, 3, 4, 6, 8)
+#: Layouts of each size of tile that are tried on a mask.
+_OF_EACH_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,7 @@ def choose(
     limit: int,
     tile: tuple[int, ...] | None = None,
     region: tuple[int, ...] | None = None,
+    occupancy: Occupancy | None = None,
 ) -> RegionGrid:
     """Return the cheapest layout whose workers stay within `limit` bytes.
 
@@ -167,6 +173,7 @@ def choose(
     demand : what it is for
     limit : bytes that one worker may use
     tile, region : wanted cores and regions per spatial axis, instead of a choice
+    occupancy : of the mask; what it does not touch costs nothing, so smaller tiles may be cheaper
 
     Raises
     ------
@@ -193,8 +200,9 @@ def choose(
         [each[0].before + each[0].after for each in candidates],
         _planes(axes, others, lambda each: each.longest),
     ).total
-    flop = _planes(axes, others, lambda each: each.stop - each.start) * (
-        math.prod(gather(lambda grid: grid.tile_count)) * (tile_flop(network, sides) + _TILE_PRICE)
+    tile_price = tile_flop(network, sides) + _TILE_PRICE
+    tiles = _planes(axes, others, lambda each: each.stop - each.start) * math.prod(
+        gather(lambda grid: grid.tile_count)
     )
     regions = math.prod(gather(lambda grid: grid.count)) * math.prod(each.count for each in others)
     fits = used <= limit
@@ -204,9 +212,30 @@ def choose(
             f"A worker was granted {format_bytes(limit)}, but the smallest tile of this network needs "
             f"{format_bytes(least)}. Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or a narrower model."
         )
-    winner = int(np.where(fits, _price(flop, regions), np.inf).argmin())
-    chosen = (each[i] for each, i in zip(candidates, index[:, winner], strict=True))
-    return RegionGrid(axes, (*others, *chosen))
+    price = np.where(fits, _price(tiles * tile_price, regions), np.inf)
+
+    def layout(number: int) -> RegionGrid:
+        chosen = (each[i] for each, i in zip(candidates, index[:, number], strict=True))
+        return RegionGrid(axes, (*others, *chosen))
+
+    if occupancy is None:
+        return layout(int(price.argmin()))
+
+    def masked(number: int) -> float:
+        touched, run = occupancy.counts(layout(number), network.dims)
+        return float(_price(run * tile_price[number], max(touched, 1)))
+
+    return layout(min(_of_all_sizes(price, math.prod(sides)), key=masked))
+
+
+def _of_all_sizes(price: NDArray[np.float64], volumes: NDArray[np.float64]) -> list[int]:
+    """Return the cheapest candidates of each size of tile; a mask is looked at for these alone."""
+    sizes = np.rint(2 * np.log2(volumes))
+    cheapest = []
+    for size in np.unique(sizes):
+        (alike,) = np.nonzero((sizes == size) & np.isfinite(price))
+        cheapest += alike[np.argsort(price[alike], kind="stable")][:_OF_EACH_SIZE].tolist()
+    return cheapest
 
 
 def _price(flop: Any, regions: Any) -> Any:  # arrays of candidates

@@ -275,7 +275,7 @@ def _plan(
 ) -> Plan:
     """Plan what a configuration asks for."""
     types = product_types(config.products, config.probability_dtype, source, header)
-    plan = make_plan(
+    return make_plan(
         source,
         header,
         outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
@@ -283,8 +283,8 @@ def _plan(
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
         arithmetic=Arithmetic(device, precision, config.backend),
         wanted=Wanted(config.tile, config.region, config.chunks),
+        occupancy=Occupancy(mask) if mask else None,
     )
-    return plan.within(Occupancy(mask)) if mask else plan
 
 
 def _granted(config: SegmentConfig, device: str) -> int:

@@ -226,6 +226,7 @@ def make_plan(
     roi: tuple[tuple[int, int], ...] | None = None,
     arithmetic: Arithmetic | None = None,
     wanted: Wanted | None = None,
+    occupancy: Occupancy | None = None,
 ) -> Plan:
     """Choose regions and tiles for a source, a network and a memory limit.
 
@@ -238,6 +239,7 @@ def make_plan(
     roi : (start, stop) per canonical axis; None for everything
     arithmetic : of the network; None for float32 by torch on the CPU
     wanted : sizes that the user chose herself
+    occupancy : of the mask; None to run everything
 
     Raises
     ------
@@ -256,9 +258,9 @@ def make_plan(
         roi or tuple((0, size) for size in source.shape),
         write_units(source.axes, header.network.dims, wanted.chunks),
     )
-    grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region)
+    grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region, occupancy=occupancy)
     memory = predicted(demand, grid)
-    return Plan(
+    plan = Plan(
         source=source,
         header=header,
         grid=grid,
@@ -269,6 +271,7 @@ def make_plan(
         precision=arithmetic.precision,
         device=arithmetic.device,
     )
+    return plan.within(occupancy) if occupancy else plan
 
 
 def product_types(

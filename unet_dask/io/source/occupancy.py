@@ -91,16 +91,27 @@ class Occupancy:
         """
         if not len(grid):
             return frozenset(), 0
-        regions = self.touched([[each.write(index) for index in range(each.count)] for each in grid.grids])
+        regions, tiles = self._regions(grid), self._tiles(grid, dims)
         empty = np.insert(np.argwhere(~regions), grid.axes.index("c"), 0, axis=1)
+        return frozenset(map(tuple, empty.tolist())), int(tiles.size - np.count_nonzero(tiles))
+
+    def counts(self, grid: RegionGrid, dims: int) -> tuple[int, int]:
+        """Return the numbers of regions and of tiles that the mask touches."""
+        if not len(grid):
+            return 0, 0
+        return int(np.count_nonzero(self._regions(grid))), int(np.count_nonzero(self._tiles(grid, dims)))
+
+    def _regions(self, grid: RegionGrid) -> NDArray[np.bool_]:
+        return self.touched([[each.write(index) for index in range(each.count)] for each in grid.grids])
+
+    def _tiles(self, grid: RegionGrid, dims: int) -> NDArray[np.bool_]:
         planes, space = grid.grids[:-dims], grid.grids[-dims:]
-        tiles = self.touched(
+        return self.touched(
             [
                 *([(at, at + 1) for at in range(each.start, each.stop)] for each in planes),
                 *([span for index in range(each.count) for span in each.targets(index)] for each in space),
             ]
         )
-        return frozenset(map(tuple, empty.tolist())), int(tiles.size - np.count_nonzero(tiles))
 
     def _pooled(self, sizes: list[int]) -> NDArray[np.bool_]:
         """Return the mask, its largest value in each cell of `step` pixels, read a band at a time."""
