@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 import xarray
 
 import unet_dask
@@ -17,8 +20,6 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from unet_dask.model.file import Model
 
 BOUND = 1e-5
@@ -88,6 +89,26 @@ def test_slices_of_a_volume_go_through_a_flat_network(tmp_path: Path) -> None:
     found = unet_dask.segment(da.from_array(image, chunks=(2, 32, 32)), flat, output="probabilities")
     expected = np.stack([whole_image(flat, plane[None]) for plane in image], axis=1)
     assert disagreement(found.compute(scheduler="threads"), expected) <= BOUND
+
+
+def test_weights_changed_in_memory_are_the_ones_that_run(tmp_path: Path) -> None:
+    constants = Normalisation("constant", (128.0,), (64.0,))
+    save_model(new_model(NetworkSpec(width=4, depth=1), normalisation=constants), tmp_path / "m.safetensors")
+    model = unet_dask.load_model(tmp_path / "m.safetensors")
+    with torch.no_grad():
+        model.network.classify.weight.mul_(-1.0)
+    image = np.random.default_rng(0).integers(0, 256, (60, 70)).astype(np.uint8)
+    found = unet_dask.segment(da.from_array(image, chunks=32), model, output="probabilities")
+    assert disagreement(found.compute(scheduler="threads"), whole_image(model, image[None])) <= BOUND
+
+
+def test_a_damaged_file_in_the_place_of_a_model_without_one_is_replaced(tmp_path: Path) -> None:
+    flat = new_model(NetworkSpec(width=3, depth=1), seed=7)
+    left = Path(tempfile.gettempdir()) / f"unet-dask-{flat.checksum[:32]}.safetensors"
+    left.write_bytes(b"left by an older version")
+    image = np.zeros((20, 20), np.uint8)
+    assert unet_dask.segment(da.from_array(image), flat).compute(scheduler="threads").shape == (20, 20)
+    left.unlink()
 
 
 def test_the_model_is_no_part_of_the_graph(model: Model) -> None:

@@ -20,7 +20,7 @@ from unet_dask.engine.device import choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import InputError, ModelError, OptionError
 from unet_dask.model.cost import activation_bytes
-from unet_dask.model.file import Model, load_model, save_model
+from unet_dask.model.file import Model, inspect_model, load_model, save_model, tensor_checksum
 from unet_dask.model.header import Normalisation
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid, Wave
 from unet_dask.tiling.valid import aligned
@@ -206,13 +206,22 @@ def _core(length: int, sides: list[int], network: NetworkSpec, context: Context)
 
 
 def _key(model: Model, device: str, precision: str) -> NetworkKey:
-    """Return the name by which workers load the model; one that has no file gets one."""
+    """Return the name by which workers load the model; one that no file holds as it is now gets one."""
     path, checksum = model.path, model.checksum
-    if path is None:
-        path = Path(tempfile.gettempdir()) / f"unet-dask-{checksum[:32]}.safetensors"
-        if not path.exists():
+    now = tensor_checksum(model.network.state_dict())
+    if path is None or now != model.state:
+        path, checksum = Path(tempfile.gettempdir()) / f"unet-dask-{now[:32]}.safetensors", now
+        if not _holds(path, checksum):
             save_model(model, path)
     return NetworkKey(str(path.resolve()), checksum, device, precision)
+
+
+def _holds(path: Path, checksum: str) -> bool:
+    """Return whether a file that is there already, perhaps of another version, is the model."""
+    try:
+        return inspect_model(path).checksum == checksum
+    except ModelError:
+        return False
 
 
 def _default_axes(ndim: int, network: NetworkSpec) -> str:
