@@ -23,6 +23,7 @@ from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
+from unet_dask.layout import Arithmetic
 from unet_dask.model.cost import activation_bytes
 from unet_dask.model.header import Normalisation
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
@@ -110,10 +111,10 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     box = grid.roi
     device, notes = _device(plan["device"])
     try:
-        how = (device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
-        made = exact = _probabilities(stored, origin, grid, how)
-        if how[1:] != ("float32", "torch"):
-            exact = _probabilities(stored, origin, grid, (device, "float32", "torch"))
+        theirs = Arithmetic(device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
+        made = exact = _probabilities(stored, origin, grid, theirs)
+        if theirs != Arithmetic(device):
+            exact = _probabilities(stored, origin, grid, Arithmetic(device))
     except (DataError, OptionError, RuntimeError) as error:
         reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
         return Outcome(notes=(f"crop {_text(stored, box)} not recomputed: {reason}",))
@@ -145,16 +146,14 @@ def _device(wished: str) -> tuple[str, tuple[str, ...]]:
         return "cpu", (f"the run used {wished}, which is not there; crops are recomputed on the CPU",)
 
 
-def _probabilities(
-    stored: Stored, origin: Origin, grid: RegionGrid, how: tuple[str, str, str]
-) -> NDArray[np.float32]:
+def _probabilities(stored: Stored, origin: Origin, grid: RegionGrid, by: Arithmetic) -> NDArray[np.float32]:
     """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
     identity, model = stored.manifest["fingerprint"], origin.model
     offset, scale = stored.manifest["normalisation"]
     task = RegionTask(
         grid=grid,
         outputs=(OutputSpec("probabilities", "float32"),),
-        network=NetworkKey(str(model.path.resolve()), model.checksum, *how),
+        network=NetworkKey(str(model.path.resolve()), model.checksum, by.device, by.precision, by.backend),
         normalisation=Normalisation("constant", tuple(offset), tuple(scale)),
         dims=stored.dims,
         classes=model.header.network.classes,
