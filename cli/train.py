@@ -83,6 +83,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option(
     "--validation", type=float, help="Images held out: a fraction below 1, or a number; 0 for none."
 )
+@click.option("--hold-out", multiple=True, metavar="GLOB", help="Images held out, by name.")
 @click.option("--validate-every", type=int, help="Iterations between validations.")
 @click.option("--checkpoint-every", type=int, help="Iterations between checkpoints.")
 @click.option(

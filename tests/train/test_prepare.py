@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from unet_dask.errors import OptionError
 from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec
@@ -50,6 +51,19 @@ def test_as_many_are_held_out_as_asked(validation: float, held: int) -> None:
     training, held_out = split(images, TrainConfig(validation=validation))
     assert len(held_out) == held
     assert sorted(each.name for each in training + held_out) == sorted(each.name for each in images)
+
+
+def test_images_are_held_out_by_name() -> None:
+    images = [annotated(f"{name}.tif") for name in ("a1", "b1", "a2", "c1")]
+    training, held_out = split(images, TrainConfig(hold_out=("a*", "c1.tif"), validation=0))
+    assert [each.name for each in training] == ["b1.tif"]
+    assert [each.name for each in held_out] == ["a1.tif", "a2.tif", "c1.tif"]
+
+
+@pytest.mark.parametrize(("pattern", "told"), [("d*", "No image to hold out"), ("*", "leaves none")])
+def test_a_pattern_of_none_or_of_all_images_is_refused(pattern: str, told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        split([annotated("a.tif"), annotated("b.tif")], TrainConfig(hold_out=("a.tif", pattern)))
 
 
 def test_other_seed_holds_out_others() -> None:

@@ -90,6 +90,7 @@ class TrainConfig:
         into memory: patches are read from it as they are drawn
     validation : images held out: a fraction below 1 or a number of images; with a single image a part
         of it; 0 for none
+    hold_out : glob patterns of the images that are held out instead, by name; empty to let the seed choose
     validate_every, checkpoint_every : in iterations
     target_kind : what targets are: "classes", "instances", or "auto" to look at their values
     foreground_value : targets have two classes: this value is class 1 and all else class 0
@@ -142,6 +143,7 @@ class TrainConfig:
     seed: int = 0
     memory: str = "2GiB"
     validation: float = 0.2
+    hold_out: tuple[str, ...] = ()
     validate_every: int = 500
     checkpoint_every: int = 500
     target_kind: TargetKind = "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -156,7 +157,7 @@ def middle(shape: Sequence[int], pixels: int) -> Box:
 
 
 def split(annotated: Sequence[Annotated], config: TrainConfig) -> tuple[list[Annotated], list[Annotated]]:
-    """Hold out some images for validation, chosen by the seed.
+    """Hold out some images for validation, named by `hold_out` or else chosen by the seed.
 
     A `validation` below 1 is a fraction, of which at least one image is held out; a single image gives
     its last part along its longest axis instead, a fifth if a number of images was asked for.
@@ -164,8 +165,10 @@ def split(annotated: Sequence[Annotated], config: TrainConfig) -> tuple[list[Ann
     Raises
     ------
     OptionError
-        If no image would be left to train on.
+        If no image would be left to train on, or a pattern of `hold_out` names none.
     """
+    if config.hold_out:
+        return _named(annotated, config.hold_out)
     if config.validation == 0:
         return list(annotated), []
     if len(annotated) == 1:
@@ -181,6 +184,25 @@ def split(annotated: Sequence[Annotated], config: TrainConfig) -> tuple[list[Ann
     held = set(order[:count].tolist())
     training = [each for index, each in enumerate(annotated) if index not in held]
     return training, [annotated[index] for index in sorted(held)]
+
+
+def _named(
+    annotated: Sequence[Annotated], patterns: Sequence[str]
+) -> tuple[list[Annotated], list[Annotated]]:
+    """Hold out the images whose names match any pattern."""
+    for pattern in patterns:
+        if not any(fnmatchcase(each.name, pattern) for each in annotated):
+            raise OptionError(
+                f"No image to hold out is called {pattern!r}; the first is {annotated[0].name!r}. "
+                "Name files, with * for any characters."
+            )
+    training: list[Annotated] = []
+    held: list[Annotated] = []
+    for each in annotated:
+        (held if any(fnmatchcase(each.name, pattern) for pattern in patterns) else training).append(each)
+    if not training:
+        raise OptionError(f"Holding out all of {len(held)} images leaves none to train on. Name fewer.")
+    return training, held
 
 
 def _cut(image: Annotated, fraction: float) -> tuple[list[Annotated], list[Annotated]]:
