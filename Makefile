@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test check lint types contracts format slow torture gpu bench dist clean
+.PHONY: install demo test check lint types contracts format torture gpu bench dist clean
 
 install: $(STAMP)
 
@@ -21,7 +21,7 @@ demo: install
 
 # Two processes, a file each: most of a test's time is spent waiting for workers to start.
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu and not torture" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not gpu and not torture" --numprocesses 2 --dist loadfile
 
 check: lint types contracts test
 
@@ -39,10 +39,7 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-slow: install
-	$(BIN)/python -m pytest -m slow --timeout 3600
-
-# A quarter of an hour on one core. TORTURE_SCALE=0.05 does a twentieth, TORTURE_SEED=1 another selection of faults.
+# An hour on two cores. TORTURE_SCALE=0.05 does a twentieth, TORTURE_SEED=1 another selection of faults.
 torture: install
 	rm -f benchmarks/results/torture.json
 	TORTURE_RESULTS=benchmarks/results/torture.json \

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -21,167 +16,34 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 import unet_dask
+from tests.killing import IN_FLIGHT, Victim, entries, killed_and_resumed, victim
+from tests.torture.bench import content
 from unet_dask.errors import SinkError
 from unet_dask.io.sink import place as places
-from unet_dask.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from unet_dask.cluster import Cluster
 
-SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
-WORKERS = 2
-#: Pieces of work that may be in flight: a wave and what is topped up before it has drained, or pyramid blocks.
-IN_FLIGHT = 4 * WORKERS + WORKERS
-
-
-@dataclass
-class Bench:
-    """A source, a model, and the tree that an undisturbed run writes."""
-
-    root: Path
-    source: Path
-    model: Path
-    #: file -> content of the undisturbed sink
-    tree: dict[str, bytes]
-    #: seconds that the undisturbed run took
-    seconds: float
-
-    def start(self, sink: Path, *more: str) -> subprocess.Popen[str]:
-        """Start a run in a process group of its own."""
-        settings = "--workers 2 --threads 1 --products classes,probabilities -v"
-        sizes = "--region 128,128 --tile 128,128 --chunks 64,64"
-        places = [str(self.source), "-o", str(sink), "-m", str(self.model)]
-        return subprocess.Popen(
-            [SCRIPT, "segment", *places, *more, *settings.split(), *sizes.split()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-
-def content(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def entries(sink: Path) -> set[Any]:
-    return set(Ledger(str(sink / "_unet_dask")).entries()) if sink.exists() else set()
-
-
-def computed(stderr: str) -> int:
-    """Return the pieces of work that a run with -v did."""
-    return len(re.findall(r"^\w[\w ]* \([\d, ]+\) in ", stderr, re.MULTILINE))
-
-
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kill a whole process group, and wait until nothing of it is left that could write."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    with suppress(ProcessLookupError):
-        while True:  # signal 0 asks whether the group has a member left
-            os.killpg(process.pid, 0)
-            time.sleep(0.02)
-
 
 @pytest.fixture(scope="module")
-def bench(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, make_source: Callable[..., Path]
-) -> Bench:
-    root = tmp_path_factory.mktemp("resume")
-    made = Bench(root, make_source(root / "big.zarr", (1024, 1024)), tiny_model, {}, 0.0)
-    for name in ("cold.zarr", "warm.zarr"):  # the second one tells how long a run takes
-        began = time.monotonic()
-        process = made.start(root / name)
-        _, stderr = process.communicate(timeout=200)
-        assert process.returncode == 0, stderr
-        made.seconds = time.monotonic() - began
-        made.tree = content(root / name)
-    return made
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a killed and resumed run did, in pieces of work."""
-
-    recorded: int
-    begun: int
-    computed: int
-    total: int
-
-
-def killed_and_resumed(bench: Bench, sink: Path, now: Callable[[], bool]) -> Figures:
-    """Kill a run when it is time, resume it, and demand the undisturbed tree."""
-    process = bench.start(sink)
-    while process.poll() is None and not now():
-        time.sleep(0.01)
-    kill(process)
-    before = entries(sink)
-    begun = max(written(sink) - sum(level == 0 for level, _ in before), 0)
-    resumed = bench.start(sink, "--resume")
-    _, stderr = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, stderr
-    assert "Traceback" not in stderr
-    found = content(sink)
-    assert sorted(found) == sorted(bench.tree)
-    assert [name for name in found if found[name] != bench.tree[name]] == []
-    return Figures(len(before), begun, computed(stderr), len(entries(sink)))
-
-
-def written(sink: Path) -> int:
-    """Return the regions, of two by two chunks, of which the last product is on disk."""
-    chunks = (sink / "probabilities" / "0" / "c").glob("1/*/*")
-    return len({(int(path.parent.name) // 2, int(path.name) // 2) for path in chunks if path.name.isdigit()})
+def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Victim:
+    return victim(tmp_path_factory.mktemp("resume"), tiny_model)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("reached", [0, 20, 80], ids=["creation", "regions", "pyramid"])
-def test_killed_run_resumes_to_the_same_bytes(bench: Bench, tmp_path: Path, reached: int) -> None:
+def test_killed_run_resumes_to_the_same_bytes(bench: Victim, tmp_path: Path, reached: int) -> None:
     sink = tmp_path / "out.zarr"
     figures = killed_and_resumed(bench, sink, lambda: sink.exists() and len(entries(sink)) >= reached)
     assert figures.computed == figures.total - figures.recorded
     assert figures.begun <= IN_FLIGHT
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(20))
-def test_run_killed_at_a_random_time_resumes_to_the_same_bytes(
-    bench: Bench, tmp_path: Path, seed: int
-) -> None:
-    after = random.Random(seed).uniform(0, bench.seconds)
-    began = time.monotonic()
-    figures = killed_and_resumed(bench, tmp_path / "out.zarr", lambda: time.monotonic() - began > after)
-    print(f"killed after {after:.1f} of {bench.seconds:.1f} s: {figures}")  # noqa: T201 # the figures of the bar
-    assert figures.computed == figures.total - figures.recorded
-    assert figures.begun <= IN_FLIGHT
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(20))
-def test_run_killed_at_a_random_piece_of_work_resumes_to_the_same_bytes(
-    bench: Bench, tmp_path: Path, seed: int
-) -> None:
-    sink, random_ = tmp_path / "out.zarr", random.Random(seed)
-    reached, delay = random_.randint(1, 111), random_.uniform(0, 0.2)
-
-    def now() -> bool:
-        if len(entries(sink)) < reached:
-            return False
-        time.sleep(delay)
-        return True
-
-    figures = killed_and_resumed(bench, sink, now)
-    print(f"killed {delay:.2f} s after {reached} pieces: {figures}")  # noqa: T201 # the figures of the bar
-    assert figures.computed == figures.total - figures.recorded
-    assert figures.begun <= IN_FLIGHT
-
-
 @pytest.mark.timeout(600)
-def test_killed_worker_costs_nothing_but_time(bench: Bench, tmp_path: Path) -> None:
+def test_killed_worker_costs_nothing_but_time(bench: Victim, tmp_path: Path) -> None:
     process = bench.start(tmp_path / "out.zarr")
     while process.poll() is None and len(entries(tmp_path / "out.zarr")) < 4:
         time.sleep(0.02)
@@ -197,7 +59,7 @@ def test_killed_worker_costs_nothing_but_time(bench: Bench, tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(600)
-def test_interrupted_run_says_so_in_one_line_and_resumes(bench: Bench, tmp_path: Path) -> None:
+def test_interrupted_run_says_so_in_one_line_and_resumes(bench: Victim, tmp_path: Path) -> None:
     process = bench.start(tmp_path / "out.zarr")
     while process.poll() is None and len(entries(tmp_path / "out.zarr")) < 4:
         time.sleep(0.02)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: Seconds for which a stopped worker stands still.
-STOPPED = 2.0
+#: Seconds for which a stopped worker stands still: a moment, and beyond the 30 s after which connections time out.
+STOPPED = {"stop": 2.0, "freeze": 45.0}
 
 
 def order(folder: Path, faults: list[str]) -> None:
@@ -59,9 +59,12 @@ def _segfault(folder: Path) -> None:
     ctypes.string_at(0)
 
 
-def _stand_still(folder: Path) -> None:
-    subprocess.Popen(["sh", "-c", f"sleep {STOPPED}; kill -CONT {os.getpid()}"])
-    os.kill(os.getpid(), signal.SIGSTOP)
+def _stand_still(seconds: float) -> Callable[[Path], None]:
+    def stop(folder: Path) -> None:
+        subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    return stop
 
 
 def _no_memory(folder: Path) -> None:
@@ -88,7 +91,7 @@ def _hang(folder: Path) -> None:
 FAULTS: dict[str, Callable[[Path], None]] = {
     "kill": _die,
     "segfault": _segfault,
-    "stop": _stand_still,
+    **{name: _stand_still(seconds) for name, seconds in STOPPED.items()},
     "memory": _no_memory,
     "cuda": _no_device_memory,
     "model": _broken_model,

@@ -142,7 +142,7 @@ def test_dying_workers_cost_no_voxel(tier: Tier, undisturbed: Bench, tmp_path: P
     draw = random.Random(SEED)
     each = tier.count(1, 12)
     faults = (
-        ["kill", "segfault", "stop", "kill+exit", "kill+kill"] * each
+        ["kill", "segfault", "stop", "kill+exit", "kill+kill"] * each + ["freeze"] * tier.count(1, 4)
         if tier.name == "full"
         else ["kill+exit"]
     )
