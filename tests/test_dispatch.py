@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from unet_dask import cluster as clusters
-from unet_dask import dispatch, graph
+from unet_dask import flight, graph
 from unet_dask.dispatch import run_calls
 from unet_dask.errors import ClusterError, DataError, SinkLostError
 from unet_dask.io.remote import UnreachableError
@@ -78,8 +78,8 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalCluste
     """Return a cluster of one worker that may leave, and little patience for it."""
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr(dispatch, "PATIENCE", 2.0)
-    monkeypatch.setattr(dispatch, "_ASK_EVERY", 0.5)
+    monkeypatch.setattr(flight, "PATIENCE", 2.0)
+    monkeypatch.setattr(flight, "_ASK_EVERY", 0.5)
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"

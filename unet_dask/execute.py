@@ -7,14 +7,16 @@ all others go on.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_dask import graph, join
+from unet_dask import graph, join, stalls
 from unet_dask.dispatch import Failure, run_calls, run_waves
+from unet_dask.engine.augment import symmetries
 from unet_dask.errors import IncompleteError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import lock as locks
@@ -212,7 +214,17 @@ def _regions(
         plan.grid.waves(_wave_sizes(len(own), workers.workers), own),
         lambda index: (0, index) not in finished and index not in plan.skipped,
         lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(task, sink, wave.start)),
+        patience=_patience(prepared),
     )
+
+
+def _patience(prepared: Prepared) -> float:
+    """Return the seconds that no region may take."""
+    plan = prepared.plan
+    passes = len(symmetries(prepared.config.tta, plan.header.network.dims))
+    regions = max(len(plan.grid) - len(plan.skipped), 1)
+    window = math.prod(grid.longest + grid.before + grid.after for grid in plan.grid.grids)
+    return stalls.patience(passes * plan.flop / regions, window * prepared.source.dtype.itemsize)
 
 
 def _wave_sizes(regions: int, workers: int) -> Iterator[int]:

@@ -2,6 +2,8 @@
 
 Neighbouring regions share chunks of the source, and a worker keeps the chunks that it read last. So a wave goes to
 one worker, as a wish: if that worker dies, or another has nothing left to do, the scheduler gives its regions away.
+If nobody is left at that moment, it keeps them for the one that they were wished for, who will never come back: such
+strays have to be submitted again.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from distributed import Client
 
 #: Seconds after which the list of workers is asked for again.
 _ASK_EVERY = 5.0
+#: Seconds that the scheduler may take to answer.
+_ANSWER = 30.0
+#: Seconds between two looks for tasks that nobody has.
+_STRAY = 10.0
 #: No worker in particular, while none is known.
 ANYWHERE = ""
 
@@ -25,10 +31,57 @@ def present(client: Client) -> dict[str, Any]:
     """Return what the scheduler says of each worker that it has now, by address; none if it does not answer."""
     # Not scheduler_info: the client's own look at the scheduler, every two seconds, may replace its answer by none.
     try:
-        workers: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
-    except OSError:  # the connection is about to be found lost, by whoever waits for a result
+        answer = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=_ANSWER)
+    except OSError:  # a time-out too; the connection is about to be found lost, by whoever waits for a result
         return {}
+    workers: dict[str, Any] = answer["workers"]
     return workers
+
+
+class Strays:
+    """Tasks whose worker has gone, and that nobody else was given.
+
+    Parameters
+    ----------
+    client : connected
+    clock : returns seconds
+    """
+
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._looked = clock()
+        self._suspects: frozenset[Hashable] = frozenset()
+
+    def found(self, given: Iterable[tuple[Hashable, str]]) -> frozenset[Hashable]:
+        """Return the keys of tasks that were twice found with nobody; most calls return none at once.
+
+        Parameters
+        ----------
+        given : key of each task that we wait for, and the worker it was wished for
+        """
+        now = self._clock()
+        if now - self._looked < _STRAY:
+            return frozenset()
+        self._looked = now
+        wished = {key: home for key, home in given if home != ANYWHERE}
+        workers = present(self._client) if wished else {}
+        homeless = {key for key, home in wished.items() if home not in workers}
+        if not workers or not homeless:
+            self._suspects = frozenset()
+            return self._suspects
+        suspects = frozenset(homeless.difference(*_processing(self._client)))
+        found, self._suspects = suspects & self._suspects, suspects
+        return found
+
+
+def _processing(client: Client) -> list[list[Hashable]]:
+    """Return the tasks that each worker has been given; none if the scheduler does not answer."""
+    try:
+        given = client.sync(client.scheduler.processing, workers=None, callback_timeout=_ANSWER)
+    except OSError:
+        return []
+    return list(given.values())
 
 
 class Homes:
@@ -62,7 +115,10 @@ class Homes:
         now = time.monotonic()
         if not self._workers or now - self._asked > _ASK_EVERY:
             self._asked = now
-            self._workers = self._list_workers() or (ANYWHERE,)
+            found = self._list_workers()
+            self._workers = (
+                found if len(found) > 1 else (ANYWHERE,)
+            )  # a wish for the only one could only harm
         least = min(self._workers, key=self._left.__getitem__)
         return least if self._left[least] <= self._low_water else None
 

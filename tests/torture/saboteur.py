@@ -107,13 +107,17 @@ class Saboteur:
     Parameters
     ----------
     folder : of the tickets
-    poisoned : start of a region whose worker dies whenever it writes it; None for none
+    poisoned : start of a region whose worker suffers whenever it writes it; None for none
+    poison : what it suffers
     """
 
-    def __init__(self, folder: Path, *, poisoned: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, poisoned: tuple[int, ...] | None = None, poison: str = "kill"
+    ) -> None:
         self.name = "saboteur"
         self._folder = folder
         self._poisoned = poisoned
+        self._poison = poison
 
     def setup(self, worker: Any) -> None:
         """Die if a ticket says so, else stand between the product and its network."""
@@ -122,7 +126,7 @@ class Saboteur:
 
         if take(self._folder, "then-exit"):
             os._exit(5)
-        folder, poisoned = self._folder, self._poisoned
+        folder, poisoned, poison = self._folder, self._poisoned, self._poison
         logits, write = _original(TorchBackend, "logits"), _original(Sink, "write")
 
         def asked(self: TorchBackend, tile: Any) -> Any:
@@ -133,7 +137,7 @@ class Saboteur:
 
         def written(self: Sink, name: str, level: int, start: Any, values: Any) -> str:
             if poisoned is not None and (level, tuple(start)) == (0, poisoned):
-                _die(folder)
+                FAULTS[poison](folder)
             if level == 0 and take(folder, "then-lie"):
                 return checksum(values, start)
             digest: str = write(self, name, level, start, values)

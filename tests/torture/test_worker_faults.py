@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -24,6 +24,7 @@ from tests.torture.bench import Bench, fresh
 from tests.torture.tier import SEED, Tier, counted, tiers
 from tests.torture.watchdog import HangError, in_time
 from unet_dask import cluster as clusters
+from unet_dask import stalls
 from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 SETTINGS = {"region": (32, 32), "tile": (32, 32), "chunks": (32, 32), "precision": "float32"}
 #: Seconds that a run may take.
 PATIENCE = 240.0
+#: Seconds after which a worker that finishes nothing is started anew, here.
+IMPATIENT = 8.0
 
 
 class Plugin(saboteur.Saboteur, WorkerPlugin):  # type: ignore[misc] # distributed has no types
@@ -46,7 +49,7 @@ class Plugin(saboteur.Saboteur, WorkerPlugin):  # type: ignore[misc] # distribut
 
 
 @contextmanager
-def planted(client: Client, tickets: Path, **more: tuple[int, ...]) -> Iterator[None]:
+def planted(client: Client, tickets: Path, **more: Any) -> Iterator[None]:
     """Have a saboteur in every worker, those that start later too, until the block is left."""
     saboteur.order(tickets, [])
     client.register_plugin(Plugin(tickets, **more))
@@ -64,7 +67,7 @@ def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench
 
 
 @contextmanager
-def sabotaged(bench: Bench, tickets: Path, workers: int, **more: tuple[int, ...]) -> Iterator[Bench]:
+def sabotaged(bench: Bench, tickets: Path, workers: int, **more: Any) -> Iterator[Bench]:
     """Yield a bench on worker processes of its own, which take tickets."""
     with (
         clusters.local_cluster(workers=workers, threads=1, limit=2 << 30, device="cpu") as opened,
@@ -221,6 +224,39 @@ def test_region_that_kills_its_worker_is_a_named_hole_and_all_others_are_done(
     }
     undisturbed.run(tmp_path / "out.zarr", resume=True)
     assert undisturbed.wrong(tmp_path / "out.zarr") == []
+
+
+@tiers
+def test_hanging_workers_cost_no_voxel_and_no_end(
+    tier: Tier, undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "PATIENCE", IMPATIENT)
+    tickets = tmp_path / "tickets"
+    with (
+        counted("A2 workers that hang", tier) as counts,
+        sabotaged(undisturbed, tickets, 2 if tier.name == "full" else 1) as bench,
+    ):
+        assert rounds(bench, [["hang"]] * tier.count(1, 8), tmp_path, tickets, counts) == []
+        assert counts["left"] == 0
+
+
+@pytest.mark.torture
+def test_region_that_hangs_every_worker_is_a_named_hole_and_all_others_are_done(
+    undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "PATIENCE", IMPATIENT)
+    monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 1)
+    sink = tmp_path / "out.zarr"
+    with (
+        sabotaged(undisturbed, tmp_path / "tickets", 1, poisoned=(64, 96), poison="hang") as bench,
+        pytest.raises(
+            IncompleteError, match=r"1 of 25 regions failed.*\[y 64:96, x 96:128\] no worker finished it"
+        ),
+    ):
+        in_time(PATIENCE, lambda: bench.run(sink))
+    assert {each.kind for each in unet_dask.verify_store(sink, crops=0).findings} == {"ledger"}
+    undisturbed.run(sink, resume=True)
+    assert undisturbed.wrong(sink) == []
 
 
 def test_control_writer_that_lies_is_found(undisturbed: Bench, cluster: Cluster, tmp_path: Path) -> None:
