@@ -115,6 +115,18 @@ def test_plane_outside_is_refused(made: Made, tmp_path: Path, options: Any, mess
         preview(made.sink, tmp_path / "f.png", **options)
 
 
+def test_damaged_result_is_refused_in_one_line(tmp_path: Path) -> None:
+    sink = make(tmp_path).sink
+    for chunk in sink.glob("classes/*/c/**/*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"no chunk")
+    with pytest.raises(SinkError, match=r"cannot be read .* unet-dask verify"):
+        preview(sink, tmp_path / "a.png")
+    (sink / "classes" / "0" / "zarr.json").write_text("{")
+    with pytest.raises(SinkError, match=r"classes of .* cannot be opened .* unet-dask verify"):
+        preview(sink, tmp_path / "a.png")
+
+
 def test_what_is_no_result_is_refused(made: Made, tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="not a result of unet-dask"):
         preview(made.source, tmp_path / "g.png")

@@ -15,6 +15,7 @@ import zarr
 
 import unet_dask
 from unet_dask.errors import OptionError, SinkError
+from unet_dask.io.sink.place import sealed
 from unet_dask.io.sink.store import checksum
 from unet_dask.ledger import Entry, Ledger
 
@@ -311,6 +312,17 @@ def test_changed_metadata_is_found(path: str, old: str, new: str, made: Made, tm
     assert old in text
     (sink / path).write_text(text.replace(old, new, 1))
     assert [finding.kind for finding in found(sink)] == ["metadata"]
+
+
+def test_manifest_that_contradicts_itself_is_found(made: Made, tmp_path: Path) -> None:
+    sink = made.copy(tmp_path / "sink.copy.zarr")
+    node = json.loads((sink / "_unet_dask" / "zarr.json").read_text())
+    manifest = node["attributes"]["unet_dask"]
+    manifest["plan"]["precision"] = "float16"
+    node["attributes"]["unet_dask"] = sealed(manifest)
+    (sink / "_unet_dask" / "zarr.json").write_text(json.dumps(node))
+    (finding,) = found(sink)
+    assert finding.text.startswith("the manifest contradicts itself about plan.precision")
 
 
 def test_source_that_has_changed_is_a_finding(made: Made, tmp_path: Path, cluster: Cluster) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import zarr
 
 from unet_dask.config import parse_roi
-from unet_dask.errors import OptionError, UnetDaskError
+from unet_dask.errors import OptionError, SinkError, UnetDaskError
+from unet_dask.io.remote import one_line, redact_url
 from unet_dask.io.sink.multiscale import coarser
 from unet_dask.io.source.volume import levels, open_source
 
@@ -126,8 +127,20 @@ def product_plane(url: str, entry: Mapping[str, Any], view: View) -> Plane:
 
 
 def product_levels(url: str, entry: Mapping[str, Any]) -> list[zarr.Array[Any]]:
-    """Return the levels of a product, the finest first."""
-    return [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
+    """Return the levels of a product, the finest first.
+
+    Raises
+    ------
+    SinkError
+        If one cannot be opened.
+    """
+    try:
+        return [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
+    except Exception as error:  # whatever Zarr makes of damaged metadata
+        raise SinkError(
+            f"The {entry['name']} of {redact_url(url)} cannot be opened ({one_line(error)}). See what is wrong with "
+            "unet-dask verify."
+        ) from error
 
 
 def factors_of(finest: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -165,7 +178,12 @@ def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[
             "y": slice(first, min(last, size["y"])),
             "x": slice(left, min(right, size["x"])),
         }
-        values = np.asarray(array[tuple(at.get(axis, slice(None)) for axis in axes)])
+        try:
+            values = np.asarray(array[tuple(at.get(axis, slice(None)) for axis in axes)])
+        except Exception as error:  # whatever codecs make of a damaged chunk
+            raise SinkError(
+                f"A part of {array.path} cannot be read ({one_line(error)}). See what is wrong with unet-dask verify."
+            ) from error
         high, wide = values.shape[-2:]  # less than a step at a ragged end
         return values[..., min(down // 2, high - 1) :: down, min(along // 2, wide - 1) :: along]
 

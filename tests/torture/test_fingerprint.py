@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.torture.bench import content, fresh, refusal
+from unet_dask.io.sink.place import sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ def test_every_field_of_the_fingerprint_guards_the_run(finished: Path, bench: Be
         shutil.copytree(finished, sink)
         changed = json.loads(json.dumps(stored))
         changed["attributes"]["unet_dask"]["fingerprint"][field] += " "
+        changed["attributes"]["unet_dask"] = sealed(changed["attributes"]["unet_dask"])
         manifest_of(sink).write_text(json.dumps(changed))
         before = content(sink)
         refused = refusal(lambda: bench.run(sink, resume=True))  # noqa: B023

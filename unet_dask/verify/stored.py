@@ -213,8 +213,7 @@ def _bare_manifest(url: str) -> dict[str, Any] | None:
         manifest = zarr.open_array(url, path=places.RUN_FOLDER, mode="r").attrs[places.MARK]
     except Exception:  # whatever Zarr makes of what is no sink
         return None
-    sound = isinstance(manifest, dict) and {"fingerprint", "plan", "arrays"} <= set(manifest)
-    return dict(manifest) if sound else None  # type: ignore[arg-type] # a dictionary, as was just seen
+    return dict(manifest) if places.is_whole(manifest) else None  # type: ignore[arg-type] # a dictionary, as was just seen
 
 
 def _grid(manifest: Mapping[str, Any]) -> RegionGrid:

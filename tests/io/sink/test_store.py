@@ -111,7 +111,18 @@ def test_few_chunks_need_no_shards() -> None:
 
 def test_manifest_comes_back(tmp_path: Path) -> None:
     made(tmp_path / "out.zarr")
-    assert place.read_manifest(str(tmp_path / "out.zarr")) == MANIFEST
+    assert place.read_manifest(str(tmp_path / "out.zarr")) == place.sealed(MANIFEST)
+
+
+def test_manifest_with_another_word_in_it_is_refused(tmp_path: Path) -> None:
+    made(tmp_path / "out.zarr")
+    document = tmp_path / "out.zarr" / "_unet_dask" / "zarr.json"
+    text = document.read_text()
+    for old, new in (('"arrays"', '"Arrays"'), ('"plan": {}', '"plan": {"tile": 7}')):
+        assert old in text
+        document.write_text(text.replace(old, new))
+        with pytest.raises(SinkError, match=r"manifest of the run in .* is damaged"):
+            place.read_manifest(str(tmp_path / "out.zarr"))
 
 
 def test_no_manifest_where_nothing_is(tmp_path: Path) -> None:

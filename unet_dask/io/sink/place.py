@@ -7,6 +7,7 @@ once its manifest is there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import contextmanager
@@ -24,11 +25,13 @@ from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.durable import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 RUN_FOLDER = "_unet_dask"
 #: The manifest's place in the attributes of the run's node, and the mark of a sink of ours in the root's.
 MARK = "unet_dask"
+#: The manifest's checksum of itself.
+_SEAL = "checksum"
 #: Beginning of the names of files in the run's folder while drivers hold parts of the sink.
 LOCK = "lock"
 #: What lies in a sink.
@@ -52,12 +55,27 @@ def read_manifest(url: str) -> dict[str, Any] | None:
     if not fs.exists(f"{path}/{RUN_FOLDER}/zarr.json"):
         return None
     manifest = _attribute(fs, f"{path}/{RUN_FOLDER}")
-    if not isinstance(manifest, dict) or not {"fingerprint", "plan", "arrays"} <= set(manifest):
+    if not is_whole(manifest):
         raise SinkError(
             f"The manifest of the run in {redact_url(url)} is damaged, so the run cannot be resumed. Restore "
             f"{RUN_FOLDER}/zarr.json from a copy, or start over with --overwrite."
         )
-    return manifest
+    return dict(manifest)
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest as plain JSON, with a checksum of itself: everything else that is read trusts it."""
+    plain = json.loads(json.dumps({name: value for name, value in manifest.items() if name != _SEAL}))
+    return {**plain, _SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
+
+
+def is_whole(manifest: object) -> bool:
+    """Return whether something is a manifest, every word of it as it was written."""
+    return (
+        isinstance(manifest, dict)
+        and {"fingerprint", "plan", "arrays", _SEAL} <= set(manifest)
+        and sealed(manifest)[_SEAL] == manifest[_SEAL]
+    )
 
 
 @contextmanager

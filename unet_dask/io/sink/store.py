@@ -35,7 +35,7 @@ from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.multiscale import Level, image_metadata, label_metadata
-from unet_dask.io.sink.place import MARK, RUN_FOLDER
+from unet_dask.io.sink.place import MARK, RUN_FOLDER, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,7 +200,7 @@ def create(
             for number in range(len(spec.levels)):
                 group.create_array(str(number), **array_settings(spec, number))
         _sync_tree(sink)
-        root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: dict(manifest)})
+        root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: sealed(manifest)})
         _sync_tree(sink)
     except OSError as error:
         raise SinkError(
@@ -225,7 +225,7 @@ def array_settings(spec: ArraySpec, level: int) -> dict[str, Any]:
 
 def restamp(sink: Sink, manifest: Mapping[str, Any]) -> None:
     """Replace the manifest of a sink whose source was mended."""
-    zarr.open_array(sink.url, path=RUN_FOLDER, mode="r+").update_attributes({MARK: dict(manifest)})
+    zarr.open_array(sink.url, path=RUN_FOLDER, mode="r+").update_attributes({MARK: sealed(manifest)})
     _sync_tree(sink)
 
 
