@@ -44,17 +44,29 @@ def test_experiment_goes_from_the_data_to_scores_and_a_picture(name: str, tmp_pa
 
 
 @pytest.mark.timeout(600)
-def test_training_in_three_dimensions_goes_from_the_file_to_objects(tmp_path: Path) -> None:
-    if not (DATA / "plantseg_ovule").exists():
+@pytest.mark.parametrize(
+    ("script", "data", "told"),
+    [("nuclei", "plantseg_ovule/1135_mini.h5", "nuclei: SEG"), ("membranes", "vnc_sstem", "pixel error")],
+)
+def test_training_in_three_dimensions_goes_from_the_volume_to_scores(
+    script: str, data: str, told: str, tmp_path: Path
+) -> None:
+    if not (DATA / data).exists():
         pytest.skip("the volume is not here")
-    script, file = PAPER.parent / "volume" / "nuclei.py", DATA / "plantseg_ovule" / "1135_mini.h5"
     small = ["--width", "2", "--iterations", "2"]
     done = subprocess.run(
-        [sys.executable, str(script), str(file), "-o", str(tmp_path), *small],
+        [
+            sys.executable,
+            str(PAPER.parent / "volume" / f"{script}.py"),
+            str(DATA / data),
+            "-o",
+            str(tmp_path),
+            *small,
+        ],
         capture_output=True,
         text=True,
         check=False,
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    assert "nuclei: SEG" in done.stdout
+    assert told in done.stdout
