@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,8 @@ class Flight:
         SinkLostError
             If the sink cannot be written: all further work would be in vain.
         """
+        from distributed.client import ClosedClientError
+
         waiting = deque(_next(batches))
         try:
             while waiting or self._pieces:
@@ -109,7 +112,8 @@ class Flight:
                     yield from self._settled(future)
         finally:
             if self._pieces:
-                self._client.cancel(list(self._pieces), force=True)
+                with suppress(ClosedClientError):  # what ended the connection is what is to be told
+                    self._client.cancel(list(self._pieces), force=True)
 
     def _submit(self, batch: Batch, home: str) -> None:
         futures = batch(home)

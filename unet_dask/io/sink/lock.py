@@ -183,8 +183,10 @@ def _flock(descriptor: int) -> bool:
 
 
 def _release(file: Path, descriptor: int) -> None:
-    file.unlink(missing_ok=True)
-    os.close(descriptor)
+    try:
+        file.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)  # what is not closed stays locked as long as this process lives
     for folder in (file.parent, file.parent.parent):  # of a sink that came to nothing
         with suppress(OSError):
             folder.rmdir()
