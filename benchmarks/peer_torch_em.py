@@ -1,13 +1,15 @@
-"""`segment` against torch-em's `predict_with_halo`: same network, same image, classes to Zarr (bar S1, float32).
+"""`segment` against torch-em's `predict_with_halo`: same network and image, classes to Zarr (bars S1 and S2, float32).
 
     pip install torch-em
     python benchmarks/peer_torch_em.py [FOLDER] [--size 8192] [--width 32] [--rounds 2] [--image EM.tif]
+    python benchmarks/peer_torch_em.py [FOLDER] --dims 3 --size 512 --width 16 --depth 3
 
-torch-em runs as its users do: two threads over blocks of 1,024 (the size at which it was fastest here), its own
-mirror. Its network is the same valid one, cut and put back so that its blocks lie on the pooling lattice: then the
-classes can be compared voxel by voxel. The two take turns; quoted are medians of wall and CPU seconds, start-up
-included, and their ratios; beside them the share of the chip's limit: one pass over the whole image at the rate of a
-2048-cubed float32 matrix product measured in the same run. `segment` runs once by torch and once by NNPACK.
+torch-em runs as its users do: two threads over blocks of 1,024 (the size at which it was fastest here; 128 in 3-D), its
+own mirror, torch's own convolutions. Its network is the same valid one, cut and put back so that its blocks lie on the
+pooling lattice: then the classes can be compared voxel by voxel. The two take turns; quoted are medians of wall and CPU
+seconds, start-up included, and their ratios; beside them the share of the chip's limit: one pass over the whole image
+at the rate of a 2048-cubed float32 matrix product measured in the same run. In 2-D `segment` runs once by torch and
+once by NNPACK.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from bare_loop import make_image, timed
 if TYPE_CHECKING:
     import torch
 
-BLOCK, DEPTH = 1024, 4
+#: Side of torch-em's blocks, by dimensions.
+BLOCK = {2: 1024, 3: 128}
+CHUNKS = {2: (512, 512), 3: (128, 128, 128)}
 
 
 def predict(source: str, sink: str, model: str) -> None:
@@ -42,26 +46,47 @@ def predict(source: str, sink: str, model: str) -> None:
     spec = loaded.header.network
     stride, before = spec.stride[0], spec.halo[0]
     halo = before + stride  # torch-em pads evenly; of what it adds we cut off what is not on the lattice
-    tile = BLOCK + spec.slack[0] + 2 * before
+    side = BLOCK[spec.dims]
+    tile = (..., *(slice(stride, stride + side + spec.slack[0] + 2 * before),) * spec.dims)
+    core, kept = (..., *(slice(halo, halo + side),) * spec.dims), (..., *(slice(side),) * spec.dims)
 
     def on_lattice(network: torch.nn.Module, block: torch.Tensor) -> torch.Tensor:
-        made = network(block[..., stride : stride + tile, stride : stride + tile])
+        made = network(block[tile])
         whole = block.new_zeros((*made.shape[:2], *block.shape[2:]))
-        whole[..., halo : halo + BLOCK, halo : halo + BLOCK] = made[..., :BLOCK, :BLOCK]
+        whole[core] = made[kept]
         return whole
 
     image = zarr.open_array(source, mode="r")
     result = zarr.create_array(
-        sink, shape=image.shape, chunks=(512, 512), dtype="uint8", overwrite=True,
+        sink, shape=image.shape, chunks=CHUNKS[spec.dims], dtype="uint8", overwrite=True,
         compressors=zarr.codecs.ZstdCodec(level=1, checksum=True),
     )  # fmt: skip
     workers = len(os.sched_getaffinity(0))
     predict_with_halo(
-        image, loaded.network, ["cpu"] * workers, (BLOCK,) * 2, (halo,) * 2, output=result,
+        image, plain(loaded.network), ["cpu"] * workers, (side,) * spec.dims, (halo,) * spec.dims, output=result,
         preprocess=lambda block: loaded.normalise(block[None])[0],
         postprocess=lambda scores: scores.argmax(axis=0).astype(np.uint8),
         prediction_function=on_lattice, disable_tqdm=True,
     )  # fmt: skip
+
+
+def plain(network: torch.nn.Module) -> torch.nn.Module:
+    """Return the network with torch's own convolutions, in place."""
+    from torch import nn
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            module.__class__ = nn.Conv3d
+    return network
+
+
+def make_volume(path: Path, size: int) -> None:
+    """Write a cube of smooth noise."""
+    rng = np.random.default_rng(0)
+    array = zarr.create_array(path, shape=(size,) * 3, chunks=(128,) * 3, dtype="uint8", overwrite=True)
+    block = rng.integers(0, 256, (size, size), dtype=np.uint8)
+    for z in range(size):
+        array[z] = np.roll(block, (z, 2 * z), axis=(0, 1))
 
 
 def matrix_rate() -> float:
@@ -95,7 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", default="out/peer", type=Path)
     parser.add_argument("--size", type=int, default=8192)
+    parser.add_argument("--dims", type=int, default=2, choices=(2, 3))
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--image", type=Path, help="a real image to tile")
     parser.add_argument("--predict", nargs=3, metavar=("SOURCE", "SINK", "MODEL"), help=argparse.SUPPRESS)
@@ -108,14 +135,17 @@ def main() -> None:
     source, model = options.folder / "source.zarr", options.folder / "net.safetensors"
     ours, peer = options.folder / "ours.zarr", options.folder / "peer.zarr"
     packed = options.folder / "packed.zarr"
-    make_image(source, options.size, options.image)
+    if options.dims == 2:
+        make_image(source, options.size, options.image)
+    else:
+        make_volume(source, options.size)
     model.unlink(missing_ok=True)
-    shape = ["--width", str(options.width), "--depth", str(DEPTH), "-o", str(model)]
-    subprocess.run([tool, "init", *shape], check=True, capture_output=True)
+    sizes = ["--dims", str(options.dims), "--width", str(options.width), "--depth", str(options.depth)]
+    subprocess.run([tool, "init", *sizes, "-o", str(model)], check=True, capture_output=True)
     run = [tool, "segment", str(source), "-m", str(model), "-q", "--overwrite", "--workers", "2"]
     commands = {
         "segment": [*run, "-o", str(ours), "--precision", "float32"],
-        "with nnpack": [*run, "-o", str(packed), "--backend", "nnpack"],
+        **({"with nnpack": [*run, "-o", str(packed), "--backend", "nnpack"]} if options.dims == 2 else {}),
         "torch-em": [sys.executable, __file__, "--predict", str(source), str(peer), str(model)],
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
@@ -131,11 +161,13 @@ def main() -> None:
     report(times, whole=plan.flop / plan.redundancy, rate=statistics.median(rates))
     exact = zarr.open_array(ours / "classes" / "0")[...]
     for name, other in (("torch-em", peer), ("with nnpack", packed / "classes" / "0")):
+        if name not in commands:
+            continue
         print(
             f"share of voxels whose class differs, {name}: {np.mean(exact != zarr.open_array(other)[...]):.2e}"
         )
     for path in (source, ours, packed, peer):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Convolution in three dimensions by the kernels of oneDNN, whatever the size.
 
-torch asks oneDNN for large inputs only, and by a rule made for images: the product of the first four sizes of the input
-must exceed 20,480 (``use_mkldnn`` in torch's ``Convolution.cpp``). Of a volume these are batch, channels, z and y, and a
-tile of 72 x 104 x 104 with one channel falls through. What takes its place unfolds the input to 27 copies of itself, 78 MiB
-for that tile. Measured on it, two cores: at widths 8, 16 and 32 the network takes 2.2, 1.3 and 1.1 times as long that way,
-and half as much memory again.
+torch asks oneDNN for large inputs only, and by a rule made for images: the product of the first four sizes of the
+input must exceed 20,480 (``use_mkldnn`` in torch's ``Convolution.cpp``). Of a volume these are batch, channels, z and
+y, and a tile of 72 x 104 x 104 with one channel falls through. What takes its place unfolds the input to 27 copies of
+itself, 78 MiB for that tile. Measured on it, two cores: at widths 8, 16 and 32 the network takes 2.2, 1.3 and 1.1
+times as long that way, and half as much memory again.
 """
 
 from __future__ import annotations
