@@ -100,6 +100,20 @@ def test_a_cluster_whose_workers_have_all_left_is_not_waited_for_for_ever(
             list(outcomes)
 
 
+def test_a_lost_scheduler_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(number: int) -> int:
+        time.sleep(1)
+        return number
+
+    with small_cluster(monkeypatch) as (lost, client):
+        outcomes = run_calls(client, slow, (((n,), (n,)) for n in range(8)), in_flight=4)
+        assert next(outcomes)[1] in range(8)
+        client.close()
+        with pytest.raises(ClusterError, match=r"connection to the scheduler was lost.*--resume"):
+            list(outcomes)
+    assert lost.status.name == "closed"
+
+
 def test_a_result_whose_worker_leaves_while_it_is_fetched_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

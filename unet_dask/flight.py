@@ -31,6 +31,7 @@ Index = tuple[int, ...]
 
 #: Seconds that a cluster may be without any worker; batch systems take minutes to replace those that they preempt.
 PATIENCE = 600.0
+_LOST = "The connection to the scheduler was lost. What is done is kept; use --resume."
 #: Seconds between two looks at the workers of a cluster that returns nothing.
 _ASK_EVERY = 5.0
 
@@ -110,6 +111,8 @@ class Flight:
                 future = self._next_finished()
                 if future in self._pieces:  # else it was cancelled, and submitted again
                     yield from self._settled(future)
+        except ClosedClientError:
+            raise ClusterError(_LOST) from None
         finally:
             if self._pieces:
                 with suppress(ClosedClientError):  # what ended the connection is what is to be told
@@ -191,7 +194,7 @@ class Flight:
             return self._stalled(future, raised) or _reason(raised)
         if self._client.status == "running" and future.status != "cancelled":
             return _Lost()
-        raise ClusterError("The connection to the scheduler was lost. What is done is kept; use --resume.")
+        raise ClusterError(_LOST)
 
     def _stalled(self, future: Future, error: BaseException | None) -> Doubtful | None:
         """Return the reason if work failed because every worker of it stood still."""

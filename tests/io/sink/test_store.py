@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,6 @@ from unet_dask.io.sink.multiscale import Level, pyramid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SHAPE = (24, 20)
 MANIFEST: dict[str, Any] = {"fingerprint": {}, "plan": {}, "arrays": []}
@@ -144,6 +145,20 @@ def test_lock_is_held_once(tmp_path: Path) -> None:
         pytest.raises(SinkError, match=f"written by process {os.getpid()}"),
         lock.locked(url),
     ):
+        pass
+
+
+def test_lock_is_let_go_even_if_its_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "out.zarr")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "planted")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="planted"), lock.locked(url):
+        patched.setattr(Path, "unlink", refuse)
+    with lock.locked(url):
         pass
 
 
