@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,19 @@ def true_version(name: str) -> str:
     from importlib.metadata import version
 
     return version(name)
+
+
+def test_workers_that_leave_while_they_are_asked_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_PAUSE", 0.0)
+    answers = iter([{"a": 1, "b": OSError("gone")}, {"a": 1, "c": 2}])
+    client: Any = SimpleNamespace(run=lambda function, on_error: next(answers))
+    assert preflight._asked(client, len) == {"a": 1, "c": 2}
+    client.run = lambda function, on_error: {"a": OSError("gone")}
+    with pytest.raises(ClusterError, match="have left before they could be asked"):
+        preflight._asked(client, len)
+    client.run = lambda function, on_error: {"a": ValueError("a mistake of ours")}
+    with pytest.raises(ValueError, match="mistake"):
+        preflight._asked(client, len)
 
 
 @pytest.fixture(scope="module")

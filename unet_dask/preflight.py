@@ -6,6 +6,7 @@ reaches workers that join later. Tasks never carry a weight.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.errors import ClusterError, DataError
 
 if TYPE_CHECKING:
-    from distributed import Worker
+    from collections.abc import Callable
+
+    from distributed import Client, Future, Worker
 
     from unet_dask.cluster import Cluster
     from unet_dask.engine.cache import NetworkKey
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
 #: A difference in one of these can change results or break tasks.
 PACKAGES = ("unet-dask", "torch", "numpy", "zarr", "dask", "distributed")
+
+
+#: Times that workers are asked what they have if some leave meanwhile, and seconds between.
+_TRIES, _PAUSE = 10, 1.0
+#: Seconds that a first answer may take: workers start, and load torch from a slow disk.
+PATIENCE = 600.0
 
 
 class SentModel:
@@ -52,19 +61,19 @@ def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:
     Raises
     ------
     ClusterError
-        If versions differ between client and workers, or a worker cannot write the sink.
+        If versions differ between client and workers, a worker cannot write the sink, or workers keep leaving.
     """
     if cluster.local:
         return
     here = installed()
-    for address, there in cluster.client.run(installed).items():
+    for address, there in _asked(cluster.client, installed).items():
         for name in PACKAGES:
             if there[name] != here[name]:
                 raise ClusterError(
                     f"The worker at {address} has {name} {there[name]}, but the client has {here[name]}. Install the "
                     "same versions on both sides."
                 )
-    reports = cluster.client.run(_sees, str(model.path), model.checksum, sink)
+    reports = _asked(cluster.client, _sees, str(model.path), model.checksum, sink)
     for address, report in reports.items():
         if report["sink"]:
             raise ClusterError(
@@ -73,6 +82,39 @@ def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:
             )
     if not all(report["model"] for report in reports.values()):
         cluster.client.register_plugin(SentModel(model.checksum, model.path.read_bytes()))
+
+
+def _asked(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Return what every worker answers, by address; those that leave meanwhile are not missed.
+
+    Raises
+    ------
+    ClusterError
+        If workers keep leaving.
+    """
+    for _ in range(_TRIES):
+        answers: dict[str, Any] = client.run(function, *arguments, on_error="return")
+        errors = [each for each in answers.values() if isinstance(each, Exception)]
+        if not errors:
+            return answers
+        for error in errors:
+            if not isinstance(error, OSError):
+                raise error
+        time.sleep(_PAUSE)
+    raise ClusterError(
+        f"Workers have left before they could be asked, {_TRIES} times running. See why they end; what is done is kept."
+    )
+
+
+def _result(future: Future) -> Any:  # whatever the task returned
+    """Return what some worker computed, but do not wait for ever for a worker."""
+    try:
+        return future.result(timeout=PATIENCE)
+    except TimeoutError as error:
+        future.cancel()
+        raise ClusterError(
+            f"No worker has answered for {PATIENCE:.0f} seconds. What is done is kept; start workers and try again."
+        ) from error
 
 
 def _sees(path: str, checksum: str, sink: str) -> dict[str, Any]:
@@ -92,7 +134,7 @@ def worker_device(cluster: Cluster, device: str) -> str:
     """Return the device that the workers would choose, which need not be this machine's."""
     from unet_dask.engine.device import choose_device
 
-    chosen: str = cluster.client.submit(choose_device, device, pure=False).result()
+    chosen: str = _result(cluster.client.submit(choose_device, device, pure=False))
     return chosen
 
 
@@ -114,7 +156,7 @@ def measured_agreement(
     for index in _spread(arguments[1]):
         with suppress(DataError, KilledWorker):
             future = cluster.client.submit(_agreement, key, reference, index, *arguments, pure=False)
-            return float(future.result())
+            return float(_result(future))
     return None
 
 

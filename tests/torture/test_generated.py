@@ -168,7 +168,7 @@ def expected_of(case: Case, model: Model, values: NDArray[Any]) -> NDArray[np.fl
 def found_in(sink: Path, product: str) -> NDArray[Any]:
     """Return a product with its axes in the order (c, t, z, y, x), as far as it has them."""
     array = zarr.open_array(str(sink / product / "0"), mode="r")
-    names = array.metadata.dimension_names  # type: ignore[union-attr] # we write version 3
+    names = list(array.metadata.to_dict()["dimension_names"])  # type: ignore[arg-type] # we write version 3
     return np.transpose(np.asarray(array[...]), [names.index(axis) for axis in "ctzyx" if axis in names])
 
 
