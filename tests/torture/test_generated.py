@@ -225,6 +225,7 @@ def survey(folder: Path, client: Client, count: int, counts: Any) -> list[str]:
         counts["cases"] += 1
         counts["refused"] += bool(refused)
         counts[f"{case.spec.dims}-D"] += 1
+        counts["wrong"] += len(found)
         findings += [f"case {number}: {each}; {case}" for each in found]
         if refused and "Regions of" not in refused and "memory" not in refused:
             findings.append(f"case {number} was refused: {refused}; {case}")
