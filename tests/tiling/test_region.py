@@ -6,11 +6,12 @@ from itertools import chain, repeat
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from unet_dask.errors import GeometryError
 from unet_dask.tiling import valid
+from unet_dask.tiling.mirror import extend
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 
 
@@ -74,6 +75,19 @@ def test_no_kept_voxel_looks_beyond_what_is_read(grid: AxisGrid) -> None:
 def valid_end(length: int, looked: Context) -> int:
     """Return how far the smallest legal output that covers `length` looks."""
     return valid.aligned(length, looked.stride) + looked.slack + looked.halo
+
+
+@settings(deadline=None)
+@given(grids())
+@example(AxisGrid(26, 25, 26, 16, 16, context(2)))
+def test_the_mirror_image_shows_only_what_was_read(grid: AxisGrid) -> None:
+    volume = np.arange(grid.size)
+    for index in range(grid.count):
+        (start, stop), (first, last) = grid.read(index), grid.clipped(index)
+        around = max(-start, stop - grid.size, 0)
+        padded = np.pad(volume, around, mode="reflect")
+        window = extend(volume[first:last], origin=(first,), read=((start, stop),), shape=(grid.size,))
+        np.testing.assert_array_equal(window, padded[start + around : stop + around])
 
 
 @given(grids())

@@ -27,6 +27,7 @@ from itertools import pairwise, product, repeat
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import GeometryError
+from unet_dask.tiling.mirror import mirrored
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
@@ -138,9 +139,16 @@ class AxisGrid:
         return first - self.context.halo, first + beyond
 
     def clipped(self, index: int) -> Interval:
-        """Return the part of :meth:`read` that lies within the volume."""
+        """Return the part of the volume that :meth:`read` shows, itself or as a mirror image.
+
+        The lattice may carry a short region at the end of a volume so far beyond it that the mirror image shows
+        more than lies before the region within its context.
+        """
         start, stop = self.read(index)
-        return max(start, 0), min(stop, self.size)
+        if 0 <= start and stop <= self.size:
+            return start, stop
+        shown = mirrored(start, stop, self.size)
+        return int(shown.min()), int(shown.max()) + 1
 
     @property
     def tile(self) -> int:
@@ -221,7 +229,7 @@ class RegionGrid:
         return tuple(grid.read(each) for grid, each in zip(self.grids, index, strict=True))
 
     def clipped(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
-        """Return the needed voxels that lie within the volume."""
+        """Return the part of the volume that :meth:`read` shows, itself or as a mirror image."""
         return tuple(grid.clipped(each) for grid, each in zip(self.grids, index, strict=True))
 
     def waves(self, regions: int | Iterable[int], stretch: range | None = None) -> Iterator[Wave]:
