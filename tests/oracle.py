@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 def whole_image(model: Model, image: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return probabilities (classes, *space) of one pass over (c, *space), padded with numpy's reflect."""
+    return softmax(whole_logits(model, image))
+
+
+def whole_logits(model: Model, image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return what :func:`whole_image` takes the softmax of."""
     network = model.header.network
     pad = [(0, 0)]
     for size, halo, stride, slack in zip(
@@ -30,7 +35,8 @@ def whole_image(model: Model, image: NDArray[np.generic]) -> NDArray[np.float32]
     padded = np.pad(image, pad, mode="reflect")
     with torch.inference_mode():
         logits = model.network(torch.from_numpy(model.normalise(padded))[None])[0].numpy()
-    return softmax(logits)[(slice(None), *(slice(0, size) for size in image.shape[1:]))]
+    found: NDArray[np.float32] = logits[(slice(None), *(slice(0, size) for size in image.shape[1:]))]
+    return found
 
 
 def write_array(path: Path, values: NDArray[np.generic], *, chunks: tuple[int, ...] | None = None) -> Path:

@@ -145,7 +145,7 @@ class AxisGrid:
         more than lies before the region within its context.
         """
         start, stop = self.read(index)
-        if 0 <= start and stop <= self.size:
+        if start >= 0 and stop <= self.size:
             return start, stop
         shown = mirrored(start, stop, self.size)
         return int(shown.min()), int(shown.max()) + 1
