@@ -103,7 +103,7 @@ def main() -> None:
     if options.loop:
         bare_loop(*options.loop)
         return
-    from unet_dask.cluster import worker_environment
+    from unet_dask.workers.cluster import worker_environment
 
     options.folder.mkdir(parents=True, exist_ok=True)
     tool = str(Path(sys.executable).with_name("unet-dask"))

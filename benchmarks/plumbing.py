@@ -22,13 +22,13 @@ import zarr
 from identity import IdentityTask
 
 from unet_dask import graph
-from unet_dask.cluster import local_cluster
 from unet_dask.dispatch import run_waves
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.unread import Unread
 from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.pipeline import plan_store
+from unet_dask.workers.cluster import local_cluster
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

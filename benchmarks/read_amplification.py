@@ -22,8 +22,8 @@ import zarr
 from zarr.storage import WrapperStore
 
 import unet_dask
-from unet_dask.cluster import local_cluster
 from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.workers.cluster import local_cluster
 
 
 class CountingStore(WrapperStore[Any]):

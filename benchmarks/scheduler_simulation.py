@@ -31,7 +31,6 @@ import psutil
 import zarr
 from distributed import Client
 
-from unet_dask.cluster import SETTINGS, Cluster
 from unet_dask.config import SegmentConfig
 from unet_dask.dispatch import run_calls
 from unet_dask.execute import region_stages
@@ -41,6 +40,7 @@ from unet_dask.model.file import model_file, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import plan_store
 from unet_dask.run import Prepared
+from unet_dask.workers.cluster import SETTINGS, Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ PER_AXIS = {2: 1000, 3: 100}
 SCHEDULER = """
 import asyncio, dask, logging
 from distributed import Scheduler
-from unet_dask.cluster import SETTINGS
+from unet_dask.workers.cluster import SETTINGS
 
 async def serve():
     logging.getLogger("distributed").setLevel(logging.ERROR)

@@ -21,10 +21,10 @@ import zarr
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.oracle import disagreement, sure_classes_differ, whole_image, write_array
-from unet_dask.cluster import local_cluster
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import segment_store
+from unet_dask.workers.cluster import local_cluster
 
 FLAT_CUTS = {
     "plan": {},

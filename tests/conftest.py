@@ -17,13 +17,13 @@ import pytest
 import zarr
 
 import unet_dask
-from unet_dask.cluster import local_cluster
 from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.workers.cluster import local_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 #: The installed console script.
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 from tests import refusals, sink_refusals
 from tests.refusals import Arguments, Desk

@@ -11,13 +11,14 @@ from uuid import uuid4
 
 import pytest
 
-from unet_dask import cluster as clusters
-from unet_dask import flight, graph
+from unet_dask import graph
 from unet_dask.dispatch import run_calls
 from unet_dask.errors import ClusterError, DataError, SinkLostError
 from unet_dask.io.remote import UnreachableError
 from unet_dask.io.source.unread import Unread
 from unet_dask.pipeline import plan_store
+from unet_dask.workers import cluster as clusters
+from unet_dask.workers import flight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, LocalCluster
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 
 @pytest.mark.timeout(300)

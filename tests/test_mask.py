@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 CUTS: dict[str, Any] = {"region": (128, 128), "tile": (64, 128), "chunks": (64, 64), "memory": "1GiB"}
 

@@ -29,7 +29,7 @@ from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
 SIZES: dict[str, Any] = {"region": (32, 32), "tile": (32, 32), "chunks": (32, 32)}

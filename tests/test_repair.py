@@ -26,8 +26,8 @@ from unet_dask.verify.stored import open_stored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unet_dask.cluster import Cluster
     from unet_dask.verify.finding import Verification
+    from unet_dask.workers.cluster import Cluster
 
 
 SETTINGS: dict[str, Any] = {

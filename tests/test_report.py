@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from unet_dask.cluster import Cluster
     from unet_dask.run import Event
+    from unet_dask.workers.cluster import Cluster
 
 
 class Rows(HTMLParser):

@@ -27,9 +27,9 @@ from unet_dask.run import Event, Progress
 if TYPE_CHECKING:
     from distributed import Future
 
-    from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
     from unet_dask.model.file import Model
+    from unet_dask.workers.cluster import Cluster
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real images are not here")

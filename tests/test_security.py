@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 FLAGS = ("--precision", "float32", "--region", "32,32", "--tile", "32,32", "--chunks", "32,32")
 

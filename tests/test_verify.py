@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from unet_dask.cluster import Cluster
     from unet_dask.verify.finding import Finding
+    from unet_dask.workers.cluster import Cluster
 
 
 @dataclass(frozen=True)

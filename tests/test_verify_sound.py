@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 CLEAN: list[tuple[tuple[int, ...], str, dict[str, Any]]] = [
     ((96, 80), "yx", {}),

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.flight import Doubtful, Flight, Piece
-from unet_dask.homes import Homes
-from unet_dask.stalls import PATIENCE
+from unet_dask.workers.flight import Doubtful, Flight, Piece
+from unet_dask.workers.homes import Homes
+from unet_dask.workers.stalls import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from distributed import Client, Future
 
-    from unet_dask.flight import Batch, Index
     from unet_dask.graph import Record
     from unet_dask.tiling.region import Wave
+    from unet_dask.workers.flight import Batch, Index
 
     #: Says of a region whether it is to be done; a set of millions would be the driver's largest possession.
     Wanted = Callable[[Index], bool]

@@ -14,7 +14,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_dask import graph, join, stalls
+from unet_dask import graph, join
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.engine.augment import symmetries
 from unet_dask.errors import IncompleteError
@@ -26,16 +26,17 @@ from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
 from unet_dask.part import WHOLE
 from unet_dask.run import Listener, Prepared, Progress, Stage, Started
+from unet_dask.workers import stalls
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
 
-    from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
     from unet_dask.io.sink import store as sinks
     from unet_dask.ledger import Key, Ledger
     from unet_dask.model.header import Normalisation
     from unet_dask.plan import Plan
+    from unet_dask.workers.cluster import Cluster
 
     Outcomes = Generator[Record | Failure, None, None]
 

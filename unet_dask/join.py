@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.cluster import Cluster
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import Sink
     from unet_dask.tiling.region import RegionGrid
+    from unet_dask.workers.cluster import Cluster
 
 Index = tuple[int, ...]
 Box = tuple[tuple[int, int], ...]

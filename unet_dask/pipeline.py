@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unet_dask import cluster as clusters
 from unet_dask.config import SegmentConfig, configured, parse_roi
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.augment import symmetries
@@ -36,6 +35,7 @@ from unet_dask.part import WHOLE, Part, parse_part
 from unet_dask.plan import Wanted, default_limit, make_plan, product_types, require
 from unet_dask.preflight import check_workers, measured_agreement, worker_device
 from unet_dask.run import Listener, Prepared, Run, Stage
+from unet_dask.workers import cluster as clusters
 
 if TYPE_CHECKING:
     import os
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from unet_dask.cluster import Cluster
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import Model, ModelFile
     from unet_dask.model.header import ModelHeader
     from unet_dask.plan import Plan
+    from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
 _AGREEMENT = 0.999

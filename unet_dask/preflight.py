@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future, Worker
 
-    from unet_dask.cluster import Cluster
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.file import ModelFile
     from unet_dask.model.header import Normalisation
     from unet_dask.tiling.region import RegionGrid
+    from unet_dask.workers.cluster import Cluster
 
 #: A difference in one of these can change results or break tasks.
 PACKAGES = ("unet-dask", "torch", "numpy", "zarr", "dask", "distributed")

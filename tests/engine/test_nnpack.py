@@ -23,8 +23,8 @@ from unet_dask.verify.store import verify_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unet_dask.cluster import Cluster
     from unet_dask.model.file import Model
+    from unet_dask.workers.cluster import Cluster
 
 needs_nnpack = pytest.mark.skipif(
     not torch.backends.nnpack.is_available(),  # type: ignore[no-untyped-call] # torch's own

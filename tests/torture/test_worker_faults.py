@@ -23,9 +23,9 @@ from tests.torture import saboteur
 from tests.torture.bench import Bench, fresh
 from tests.torture.tier import SEED, Tier, counted, tiers
 from tests.torture.watchdog import HangError, in_time
-from unet_dask import cluster as clusters
-from unet_dask import stalls
 from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
+from unet_dask.workers import cluster as clusters
+from unet_dask.workers import stalls
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 #: Five by five regions of one chunk each.
 SETTINGS = {"region": (32, 32), "tile": (32, 32), "chunks": (32, 32), "precision": "float32"}

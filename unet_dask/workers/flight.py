@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
-from unet_dask.homes import ANYWHERE, Strays, present
 from unet_dask.io.remote import UnreachableError
-from unet_dask.stalls import Stalls
+from unet_dask.workers.homes import ANYWHERE, Strays, present
+from unet_dask.workers.stalls import Stalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from distributed import Client, Future
 
-    from unet_dask.homes import Homes
+    from unet_dask.workers.homes import Homes
 
     #: Submits some work, with a worker that it would best be done by, and returns its futures.
     Batch = Callable[[str], dict[Future, "Piece"]]

@@ -6,9 +6,9 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_dask import homes
-from unet_dask.flight import Flight, Piece
-from unet_dask.homes import ANYWHERE, Homes, present
+from unet_dask.workers import homes
+from unet_dask.workers.flight import Flight, Piece
+from unet_dask.workers.homes import ANYWHERE, Homes, present
 
 if TYPE_CHECKING:
     import pytest

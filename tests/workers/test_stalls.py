@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from unet_dask.errors import ClusterError
-from unet_dask.stalls import Stalls
+from unet_dask.workers.stalls import Stalls
 
 
 @dataclass

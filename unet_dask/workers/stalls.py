@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError
-from unet_dask.homes import present
+from unet_dask.workers.homes import present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -22,7 +22,7 @@ import psutil
 
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import ClusterError
-from unet_dask.homes import present
+from unet_dask.workers.homes import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

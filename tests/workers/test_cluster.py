@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 from distributed.objects import SchedulerInfo
 
-from unet_dask.cluster import connected
+from unet_dask.workers.cluster import connected
 
 if TYPE_CHECKING:
     import pytest
 
-    from unet_dask.cluster import Cluster
+    from unet_dask.workers.cluster import Cluster
 
 
 def test_workers_are_counted_while_the_client_looks_for_itself(
