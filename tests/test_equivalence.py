@@ -69,8 +69,8 @@ CASES = {
     "region-of-interest-off-lattice": Case(
         (300, 300), 4, roi="13:250,101:299", cuts={"region": (112, 112), "tile": (64, 48), "chunks": (16, 56)}
     ),
-    "three-rows-near-the-end": Case(
-        (90, 300), 2, roi="85:88,0:300", cuts={"region": (48, 96), "tile": (64, 48), "chunks": (16, 48)}
+    "two-rows-at-the-end": Case(
+        (90, 300), 2, roi="88:90,0:300", cuts={"region": (48, 96), "tile": (64, 48), "chunks": (16, 48)}
     ),
     "odd-source-chunks": Case(
         (200, 333),
