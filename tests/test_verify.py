@@ -257,6 +257,12 @@ def test_damaged_metadata_is_found(path: str, change: bytes, made: Made, tmp_pat
         ("classes/0/zarr.json", '"x"', '"z"'),
         ("classes/1/zarr.json", "35", "36"),
         ("classes/zarr.json", '"path": "1"', '"path": "0"'),
+        ("classes/zarr.json", '"type": "scale", "scale"', '"type": "scble", "scale"'),
+        ("probabilities/zarr.json", '"translation": [', '"translatiom": ['),
+        ("classes/zarr.json", '"class": "', '"class": "no '),
+        ("probabilities/0/zarr.json", '"configuration"', '"confiouration"'),
+        ("zarr.json", '"version": 1', '"version": 2'),
+        ("zarr.json", '"zarr_format"', '"zarr_fmrmat"'),
         ("_unet_dask/zarr.json", '"tile": [', '"tile": [1'),
         ("_unet_dask/zarr.json", '"precision": "float32"', '"precision": "float16"'),
     ],
@@ -267,6 +273,16 @@ def test_changed_metadata_is_found(path: str, old: str, new: str, made: Made, tm
     assert old in text
     (sink / path).write_text(text.replace(old, new, 1))
     assert [finding.kind for finding in found(sink)] == ["metadata"]
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_what_viewers_and_zarr_add_to_metadata_is_no_finding(made: Made, tmp_path: Path) -> None:
+    sink = made.copy(tmp_path / "sink.copy.zarr")
+    group = zarr.open_group(str(sink), path="classes", mode="r+")
+    group.attrs["ome"] = {**group.attrs["ome"], "omero": {"channels": []}}  # type: ignore[dict-item] # it is a dictionary
+    group.attrs["seen by"] = "a viewer"
+    zarr.consolidate_metadata(str(sink))
+    assert found(sink) == []
 
 
 def test_manifest_that_contradicts_itself_is_found(made: Made, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import zarr
 
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
+from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
-from unet_dask.io.sink import pyramid
 from unet_dask.io.sink.multiscale import Level
 from unet_dask.io.sink.store import ArraySpec, Sink, array_settings
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
@@ -171,6 +171,10 @@ def open_stored(url: str) -> tuple[Stored | None, list[Finding]]:
     except (KeyError, TypeError, ValueError) as error:
         text = f"the manifest is damaged ({type(error).__name__}: {error}). {_RESTORE}"
         return None, [*findings, Finding("metadata", text)]
+    if not findings and not _root_is_whole(url, manifest):
+        findings.append(
+            Finding("metadata", f"zarr.json of the root group is not what was written. {_RESTORE}")
+        )
     arrays: list[ArraySpec] = []
     opened: dict[tuple[str, int], zarr.Array[Any]] = {}
     for number, name in enumerate(names):
@@ -278,7 +282,22 @@ def _product(
             f"zarr.json of level {level} is not what was written",
         )
     _check_image(url, spec)
+    for path in (name, *(f"{name}/{level}" for level in range(len(levels)))):
+        _require(_as_written(url, path, manifest), f"zarr.json of {path} is not what was written")
     return spec, levels
+
+
+def _root_is_whole(url: str, manifest: Mapping[str, Any]) -> bool:
+    """Return whether the document of the root group is that which was written."""
+    try:
+        return _as_written(url, "", manifest)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _as_written(url: str, path: str, manifest: Mapping[str, Any]) -> bool:
+    """Return whether the document of a node is that which was written."""
+    return bool(node.checksum(url, path) == manifest["nodes"][path])
 
 
 def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:

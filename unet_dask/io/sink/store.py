@@ -33,6 +33,7 @@ from zarr.codecs import ZstdCodec
 
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
+from unet_dask.io.sink import node
 from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.multiscale import Level, image_metadata, label_metadata
 from unet_dask.io.sink.place import MARK, RUN_FOLDER, sealed
@@ -200,7 +201,10 @@ def create(
             for number in range(len(spec.levels)):
                 group.create_array(str(number), **array_settings(spec, number))
         _sync_tree(sink)
-        root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: sealed(manifest)})
+        paths = [f"{spec.name}/{number}" for spec in sink.arrays for number in range(len(spec.levels))]
+        nodes = node.checksums(sink.url, ["", *(spec.name for spec in sink.arrays), *paths])
+        complete = sealed({**manifest, "nodes": nodes})
+        root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: complete})
         _sync_tree(sink)
     except OSError as error:
         raise SinkError(
