@@ -22,7 +22,7 @@ from unet_dask.workers.stalls import PATIENCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from dask.delayed import Delayed
+    from dask.task_spec import Task
     from distributed import Client, Future
 
     from unet_dask.graph import Record
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     #: Says of a region whether it is to be done; a set of millions would be the driver's largest possession.
     Wanted = Callable[[Index], bool]
     #: Makes one task for every region of a wave.
-    Build = Callable[[Wave], dict[Index, Delayed]]
+    Build = Callable[[Wave], dict[Index, Task]]
 
 #: A source that does not answer so many times running is gone: what else waits for it is not tried again.
 _UNANSWERED = 3
@@ -59,10 +59,11 @@ def _submit_wave(
 ) -> dict[Future, Piece]:
     """Submit the wanted regions of a wave, each with a future of its own."""
     chosen = {index: task for index, task in build(wave).items() if wanted(index)}
-    futures = client.compute(
-        list(chosen.values()),
+    futures = client.get(
+        {task.key: task for task in chosen.values()},
+        [task.key for task in chosen.values()],
+        sync=False,
         priority=priority,
-        optimize_graph=False,
         workers=home or None,
         allow_other_workers=bool(home),
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import dask.array as da
-    from dask.delayed import Delayed
+    from dask.task_spec import Task
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
@@ -245,12 +245,15 @@ def overlapped(
     )
 
 
-def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index, Delayed]:
-    """Return one task for every region of a wave of a volume, which returns an array of one :class:`Record`."""
+def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index, Task]:
+    """Return one task for every region of a wave of a volume, which returns an array of one :class:`Record`.
+
+    All tasks of a run are one group to the scheduler, which never forgets a group.
+    """
     import dask.array as da
 
     window = volume[tuple(slice(*each) for each in wave.window)]
-    name = f"wave-{os.urandom(8).hex()}"
+    name = os.urandom(8).hex()
     blocks = da.from_array(
         window,
         chunks=wave.chunks,
@@ -261,18 +264,17 @@ def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index,
         inline_array=True,
     )
     ones = tuple((1,) * len(sizes) for sizes in wave.chunks)
-    records = overlapped(function, blocks, wave, chunks=ones, dtype=np.dtype(object), name=f"segment-{name}")
+    records = overlapped(function, blocks, wave, chunks=ones, dtype=np.dtype(object), name=name)
     return {
-        tuple(first + place for first, place in zip(wave.start, key[1:], strict=True)): task
-        for key, task in _fused(records)
+        tuple(first + place for first, place in zip(wave.start, task.key[2:], strict=True)): task
+        for task in _fused(records, group=f"segment-{volume.run}")
     }
 
 
-def _fused(blocks: da.Array) -> Iterator[tuple[tuple[Any, ...], Delayed]]:
-    """Yield the key of every block and all that leads to it as a single task."""
+def _fused(blocks: da.Array, *, group: str) -> Iterator[Task]:
+    """Yield every block, and all that leads to it, as a single task, whose key begins with a group."""
     import dask
     from dask.core import flatten
-    from dask.delayed import Delayed
     from dask.task_spec import Task
 
     (blocks,) = dask.optimize(blocks)
@@ -283,7 +285,7 @@ def _fused(blocks: da.Array) -> Iterator[tuple[tuple[Any, ...], Delayed]]:
             each = open_ends.pop()
             needed[each] = graph[each]
             open_ends |= graph[each].dependencies - needed.keys()
-        yield key, Delayed(key, {key: Task.fuse(*needed.values(), key=key)})
+        yield Task.fuse(*needed.values(), key=(group, *key))
 
 
 def record(entry: Entry, began: float) -> Record:

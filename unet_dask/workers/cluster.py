@@ -42,6 +42,9 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.terminate": 0.95,
     # The statistical profile keeps a call tree per second: 20-70 kB a second of memory, until a thousand are kept.
     "distributed.worker.profile.enabled": False,
+    # Each connection keeps its last messages for developers, a thousand by default. Those to workers hold tasks, 24 kB
+    # each: 24 MB a worker in the scheduler.
+    "distributed.admin.low-level-log-length": 10,
     "distributed.comm.retry.count": 3,
     "distributed.comm.timeouts.connect": "30s",
 }
