@@ -8,8 +8,9 @@ volume that consists of metadata alone), submits them by `dispatch.run_waves`, f
 a real ledger, flushed to disk. With --single each region is one task instead, submitted by `dispatch.run_calls`, as
 it would be if workers read their context themselves.
 
-Measured: the CPU seconds per region of scheduler and driver, and how their resident memory grew, from the second
-tenth of the regions on (the scheduler's less what heartbeats alone cost, which is quoted too); the share of time that
+Measured: the CPU seconds per region of scheduler and driver from the second tenth of the regions on (the scheduler's less
+what heartbeats alone cost, which is quoted too), and how their resident memory grew, from the first hundredth of the
+regions, or the first thousand, to the end; the share of time that
 workers were busy by the wall clock, from the begin of the first region to the end of the last. Computed: regions per
 second at which the scheduler, or the driver, fills a core. On a machine with fewer free cores than processes the wall
 clock is pessimistic; CPU seconds are hardly affected, so --seconds 0 is the quickest way to them.
@@ -154,22 +155,24 @@ def measured(folder: Path, workers: int, records: Iterator[Any], count: int, sch
     time.sleep(10)  # heartbeats alone
     idle = (cost(served)[0] - idle) / (time.perf_counter() - began)
     before: Any = None
+    held: Any = None
     with Ledger(str(folder / "run")) as ledger:
         for number, record in enumerate(records):
-            if number == count // 10:  # by now everything is imported and warm
-                before = (*cost(served), *cost(driver), time.perf_counter())
+            if number == min(count // 100, 1000):  # by now everything is imported
+                held = [cost(each)[1] for each in (served, driver)]
+            if number == count // 10:  # by now all are busy
+                before = (cost(served)[0], cost(driver)[0], time.perf_counter())
             index = (number // 10000, number // 100 % 100, number % 100)
             ledger.append(Entry(index, 0, record.entry.checksums))
-    after = (*cost(served), *cost(driver), time.perf_counter())
+    after = (cost(served)[0], cost(driver)[0], time.perf_counter())
+    grown = [cost(each)[1] - mib for each, mib in zip((served, driver), held, strict=True)]
     time.sleep(2.5)  # the workers tell every second
     busy, done, first, last = map(float, (folder / "busy").read_text().split())
     assert done == count, (done, count)
-    served_cpu, served_mib, driver_cpu, driver_mib, wall = (
-        late - early for early, late in zip(before, after, strict=True)
-    )
+    served_cpu, driver_cpu, wall = (late - early for early, late in zip(before, after, strict=True))
     share = busy / (workers * max(last - first, 1e-9))
     kept = count - count // 10
-    return Figures(workers, kept, wall, share, served_cpu, driver_cpu, served_mib, driver_mib, idle)
+    return Figures(workers, kept, wall, share, served_cpu, driver_cpu, *grown, idle)
 
 
 def main() -> None:
