@@ -58,7 +58,7 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
     window = tuple((0, size) for size in plan.source.shape)
     volume = Unread(plan.source.spec, window, plan.source.dtype, run="plumbing")
     task = IdentityTask(
-        grid=plan.grid, outputs=plan.outputs, network=None, normalisation=None, dims=dims, classes=2,
+        grid=plan.grid, outputs=plan.outputs, network=None, normalisation=None, spec=NetworkSpec(dims=dims),
         threads=1, nan="stop",
     )  # type: ignore[arg-type] # fmt: skip
     with local_cluster(workers=workers, threads=1, limit=2 << 30, device="cpu") as cluster:

@@ -8,10 +8,10 @@ volume that consists of metadata alone), submits them by `dispatch.run_waves`, f
 a real ledger, flushed to disk. With --single each region is one task instead, submitted by `dispatch.run_calls`, as
 it would be if workers read their context themselves.
 
-Measured: the CPU seconds per region of scheduler and driver from the second tenth of the regions on (the scheduler's less
-what heartbeats alone cost, which is quoted too), and how their resident memory grew, from the first hundredth of the
-regions, or the first thousand, to the end; the share of time that
-workers were busy by the wall clock, from the begin of the first region to the end of the last. Computed: regions per
+Measured: the CPU seconds per region of scheduler and driver from the second tenth of the regions on (the scheduler's
+less what heartbeats alone cost, which is quoted too), and how their resident memory grew, from the first hundredth of
+the regions, or the first thousand, to the end; the share of time that workers were busy by the wall clock, from the
+begin of the first region to the end of the last. Computed: regions per
 second at which the scheduler, or the driver, fills a core. On a machine with fewer free cores than processes the wall
 clock is pessimistic; CPU seconds are hardly affected, so --seconds 0 is the quickest way to them.
 """

@@ -174,7 +174,7 @@ def planted(
             window[None],
             grids=(grid, grid),
             write=(grid.write(y), grid.write(x)),
-            through=Pass(backend, model.header.normalisation, 3),
+            through=Pass(backend, model.header.normalisation, model.header.network),
             outputs=(OutputSpec("probabilities", "float32"),),
         )
         (a, b), (c, d) = grid.write(y), grid.write(x)

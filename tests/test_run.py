@@ -106,8 +106,7 @@ def test_no_task_carries_a_weight(tmp_path: Path) -> None:
         outputs=plan.outputs,
         network=NetworkKey(str(model.path), model.checksum, "cpu", "float32"),
         normalisation=model.header.normalisation,
-        dims=2,
-        classes=2,
+        spec=model.header.network,
         threads=1,
         nan="stop",
     )

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.unread import Unread
-    from unet_dask.model.header import Normalisation
+    from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.tiling.region import RegionGrid, Wave
 
 Index = tuple[int, ...]
@@ -76,7 +76,7 @@ class RegionTask:
     outputs : products
     network : which, and how to run it; no weights
     normalisation : constants of the whole volume
-    dims, classes : of the network
+    spec : of the network
     threads : of the network; 0 leaves them as they are
     nan : "stop" or "zero"
     tta : symmetries to average over
@@ -87,8 +87,7 @@ class RegionTask:
     outputs: tuple[OutputSpec, ...]
     network: NetworkKey
     normalisation: Normalisation
-    dims: int
-    classes: int
+    spec: NetworkSpec
     threads: int
     nan: str
     tta: str = "none"
@@ -107,12 +106,12 @@ class RegionTask:
         block = infer.check_finite(block, origin=origin, axes=axes, nan=self.nan)
         window = extend(block, origin=origin, read=grid.read(index), shape=grid.shape)
         # (*planes, c, *space): the channel axis stands just before those along which the network looks.
-        channel, before_space = axes.index("c"), len(axes) - self.dims - 1
+        channel, before_space = axes.index("c"), len(axes) - self.spec.dims - 1
         made = infer.infer(
             np.moveaxis(window, channel, before_space),
-            grids=grid.grids[-self.dims :],
-            write=grid.write(index)[-self.dims :],
-            through=infer.Pass(cache.network(self.network), self.normalisation, self.classes, self.tta),
+            grids=grid.grids[-self.spec.dims :],
+            write=grid.write(index)[-self.spec.dims :],
+            through=infer.Pass(cache.network(self.network), self.normalisation, self.spec, self.tta),
             outputs=self.outputs,
             inside=None if self.mask is None else self.mask.inside(grid.write(index)),
         )
@@ -135,7 +134,7 @@ class RegionTask:
         shape = [grid.roi[axis][1] - grid.roi[axis][0] for axis in kept]
         for output, values in zip(self.outputs, made, strict=True):
             if output.name == "instances":
-                yield numbered(values, start=start, shape=shape, dims=self.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
+                yield numbered(values, start=start, shape=shape, dims=self.spec.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
             else:
                 yield values
 
@@ -173,8 +172,8 @@ def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
     channel = task.grid.axes.index("c")
     products = []
     for output in task.outputs:
-        values = output.background(task.classes)
-        shape[channel] = task.classes if output.has_channels else 1
+        values = output.background(task.spec.classes)
+        shape[channel] = task.spec.classes if output.has_channels else 1
         along = [-1 if axis == channel else 1 for axis in range(len(shape))]
         products.append(np.ascontiguousarray(np.broadcast_to(values.reshape(along), shape)))
     return record(_write(sink, task, index, tuple(products)), began)

@@ -17,17 +17,14 @@ import numpy as np
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, tile_flop
+from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, pass_price
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
     from unet_dask.engine.infer import OutputSpec
-    from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
 
@@ -41,8 +38,7 @@ INPUT_COPIES = 3
 OUTPUT_COPIES = 2
 #: Bytes per voxel of numbering objects, beside the numbers, as a share of OUTPUT_COPIES: pieces and their mask.
 _NUMBERING = 4
-#: Fixed price of a tile and of a region, in FLOP that the network could have done meanwhile.
-_TILE_PRICE = 1e9
+#: Fixed price of a region, in FLOP that the network could have done meanwhile.
 _REGION_PRICE = 5e9
 #: A run should have this many regions, so that its workers end together; worth this share of its price.
 _MANY_REGIONS = 16
@@ -52,8 +48,6 @@ _REGION_FLOP = 60e9
 #: Sides of a region in write units, and tiles along it, that are looked at (and one region for all).
 _UNITS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 _TILES = (1, 2, 3, 4, 6, 8)
-#: Layouts of each size of tile that are tried on a mask.
-_OF_EACH_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +158,6 @@ def choose(
     limit: int,
     tile: tuple[int, ...] | None = None,
     region: tuple[int, ...] | None = None,
-    occupancy: Occupancy | None = None,
 ) -> RegionGrid:
     """Return the cheapest layout whose workers stay within `limit` bytes.
 
@@ -173,7 +166,6 @@ def choose(
     demand : what it is for
     limit : bytes that one worker may use
     tile, region : wanted cores and regions per spatial axis, instead of a choice
-    occupancy : of the mask; what it does not touch costs nothing, so smaller tiles may be cheaper
 
     Raises
     ------
@@ -200,7 +192,6 @@ def choose(
         [each[0].before + each[0].after for each in candidates],
         _planes(axes, others, lambda each: each.longest),
     ).total
-    tile_price = tile_flop(network, sides) + _TILE_PRICE
     tiles = _planes(axes, others, lambda each: each.stop - each.start) * math.prod(
         gather(lambda grid: grid.tile_count)
     )
@@ -212,30 +203,9 @@ def choose(
             f"A worker was granted {format_bytes(limit)}, but the smallest tile of this network needs "
             f"{format_bytes(least)}. Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or a narrower model."
         )
-    price = np.where(fits, _price(tiles * tile_price, regions), np.inf)
-
-    def layout(number: int) -> RegionGrid:
-        chosen = (each[i] for each, i in zip(candidates, index[:, number], strict=True))
-        return RegionGrid(axes, (*others, *chosen))
-
-    if occupancy is None:
-        return layout(int(price.argmin()))
-
-    def masked(number: int) -> float:
-        touched, run = occupancy.counts(layout(number), network.dims)
-        return float(_price(run * tile_price[number], max(touched, 1)))
-
-    return layout(min(_of_all_sizes(price, math.prod(sides)), key=masked))
-
-
-def _of_all_sizes(price: NDArray[np.float64], volumes: NDArray[np.float64]) -> list[int]:
-    """Return the cheapest candidates of each size of tile; a mask is looked at for these alone."""
-    sizes = np.rint(2 * np.log2(volumes))
-    cheapest = []
-    for size in np.unique(sizes):
-        (alike,) = np.nonzero((sizes == size) & np.isfinite(price))
-        cheapest += alike[np.argsort(price[alike], kind="stable")][:_OF_EACH_SIZE].tolist()
-    return cheapest
+    price = np.where(fits, _price(tiles * pass_price(network, sides), regions), np.inf)
+    cheapest = index[:, int(price.argmin())]
+    return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
 
 
 def _price(flop: Any, regions: Any) -> Any:  # arrays of candidates

@@ -143,8 +143,7 @@ def _segment_canonical(
         outputs=(OutputSpec(output, "uint8" if output == "classes" else "float32"),),  # type: ignore[arg-type] # checked above
         network=_key(model, chosen, choose_precision(precision, chosen)),
         normalisation=constants,
-        dims=network.dims,
-        classes=network.classes,
+        spec=network,
         threads=0,
         nan=nan,
     )

@@ -18,6 +18,7 @@ from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.layout import Arithmetic, Demand, Memory, choose, predicted
+from unet_dask.masked import left
 from unet_dask.model.cost import tile_flop
 from unet_dask.tiling.valid import aligned
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
+    from unet_dask.masked import Left
     from unet_dask.model.header import ModelHeader
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
@@ -46,7 +48,7 @@ class Plan:
     limit : bytes granted to a worker
     precision, device : as chosen
     skipped : regions that the mask does not touch; they are background
-    empty_tiles : tiles that it does not touch
+    left : what a mask leaves to be done; None without one
     """
 
     source: Source
@@ -59,7 +61,7 @@ class Plan:
     precision: str
     device: str
     skipped: frozenset[tuple[int, ...]] = frozenset()
-    empty_tiles: int = 0
+    left: Left | None = None
 
     @property
     def spatial(self) -> tuple[AxisGrid, ...]:
@@ -96,14 +98,15 @@ class Plan:
 
     @property
     def tiles(self) -> int:
-        """Number of tiles that are run."""
-        every = self.planes * math.prod(grid.tile_count for grid in self.spatial) if len(self.grid) else 0
-        return every - self.empty_tiles
+        """Number of tiles that are run; about, if they are fitted to a mask."""
+        if self.left:
+            return round(self.left.tiles)
+        return self.planes * math.prod(grid.tile_count for grid in self.spatial) if len(self.grid) else 0
 
     @property
     def flop(self) -> float:
         """Floating-point operations of the run."""
-        return float(self.tiles) * tile_flop(self.header.network, self.tile)
+        return self.left.flop if self.left else float(self.tiles) * tile_flop(self.header.network, self.tile)
 
     @property
     def redundancy(self) -> float:
@@ -128,9 +131,9 @@ class Plan:
         )
 
     def within(self, occupancy: Occupancy) -> Plan:
-        """Return the plan of the same regions and tiles, of which only those that a mask touches are run."""
-        skipped, empty_tiles = occupancy.untouched(self.grid, self.header.network.dims)
-        return replace(self, skipped=skipped, empty_tiles=empty_tiles)
+        """Return the plan of the same regions, of which only what a mask holds is run."""
+        work = left(occupancy, self.grid, self.header.network)
+        return replace(self, skipped=occupancy.untouched(self.grid), left=work)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""
@@ -160,12 +163,13 @@ class Plan:
             ),
         )
         yield "regions", f"{len(self.grid)} of {_sides(self.region)} ({self.grid.axes})"
-        if self.skipped or self.empty_tiles:
+        if self.left:
             yield (
                 "mask",
-                f"{len(self.skipped)} regions and {self.empty_tiles} tiles are background, and not run",
+                f"{len(self.skipped)} regions are background, and not run; in the others tiles are fitted to it",
             )
-        yield "tiles", f"{self.tiles} of {_sides(self.tile)} in, {_sides(self.core)} out"
+        most = "about {} of at most" if self.left else "{} of"
+        yield "tiles", f"{most.format(self.tiles)} {_sides(self.tile)} in, {_sides(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
         yield (
             "memory",
@@ -258,7 +262,7 @@ def make_plan(
         roi or tuple((0, size) for size in source.shape),
         write_units(source.axes, header.network.dims, wanted.chunks),
     )
-    grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region, occupancy=occupancy)
+    grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region)
     memory = predicted(demand, grid)
     plan = Plan(
         source=source,

@@ -49,7 +49,7 @@ def averaged(core: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.g
         window[None],
         grids=grids,
         write=tuple(grid.write(0) for grid in grids),
-        through=Pass(BACKEND, MODEL.header.normalisation, 2, "rotations"),
+        through=Pass(BACKEND, MODEL.header.normalisation, spec, "rotations"),
         outputs=(OutputSpec("probabilities", "float32"),),
     )
     return found

@@ -1,13 +1,15 @@
 """From the window of a region to its probabilities or classes: the overlap-tile strategy.
 
-All tiles have one shape. Their outputs are the cores of `tiling.region`, on the lattice of the volume, each
-computed with its full context; nothing is blended and nothing depends on where the tiles are cut.
+The outputs of tiles are cores on the lattice of the volume, each computed with its full context; nothing is blended
+and nothing depends on where the tiles are cut. Without a mask all have one shape, that of `tiling.region`; within one
+they are fitted to what it holds (`tiling.cover`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +18,9 @@ import numpy as np
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.cache import network
 from unet_dask.errors import DataError
+from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
+from unet_dask.tiling.cover import fitted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
     from unet_dask.engine.augment import Symmetry
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.model.header import Normalisation
+    from unet_dask.model.header import NetworkSpec, Normalisation
+    from unet_dask.tiling.cover import Box
     from unet_dask.tiling.region import AxisGrid, Interval
 
 ProductName = Literal["classes", "probabilities", "instances"]
@@ -104,13 +109,13 @@ class Pass:
     ----------
     backend : the loaded network
     normalisation : constants of the whole volume
-    classes : of the network
+    spec : of the network
     tta : symmetries to average over, see `engine.augment`
     """
 
     backend: Backend
     normalisation: Normalisation
-    classes: int
+    spec: NetworkSpec
     tta: str = "none"
 
 
@@ -132,8 +137,8 @@ def infer(
     write : voxels of the region along the spatial axes
     through : what to do with each tile
     outputs : products to make
-    inside : (*planes, *space), what to segment; the rest becomes background, and a tile without any is not run.
-        None for everything
+    inside : (*planes, *space), what to segment; the rest becomes background, and is not run where tiles can be
+        cut around it. None for everything
 
     Returns
     -------
@@ -144,22 +149,20 @@ def infer(
     lengths = tuple(stop - start for start, stop in write)
     flat = window.reshape(-1, *window.shape[-dims - 1 :])
     results = [
-        np.empty((len(flat), *((through.classes,) if each.has_channels else ()), *lengths), each.dtype)
+        np.empty((len(flat), *((through.spec.classes,) if each.has_channels else ()), *lengths), each.dtype)
         for each in outputs
     ]
     chosen = symmetries(through.tta, dims)
     wanted = None if inside is None else inside.reshape(-1, *lengths)
-    buffer = np.zeros((flat.shape[1], *(grid.tile for grid in grids)), np.float32)
-    for plane, origin in product(
-        range(len(flat)), product(*(grid.tiles(n) for grid, n in zip(grids, lengths, strict=True)))
-    ):
-        source, target = _kept(origin, grids, lengths)
-        if wanted is not None and not wanted[plane][target].any():
-            continue
-        tile = _tile(flat[plane], origin, buffer, through.normalisation)
-        probabilities = _probabilities(through.backend, tile, chosen)[(slice(None), *source)]
-        for output, result in zip(outputs, results, strict=True):
-            result[plane][(..., *target)] = output.decide(probabilities)
+    every = list(product(*(grid.cores(n) for grid, n in zip(grids, lengths, strict=True))))
+    for plane, image in enumerate(flat):
+        cores = every if wanted is None else _around(wanted[plane], grids, through.spec)
+        for core in cores:
+            source, target = _kept(core, grids, lengths)
+            tile = _tile(image, core, grids, through.normalisation)
+            probabilities = _probabilities(through.backend, tile, chosen)[(slice(None), *source)]
+            for output, result in zip(outputs, results, strict=True):
+                result[plane][(..., *target)] = output.decide(probabilities)
     if wanted is not None:
         for output, result in zip(outputs, results, strict=True):
             output.clear(result, ~wanted)
@@ -228,35 +231,41 @@ def check_finite(
     )
 
 
-def _tile(
-    plane: NDArray[np.generic],
-    origin: tuple[int, ...],
-    buffer: NDArray[np.float32],
-    normalisation: Normalisation,
-) -> NDArray[np.float32]:
-    """Return the network input whose core begins at `origin`, in `buffer`, whose shape never changes.
+def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: NetworkSpec) -> list[Box]:
+    """Return the cores of tiles around what is wanted of a plane, or a volume."""
+    cells = wanted
+    for axis, grid in enumerate(grids):
+        starts = [start for start, _ in grid.cells(wanted.shape[axis])]
+        cells = np.logical_or.reduceat(cells, starts, axis=axis)
+    return fitted(cells, grids, wanted.shape, partial(pass_price, spec))
 
-    Where the region is shorter than a tile, the rest stays as it is: no voxel that is kept looks there.
+
+def _tile(
+    plane: NDArray[np.generic], core: Box, grids: tuple[AxisGrid, ...], normalisation: Normalisation
+) -> NDArray[np.float32]:
+    """Return the network input of a core.
+
+    Where the region is shorter than the tile, the rest is zero: no voxel that is kept looks there.
     """
-    inside = tuple(
-        slice(start, min(start + side, have))
-        for start, side, have in zip(origin, buffer.shape[1:], plane.shape[1:], strict=True)
+    whole = tuple(
+        stop - start + grid.tile - grid.core for (start, stop), grid in zip(core, grids, strict=True)
     )
+    inside = tuple(slice(start, start + side) for (start, _), side in zip(core, whole, strict=True))
     part = normalise(plane[(slice(None), *inside)], normalisation)
-    if part.shape == buffer.shape:
+    if part.shape[1:] == whole:
         return part
-    buffer[...] = 0
-    buffer[(slice(None), *(slice(0, side) for side in part.shape[1:]))] = part
-    return buffer
+    tile = np.zeros((len(part), *whole), np.float32)
+    tile[(slice(None), *map(slice, part.shape[1:]))] = part
+    return tile
 
 
 def _kept(
-    origin: tuple[int, ...], grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]
+    core: Box, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the part of a tile's output that belongs to the region, and its place there."""
     source, target = [], []
-    for first, grid, length in zip(origin, grids, lengths, strict=True):
-        start, stop = grid.kept(first, length)
+    for each, grid, length in zip(core, grids, lengths, strict=True):
+        start, stop = grid.kept(each, length)
         target.append(slice(start, stop))
-        source.append(slice(start - first + grid.phase, stop - first + grid.phase))
+        source.append(slice(start - each[0] + grid.phase, stop - each[0] + grid.phase))
     return tuple(source), tuple(target)

@@ -6,7 +6,7 @@ arrays of sizes as well as numbers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Bytes of the transforms that NNPACK is given at a time.
 NNPACK_STRIP = 16 << 20
+
+#: Fixed price of a pass, in FLOP that the network could have done meanwhile.
+_PASS = 1e9
 
 Sides = TypeVar("Sides", int, "NDArray[np.int64]")
 
@@ -56,6 +59,17 @@ def tile_flop(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
             sides = [side - 2 for side in sides]
             total = total + 2 * taps * incoming * width * _product(sides)
     return total + 2 * spec.width * spec.classes * _product(sides)
+
+
+def pass_price(spec: NetworkSpec, sides: Sequence[Any]) -> Any:  # sizes may be arrays of candidates
+    """Return what one pass costs by the clock, in FLOP: its own, and a fixed price.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    """
+    return tile_flop(spec, sides) + _PASS
 
 
 def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:

@@ -131,6 +131,10 @@ class AxisGrid:
         """Return the voxels that region `index` owns."""
         return self.edges[index], self.edges[index + 1]
 
+    def regions(self) -> list[Interval]:
+        """Return the voxels that each region owns."""
+        return list(pairwise(self.edges))
+
     def read(self, index: int) -> Interval:
         """Return the voxels that region `index` needs; they may lie outside the volume."""
         start, stop = self.write(index)
@@ -166,15 +170,23 @@ class AxisGrid:
             return (0,)
         return (*range(0, covered - self.core, self.core), covered - self.core)
 
-    def kept(self, first: int, length: int) -> Interval:
-        """Return what the tile at lattice point `first` contributes to a region of `length`, from its own first."""
-        return max(first - self.phase, 0), min(first - self.phase + self.core, length)
+    def cores(self, length: int) -> tuple[Interval, ...]:
+        """Return the cores of the tiles that cover a region of `length`, in lattice points from its own first."""
+        return tuple((first, first + self.core) for first in self.tiles(length))
 
-    def targets(self, index: int) -> tuple[Interval, ...]:
-        """Return the voxels that each tile of region `index` contributes."""
-        start, stop = self.write(index)
-        spans = (self.kept(first, stop - start) for first in self.tiles(stop - start))
-        return tuple((start + a, start + b) for a, b in spans)
+    def kept(self, core: Interval, length: int) -> Interval:
+        """Return what a core contributes to a region of `length`, from its own first."""
+        return max(core[0] - self.phase, 0), min(core[1] - self.phase, length)
+
+    @property
+    def cell(self) -> int:
+        """Side of the cells in which tiles are fitted to a mask: fine beside the halo, and found fast."""
+        return self.context.stride * min(4, self.core // self.context.stride)
+
+    def cells(self, length: int) -> tuple[Interval, ...]:
+        """Return the cells of a region of `length`, from its own first; the lattice may cut the outermost."""
+        starts = range(-self.phase, length, self.cell)
+        return tuple((max(start, 0), min(start + self.cell, length)) for start in starts)
 
     @cached_property
     def tile_count(self) -> int:

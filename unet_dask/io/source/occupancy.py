@@ -1,4 +1,4 @@
-"""Which boxes of a volume a mask touches, answered for all regions and tiles of a run at once.
+"""Which boxes of a volume a mask touches, answered for many boxes at once.
 
 The mask is read once, in bands, and pooled to at most some megapixels; the number of pixels in any box is then a sum
 over the corners of a summed-area table. Pooling takes the largest value, so a box is never called empty that is not;
@@ -81,37 +81,18 @@ class Occupancy:
         count = count[tuple(slice(None) if axis in own else np.newaxis for axis in over)]
         return np.broadcast_to(count > 0, [len(given[axis]) for axis in over])
 
-    def untouched(self, grid: RegionGrid, dims: int) -> tuple[frozenset[tuple[int, ...]], int]:
-        """Return the indices of the regions that the mask does not touch, and the number of such tiles.
-
-        Parameters
-        ----------
-        grid : of the source
-        dims : last axes, along which regions are cut into tiles; along the others each plane has its own
-        """
+    def regions(self, grid: RegionGrid) -> NDArray[np.bool_]:
+        """Return for every region whether the mask touches it, without the channel axis; nothing of an empty grid."""
         if not len(grid):
-            return frozenset(), 0
-        regions, tiles = self._regions(grid), self._tiles(grid, dims)
-        empty = np.insert(np.argwhere(~regions), grid.axes.index("c"), 0, axis=1)
-        return frozenset(map(tuple, empty.tolist())), int(tiles.size - np.count_nonzero(tiles))
+            return np.zeros(0, np.bool_)
+        return self.touched([each.regions() for each in grid.grids])
 
-    def counts(self, grid: RegionGrid, dims: int) -> tuple[int, int]:
-        """Return the numbers of regions and of tiles that the mask touches."""
+    def untouched(self, grid: RegionGrid) -> frozenset[tuple[int, ...]]:
+        """Return the indices of the regions that the mask does not touch."""
         if not len(grid):
-            return 0, 0
-        return int(np.count_nonzero(self._regions(grid))), int(np.count_nonzero(self._tiles(grid, dims)))
-
-    def _regions(self, grid: RegionGrid) -> NDArray[np.bool_]:
-        return self.touched([[each.write(index) for index in range(each.count)] for each in grid.grids])
-
-    def _tiles(self, grid: RegionGrid, dims: int) -> NDArray[np.bool_]:
-        planes, space = grid.grids[:-dims], grid.grids[-dims:]
-        return self.touched(
-            [
-                *([(at, at + 1) for at in range(each.start, each.stop)] for each in planes),
-                *([span for index in range(each.count) for span in each.targets(index)] for each in space),
-            ]
-        )
+            return frozenset()
+        empty = np.insert(np.argwhere(~self.regions(grid)), grid.axes.index("c"), 0, axis=1)
+        return frozenset(map(tuple, empty.tolist()))
 
     def _pooled(self, sizes: list[int]) -> NDArray[np.bool_]:
         """Return the mask, its largest value in each cell of `step` pixels, read a band at a time."""

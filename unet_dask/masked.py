@@ -1,0 +1,88 @@
+"""What a mask leaves to be done: the regions that it touches, and the tiles that are fitted to it.
+
+Workers fit tiles to the mask itself. Here they are fitted to the pooled mask of `io.source.occupancy`, to know ahead
+what a run costs; of very many images some are looked at, and stand for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.model.cost import pass_price, tile_flop
+from unet_dask.tiling.cover import fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from unet_dask.io.source.occupancy import Occupancy
+    from unet_dask.model.header import NetworkSpec
+    from unet_dask.tiling.region import Interval, RegionGrid
+
+#: Images, the planes or volumes of a region, that are looked at.
+_LOOKED_AT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a mask leaves of a layout.
+
+    Attributes
+    ----------
+    regions : that it touches
+    tiles : that are fitted to it, about
+    flop : of these tiles
+    """
+
+    regions: int
+    tiles: float
+    flop: float
+
+
+def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
+    """Return what a mask leaves of a layout.
+
+    Parameters
+    ----------
+    occupancy : of the mask
+    grid : of all regions
+    network : to run
+    """
+    if not len(grid):
+        return Left(0, 0, 0)
+    along = [*_planes(grid, network.dims), *(each.regions() for each in grid.grids[-network.dims :])]
+    images = np.argwhere(np.expand_dims(occupancy.touched(along), grid.axes.index("c")))
+    stride = max(len(images) / _LOOKED_AT, 1)
+    chosen = images[(np.arange(min(len(images), _LOOKED_AT)) * stride).astype(int)]
+    boxes = ([each[at] for each, at in zip(along, image, strict=True)] for image in chosen)
+    sides = [tile for box in boxes for tile in _tiles(occupancy, grid, network, box)]
+    return Left(
+        regions=int(np.count_nonzero(occupancy.regions(grid))),
+        tiles=stride * len(sides),
+        flop=stride * sum(float(tile_flop(network, each)) for each in sides),
+    )
+
+
+def _planes(grid: RegionGrid, dims: int) -> Iterator[list[Interval]]:
+    """Yield the planes of a volume along each axis along which the network does not look; all channels are one."""
+    for name, each in zip(grid.axes, grid.grids[:-dims], strict=False):
+        yield [(0, 1)] if name == "c" else [(at, at + 1) for at in range(each.start, each.stop)]
+
+
+def _tiles(
+    occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec, box: Sequence[Interval]
+) -> Iterator[tuple[int, ...]]:
+    """Yield the input size of every tile that is fitted to an image, which is a plane or volume of a region."""
+    planes, spans = box[: -network.dims], box[-network.dims :]
+    space = grid.grids[-network.dims :]
+    lengths = [stop - start for start, stop in spans]
+    cells = [
+        [(start + a, start + b) for a, b in each.cells(length)]
+        for each, (start, _), length in zip(space, spans, lengths, strict=True)
+    ]
+    wanted = occupancy.touched([*([each] for each in planes), *cells]).reshape([len(each) for each in cells])
+    for core in fitted(wanted, space, lengths, partial(pass_price, network)):
+        yield tuple(b - a + each.tile - each.core for (a, b), each in zip(core, space, strict=True))
