@@ -84,6 +84,8 @@ class Flight:
         self._client = client
         self._homes = homes
         self._finished = as_completed(loop=client.loop, raise_errors=False)
+        self._taken: deque[Future] = deque()
+        self._fetched: dict[Future, Any] = {}
         self._pieces: dict[Future, tuple[Piece, str]] = {}
         self._stalls = Stalls(client, patience)
         self._strays = Strays(client)
@@ -161,6 +163,23 @@ class Flight:
             If the cluster has been without any worker for `PATIENCE` seconds.
         """
         self._look()
+        if not self._taken:
+            self._wait()
+            self._taken += self._finished.next_batch(block=False)
+            self._fetch([future for future in self._taken if future.status == "finished"])
+        return self._taken.popleft()
+
+    def _fetch(self, futures: list[Future]) -> None:
+        """Fetch results that are there at once together; one by one, each would be several messages there and back."""
+        if len(futures) > 1:
+            with suppress(Exception):  # whatever it is, it will be met again, by the one that it belongs to
+                values = self._client.sync(
+                    lambda: self._client.gather(futures, asynchronous=True), callback_timeout=_ASK_EVERY
+                )
+                self._fetched |= dict(zip(futures, values, strict=True))
+
+    def _wait(self) -> None:
+        """Wait until a future has finished, or there has been no worker for too long."""
         seen = asked = time.monotonic()
         while not self._finished.has_ready():
             with self._finished.thread_condition:
@@ -177,10 +196,11 @@ class Flight:
                     f"The cluster has had no worker for {PATIENCE:.0f} seconds. What is done is kept; start workers "
                     "and use --resume."
                 )
-        return next(self._finished)
 
     def _outcome(self, future: Future) -> Any:  # whatever the task returned
         """Return a finished future's result, the reason of its failure in one line, or that it was lost."""
+        if future in self._fetched:
+            return self._fetched.pop(future)
         if future.status == "finished":
             try:
                 return future.result(timeout=_ASK_EVERY)
