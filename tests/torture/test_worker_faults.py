@@ -19,11 +19,15 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 import unet_dask
 from tests.conftest import save_source
+from tests.io.source.test_remote import Server
+from tests.oracle import sure_classes_differ, whole_image
 from tests.torture import saboteur
 from tests.torture.bench import Bench, fresh
 from tests.torture.tier import SEED, Tier, counted, tiers
 from tests.torture.watchdog import HangError, in_time
 from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
+from unet_dask.model.file import load_model
+from unet_dask.run import Started
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers import stalls
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from unet_dask.run import Event, Listener
     from unet_dask.workers.cluster import Cluster
 
 #: Five by five regions of one chunk each.
@@ -257,6 +262,47 @@ def test_region_that_hangs_every_worker_is_a_named_hole_and_all_others_are_done(
     assert {each.kind for each in unet_dask.verify_store(sink, crops=0).findings} == {"ledger"}
     undisturbed.run(sink, resume=True)
     assert undisturbed.wrong(sink) == []
+
+
+@pytest.mark.torture
+def test_store_that_does_not_answer_is_a_named_hole_and_no_end(
+    undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalls, "PATIENCE", IMPATIENT)
+    monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+    server, sink = Server(undisturbed.source.parent), tmp_path / "out.zarr"
+
+    def run(*, resume: bool = False, on_event: Listener = lambda event: None) -> object:
+        return unet_dask.segment_store(
+            f"{server.url}/{undisturbed.source.name}",
+            sink,
+            undisturbed.model,
+            client=opened.client,
+            resume=resume,
+            on_event=on_event,
+            precision="float32",
+            region=(96, 160),
+            chunks=(32, 32),
+        )
+
+    def begin(event: Event) -> None:
+        """From the beginning of the run on, a chunk that the first of two regions reads is never answered."""
+        if isinstance(event, Started):
+            server.silent.append("/c/0/2")
+
+    with clusters.local_cluster(workers=1, threads=1, limit=2 << 30, device="cpu") as opened:
+        with pytest.raises(
+            IncompleteError, match=r"1 of 2 regions failed.*\[y 0:96, x 0:160\] no worker finished it"
+        ):
+            in_time(PATIENCE, lambda: run(on_event=begin))
+        server.silent.clear()
+        run(resume=True)
+    server.server.shutdown()
+    server.server.server_close()
+    image = np.asarray(zarr.open_array(str(undisturbed.source), mode="r")[...])
+    expected = whole_image(load_model(undisturbed.model), image[None])
+    classes = np.asarray(zarr.open_array(str(sink / "classes" / "0"), mode="r")[...])
+    assert sure_classes_differ(classes, expected) == 0
 
 
 def test_control_writer_that_lies_is_found(undisturbed: Bench, cluster: Cluster, tmp_path: Path) -> None:

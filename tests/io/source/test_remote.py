@@ -43,6 +43,7 @@ class Files(BaseHTTPRequestHandler):
     root: Path
     asked: list[str]
     broken: list[str]
+    silent: list[str]
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -51,6 +52,8 @@ class Files(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         self.asked.append(query)
         target = self.root / path.lstrip("/")
+        while any(part in path for part in self.silent):
+            time.sleep(0.1)
         if any(part in path for part in self.broken):
             self.reply(500, b"")
         elif "private" in path and CANARY not in query:
@@ -78,7 +81,10 @@ class Server:
     def __init__(self, root: Path) -> None:
         self.asked: list[str] = []
         self.broken: list[str] = []
-        handler = type("Handler", (Files,), {"root": root, "asked": self.asked, "broken": self.broken})
+        self.silent: list[str] = []
+        lists = {"asked": self.asked, "broken": self.broken, "silent": self.silent}
+        handler = type("Handler", (Files,), {"root": root, **lists})
+        #: Parts of paths: "broken" ones are answered with an error, "silent" ones never.
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.host = f"127.0.0.1:{self.server.server_port}"
         self.url = f"http://{self.host}"
