@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
-from unet_dask.layout import Arithmetic, Demand, choose, predicted
+from unet_dask.layout import Arithmetic, Demand, Memory, choose, predicted
+from unet_dask.model.cost import activation_bytes, parameter_count
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 from unet_dask.plan import Plan, Wanted, default_limit, make_plan, write_units
 
@@ -114,6 +116,28 @@ def test_the_prediction_for_candidates_is_that_of_the_plan() -> None:
     least = predicted(demand, plan.grid).total
     assert choose(demand, limit=least).grids[-1].tile <= plan.grid.grids[-1].tile
     assert least == plan.memory.total
+
+
+def test_what_a_network_is_compared_with_fits_beside_it() -> None:
+    plan = plan_of("cyx", (1, 3000, 4000), width=16)
+    network, weights = plan.header.network, 4 * parameter_count(plan.header.network)
+
+    def memory(**how: Any) -> Memory:
+        demand = Demand(
+            plan.source, network, plan.outputs, Arithmetic(**how), plan.grid.roi, write_units("cyx", 2)
+        )
+        return predicted(demand, plan.grid)
+
+    exact, half = memory(), memory(precision="bfloat16")
+    probe = activation_bytes(network, [grid.probe for grid in plan.spatial], item=4)
+    assert all(grid.core / 2 <= grid.probe - grid.tile + grid.core < grid.core for grid in plan.spatial)
+    assert half.activations >= max(0.49 * exact.activations, probe)
+    assert half.network >= exact.network + weights
+    assert memory(backend="nnpack").network >= exact.network + weights
+    unfolded = memory(precision="bfloat16", emulated=True).activations - half.activations
+    assert unfolded >= 2 * 9 * 32 * 0.9 * math.prod(
+        plan.core
+    )  # the widest input of full size: two times 16 channels
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, pass_price
+from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, pass_price, unfolded_bytes
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -80,11 +80,18 @@ class Arithmetic:
     Attributes
     ----------
     device, precision, backend : of the network, each chosen already
+    emulated : whether the processor has no such numbers, and torch makes do
     """
 
     device: str = "cpu"
     precision: str = "float32"
     backend: str = "torch"
+    emulated: bool = False
+
+    @property
+    def compared(self) -> bool:
+        """Whether a worker may run the network once in float32 by torch, to compare."""
+        return (self.precision, self.backend) != ("float32", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +115,36 @@ class Demand:
     roi: tuple[tuple[int, int], ...]
     units: tuple[int, ...]
 
-    def memory(self, tile: Sequence[Any], longest: Sequence[Any], context: Sequence[int], others: int) -> Any:
+    def memory(
+        self,
+        tile: Sequence[Any],
+        probe: Sequence[Any],
+        longest: Sequence[Any],
+        context: Sequence[int],
+        others: int,
+    ) -> Any:
         """Return the :class:`Memory` of tiles and regions; sizes may be arrays of candidates.
 
         Parameters
         ----------
         tile : input size per spatial axis
+        probe : the same, of the tile on which two ways to run the network are compared
         longest : size of the longest region, per spatial axis
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
         """
-        item = 4 if self.arithmetic.precision == "float32" else 2
+        item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
+        activations = (1 + HEAP_SHARE) * activation_bytes(self.network, tile, item=item)
+        if how.emulated:
+            activations = activations + unfolded_bytes(self.network, tile, item=item)
+        weights = 2 * parameter_count(self.network) * item
+        if how.backend == "nnpack":
+            weights += nnpack_bytes(self.network)
+        if how.compared:
+            weights += 2 * parameter_count(self.network) * 4
+            activations = np.maximum(
+                activations, (1 + HEAP_SHARE) * activation_bytes(self.network, probe, item=4)
+            )
         read = math.prod(side + more for side, more in zip(longest, context, strict=True))
         values = sum(
             (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
@@ -127,9 +153,8 @@ class Demand:
         )
         return Memory(
             process=PROCESS_BYTES,
-            network=2 * parameter_count(self.network) * item
-            + (nnpack_bytes(self.network) if self.arithmetic.backend == "nnpack" else 0),
-            activations=(1 + HEAP_SHARE) * activation_bytes(self.network, tile, item=item),
+            network=weights,
+            activations=activations,
             regions=others
             * (
                 INPUT_COPIES * self.network.channels * self.source.dtype.itemsize * read
@@ -145,6 +170,7 @@ def predicted(demand: Demand, grid: RegionGrid) -> Memory:
     spatial = grid.grids[-dims:]
     memory = demand.memory(
         [each.tile for each in spatial],
+        [each.probe for each in spatial],
         [each.longest for each in spatial],
         [each.before + each.after for each in spatial],
         _planes(grid.axes, grid.grids[:-dims], lambda each: each.longest),
@@ -188,6 +214,7 @@ def choose(
     sides = gather(lambda grid: grid.tile)
     used = demand.memory(
         sides,
+        gather(lambda grid: grid.probe),
         gather(lambda grid: grid.longest),
         [each[0].before + each[0].after for each in candidates],
         _planes(axes, others, lambda each: each.longest),

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.config import SegmentConfig, configured, parse_roi
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.augment import symmetries
-from unet_dask.engine.device import available_cores, choose_device, choose_precision, require_backend
+from unet_dask.engine.device import (
+    available_cores,
+    choose_device,
+    choose_precision,
+    native_bfloat16,
+    require_backend,
+)
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, SinkError
 from unet_dask.execute import work
@@ -281,7 +287,12 @@ def _plan(
         outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
         limit=limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(device, precision, config.backend),
+        arithmetic=Arithmetic(
+            device,
+            precision,
+            config.backend,
+            emulated=(device, precision) == ("cpu", "bfloat16") and not native_bfloat16(),
+        ),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=Occupancy(mask) if mask else None,
     )

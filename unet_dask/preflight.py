@@ -143,8 +143,8 @@ def measured_agreement(
 ) -> float | None:
     """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
 
-    The tile is the first of the middle region; where that cannot be read, of another one. None if no tile that
-    was tried can be read, or their worker died: the regions will tell why.
+    The tile is half of the first of the middle region along each axis; where that cannot be read, of another one.
+    None if no tile that was tried can be read, or their worker died: the regions will tell why.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def _agreement(
     constants: Normalisation,
     nan: str,
 ) -> float:
-    """Run both on the first tile of a region."""
+    """Run both on a tile at the first corner of a region."""
     import numpy as np
 
     from unet_dask.engine.infer import agreement, check_finite
@@ -184,7 +184,7 @@ def _agreement(
     from unet_dask.tiling.mirror import extend
 
     read = tuple(
-        (start, min(stop, start + each.tile)) if axis >= len(grid.grids) - dims else (start, stop)
+        (start, min(stop, start + each.probe)) if axis >= len(grid.grids) - dims else (start, stop)
         for axis, ((start, stop), each) in enumerate(zip(grid.read(index), grid.grids, strict=True))
     )
     clipped = grid.clipped(index)

@@ -159,6 +159,11 @@ class AxisGrid:
         """Input size of a tile."""
         return self.core + self.context.slack + 2 * self.context.halo
 
+    @property
+    def probe(self) -> int:
+        """Input size of half a tile, on which two ways to run a network are compared: one may need twice the memory."""
+        return aligned(-(-self.core // 2), self.context.stride) + self.tile - self.core
+
     def tiles(self, length: int) -> tuple[int, ...]:
         """Return the first lattice points of the tiles that cover a region of `length`, from its own first.
 
