@@ -79,12 +79,14 @@ def seam_scores(stored: Stored, random: np.random.Generator) -> tuple[dict[str, 
     return scores, findings
 
 
-def faces(grid: AxisGrid) -> NDArray[np.int64]:
-    """Return the first voxels behind every inner face between tiles, from the beginning of the sink."""
+def faces(grid: AxisGrid, *, masked: bool) -> NDArray[np.int64]:
+    """Return the first voxels behind every inner face between tiles, from the beginning of the sink.
+
+    Tiles that are fitted to a mask lie anywhere; their faces are those between regions.
+    """
     found: set[int] = set()
-    for index in range(grid.count):
-        start, stop = grid.write(index)
-        starts = (start - grid.phase + origin for origin in grid.tiles(stop - start))
+    for start, stop in grid.regions():
+        starts = () if masked else (start - grid.phase + origin for origin in grid.tiles(stop - start))
         found |= {start, *(each for each in starts if each > start)}
     return np.array(sorted(found - {grid.start}), np.int64) - grid.start
 
@@ -93,7 +95,7 @@ def _score(
     stored: Stored, array: ArraySpec, axis: str, grid: AxisGrid, random: np.random.Generator
 ) -> Score | None:
     stride = grid.context.stride
-    every = faces(grid)
+    every = faces(grid, masked=stored.manifest.get("mask") is not None)
     inside = every[(every > stride + 1) & (every < grid.stop - grid.start - stride - 1)]
     lonely = inside[~np.isin(inside - stride, every) & ~np.isin(inside + stride, every)]
     steps = []
