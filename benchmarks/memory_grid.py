@@ -1,9 +1,8 @@
 """Peak memory of a worker against the plan's figure, over networks, tiles, products and dimensions (bar C1).
 
-    python benchmarks/memory_grid.py [FOLDER] [--precision bfloat16 --small]
+    python benchmarks/memory_grid.py [FOLDER]
 
-Each of the 24 runs is a command of its own with one worker. The bar: measured <= plan <= 1.4 x measured. A processor
-without bfloat16 emulates it, a hundred times slower: --small takes volumes for that.
+Each of the 24 runs is a command of its own with one worker. The bar: measured <= plan <= 1.4 x measured.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from memory import run
 TOOL = str(Path(sys.executable).with_name("unet-dask"))
 #: dims -> shape of the volume, depth of the network, tiles
 SHAPES = {2: ((1536, 1536), 3, ("", "256,256")), 3: ((96, 192, 192), 2, ("", "32,64,64"))}
-#: The same for an emulated precision.
-SMALL = {2: ((640, 640), 3, ("", "256,256")), 3: ((48, 64, 96), 2, ("", "32,64,64"))}
 WIDTHS = (8, 16, 32)
 PRODUCTS = ("classes", "classes,probabilities")
 
@@ -32,8 +29,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", default="out/memory-grid", type=Path)
     parser.add_argument("--memory", default="3GiB")
-    parser.add_argument("--precision", default="float32")
-    parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
@@ -41,7 +36,7 @@ def main() -> None:
         f"{'dims':>4} {'width':>5} {'tile':>9} {'products':>22} {'plan':>7} {'worker':>7} {'plan/worker':>11}   MiB"
     )
     ratios = []
-    for dims, (shape, depth, tiles) in (SMALL if options.small else SHAPES).items():
+    for dims, (shape, depth, tiles) in SHAPES.items():
         source = options.folder / f"{dims}.zarr"
         array = zarr.create_array(source, shape=shape, chunks=(64,) * dims, dtype="uint8")
         array[...] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -59,8 +54,6 @@ def main() -> None:
                     options.memory,
                     "--products",
                     products,
-                    "--precision",
-                    options.precision,
                 )
                 chosen = ("--tile", tile) if tile else ()
                 outcome, _ = run([TOOL, "segment", *places, *settings, *chosen, "--json", "-q"])

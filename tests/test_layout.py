@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,10 +133,6 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
     assert half.activations >= max(0.49 * exact.activations, probe)
     assert half.network >= exact.network + weights
     assert memory(backend="nnpack").network >= exact.network + weights
-    unfolded = memory(precision="bfloat16", emulated=True).activations - half.activations
-    assert unfolded >= 2 * 9 * 32 * 0.9 * math.prod(
-        plan.core
-    )  # the widest input of full size: two times 16 channels
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from ome_zarr_models.v05 import Image, ImageLabel
 from tests.oracle import disagreement, whole_image, write_array
 from unet_dask.dispatch import Failure
 from unet_dask.engine.cache import NetworkKey
+from unet_dask.engine.device import native_bfloat16
+from unet_dask.errors import OptionError
 from unet_dask.graph import RegionTask, WriteRegion
 from unet_dask.io.sink.store import Sink
 from unet_dask.model.file import load_model, new_model, save_model
@@ -114,6 +116,16 @@ def test_no_task_carries_a_weight(tmp_path: Path) -> None:
     weights = sum(each.numel() for each in model.network.parameters()) * 4
     assert weights > 100e6
     assert size < 5000
+
+
+@pytest.mark.skipif(native_bfloat16(), reason="this processor has bfloat16")
+def test_bfloat16_is_not_emulated(tmp_path: Path, cluster: Cluster) -> None:
+    with pytest.raises(OptionError, match=r"has no bfloat16.*--precision float32"):
+        segment_store(
+            make_source(tmp_path), tmp_path / "sink.zarr", make_model(tmp_path), client=cluster.client,
+            precision="bfloat16",
+        )  # fmt: skip
+    assert not (tmp_path / "sink.zarr").exists()
 
 
 def ome_source(folder: Path) -> Path:

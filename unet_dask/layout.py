@@ -17,7 +17,7 @@ import numpy as np
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, pass_price, unfolded_bytes
+from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, pass_price
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -80,13 +80,11 @@ class Arithmetic:
     Attributes
     ----------
     device, precision, backend : of the network, each chosen already
-    emulated : whether the processor has no such numbers, and torch makes do
     """
 
     device: str = "cpu"
     precision: str = "float32"
     backend: str = "torch"
-    emulated: bool = False
 
     @property
     def compared(self) -> bool:
@@ -135,8 +133,6 @@ class Demand:
         """
         item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
         activations = (1 + HEAP_SHARE) * activation_bytes(self.network, tile, item=item)
-        if how.emulated:
-            activations = activations + unfolded_bytes(self.network, tile, item=item)
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":
             weights += nnpack_bytes(self.network)

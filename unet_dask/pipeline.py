@@ -18,7 +18,6 @@ from unet_dask.engine.device import (
     available_cores,
     choose_device,
     choose_precision,
-    native_bfloat16,
     require_backend,
 )
 from unet_dask.engine.infer import OutputSpec
@@ -39,7 +38,7 @@ from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.part import WHOLE, Part, parse_part
 from unet_dask.plan import Wanted, default_limit, make_plan, product_types, require
-from unet_dask.preflight import check_workers, measured_agreement, worker_device
+from unet_dask.preflight import check_workers, measured_agreement, require_precision, worker_device
 from unet_dask.run import Listener, Prepared, Run, Stage
 from unet_dask.workers import cluster as clusters
 
@@ -161,6 +160,7 @@ def segment_store(
             if not workers.local:
                 there = replace(prepared.config, device=worker_device(workers, prepared.config.device))
                 prepared = _prepare(source, file, there, stored=stored, device=there.device)
+            require_precision(workers, prepared.plan.precision, prepared.plan.device)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = _checked_arithmetic(prepared, workers, stored, constants)
             if not part:
@@ -287,12 +287,7 @@ def _plan(
         outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
         limit=limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(
-            device,
-            precision,
-            config.backend,
-            emulated=(device, precision) == ("cpu", "bfloat16") and not native_bfloat16(),
-        ),
+        arithmetic=Arithmetic(device, precision, config.backend),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=Occupancy(mask) if mask else None,
     )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.errors import ClusterError, DataError
+from unet_dask.errors import ClusterError, DataError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,6 +136,28 @@ def worker_device(cluster: Cluster, device: str) -> str:
 
     chosen: str = _result(cluster.client.submit(choose_device, device, pure=False))
     return chosen
+
+
+def require_precision(cluster: Cluster, precision: str, device: str) -> None:
+    """Refuse bfloat16 on processors that do not have it.
+
+    torch emulates it by unfolding each input to a matrix: in 2-D in 6 times the time, in 3-D in 22 times and more than
+    twice the memory of the plan.
+
+    Raises
+    ------
+    OptionError
+        If a worker would emulate it.
+    """
+    from unet_dask.engine.device import native_bfloat16
+
+    if (precision, device) == ("bfloat16", "cpu") and not _result(
+        cluster.client.submit(native_bfloat16, pure=False)
+    ):
+        raise OptionError(
+            "The processor of the workers has no bfloat16: it would be emulated, many times slower and in more memory "
+            "than is planned. Use --precision float32, or other machines."
+        )
 
 
 def measured_agreement(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +10,10 @@ import torch
 from torch import nn
 
 from unet_dask.engine.backend import TorchBackend, fold_batch_norm
-from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop, unfolded_bytes
+from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.model.unet import UNet, centre_crop, initialise
-from unet_dask.tiling.valid import input_size
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -130,19 +128,3 @@ def test_a_backend_leaves_the_model_alone() -> None:
     model = new_model(NetworkSpec(width=2, depth=2, batch_norm=True))
     TorchBackend(model, device="cpu", precision="float32").logits(np.zeros((1, 44, 44), np.float32))
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.network.modules())
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_largest_unfolded_input_is_that_of_a_convolution(dims: int) -> None:
-    spec = NetworkSpec(dims=dims, width=3, depth=2, channels=2)
-    side, network, seen = input_size(4, 2), UNet(spec), []
-
-    def look(module: Any, inputs: Any, output: torch.Tensor) -> None:
-        if module.kernel_size == (3,) * dims:
-            seen.append(module.in_channels * (3**dims + 1) * output[0, 0].numel())
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
-            module.register_forward_hook(look)
-    network(torch.zeros((1, 2, *(side,) * dims)))
-    assert unfolded_bytes(spec, (side,) * dims, item=2) == 2 * max(seen)

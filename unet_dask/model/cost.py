@@ -115,36 +115,6 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
     return peak * item
 
 
-def unfolded_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
-    """Return the bytes of the largest input that a convolution unfolds to a matrix, a row for each tap, and of a copy.
-
-    So torch convolves where oneDNN has no kernel for the type of number; the copy has the layout that this wants.
-
-    Parameters
-    ----------
-    spec : of the network
-    sides : input size per spatial axis
-    item : bytes of a number
-    """
-    peak: Any = 0 * sides[0]
-    sides, before = list(sides), spec.channels
-    for level in range(spec.depth + 1):
-        width = spec.width << level
-        for incoming in (before, width):
-            sides = [side - 2 for side in sides]
-            peak = np.maximum(peak, incoming * _product(sides))
-        before = width
-        sides = [side // 2 for side in sides] if level < spec.depth else sides
-    for level in reversed(range(spec.depth)):
-        width = spec.width << level
-        sides = [2 * side for side in sides]
-        for incoming in (2 * width, width):
-            sides = [side - 2 for side in sides]
-            peak = np.maximum(peak, incoming * _product(sides))
-    unfolded: Sides = peak * (3**spec.dims + 1) * item
-    return unfolded
-
-
 def nnpack_bytes(spec: NetworkSpec) -> int:
     """Return the bytes that NNPACK needs beside feature maps: two copies of a strip, and its largest filters.
 
