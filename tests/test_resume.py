@@ -18,7 +18,6 @@ from fsspec.implementations.local import LocalFileSystem
 import unet_dask
 from tests.killing import IN_FLIGHT, Victim, entries, killed_and_resumed, victim
 from tests.torture.bench import content
-from unet_dask import pipeline
 from unet_dask.errors import SinkError
 from unet_dask.io.sink import place as places
 
@@ -121,6 +120,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.usefixtures("emulation")
 @pytest.mark.parametrize(("change", "field"), CHANGES, ids=[field for _, field in CHANGES])
 def test_resume_with_something_else_is_refused_by_name(
     change: Callable[[Begun, Callable[..., Path]], None],
@@ -131,11 +131,7 @@ def test_resume_with_something_else_is_refused_by_name(
     cluster: Cluster,
     call_cli: Callable[..., Any],
     hash_tree: Callable[[Path], str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        pipeline, "require_precision", lambda *arguments: None
-    )  # what is refused next is asked here
     model = make_model(tmp_path / "model.safetensors")
     sizes = "--tile 32,32 --region 32,32 --chunks 32,32 --precision float32"
     begun = Begun(source, tmp_path / "out.zarr", model, [*sizes.split()])
