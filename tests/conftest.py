@@ -71,6 +71,12 @@ def save_source(
     return path
 
 
+@pytest.fixture
+def emulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processors without bfloat16 emulate it, which is good enough for small tests."""
+    monkeypatch.setattr("unet_dask.pipeline.require_precision", lambda *arguments: None)
+
+
 def tree_hash(root: Path) -> str:
     """Return a digest of the name and content of every file, and of every folder's name, below a path."""
     digest = hashlib.sha256()

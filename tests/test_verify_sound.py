@@ -10,7 +10,6 @@ import zarr
 
 import unet_dask
 from tests.test_verify import found, segmented
-from unet_dask import pipeline
 from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:
@@ -91,12 +90,10 @@ def test_seams_are_scored_and_found(
     assert "along x" in findings[0].text
 
 
+@pytest.mark.usefixtures("emulation")
 def test_run_in_reduced_precision_is_allowed_its_rounding_and_no_more(
-    source: Path, tiny_model: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    source: Path, tiny_model: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
-    monkeypatch.setattr(
-        pipeline, "require_precision", lambda *arguments: None
-    )  # emulated is good enough here
     wanted: dict[str, Any] = {"products": "probabilities", "precision": "bfloat16"}
     unet_dask.segment_store(source, tmp_path / "o.zarr", tiny_model, client=cluster.client, **wanted)
     assert unet_dask.verify_store(tmp_path / "o.zarr", tiny_model).findings == ()
