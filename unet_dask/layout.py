@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 #: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux.
 PROCESS_BYTES = 380 << 20
-#: What the kept heap holds beyond the feature maps that are alive, as a share of them; measured.
-HEAP_SHARE = 0.7
+#: What the kept heap holds beyond the feature maps that are alive, as a share of them; measured, on busy machines too.
+HEAP_SHARE = 0.85
 #: Copies of a region's input at once: what was read, as the network wants it, and mirrored.
 INPUT_COPIES = 3
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.
