@@ -39,7 +39,7 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# An hour on two cores. TORTURE_SCALE=0.05 does a twentieth, TORTURE_SEED=1 another selection of faults.
+# Three hours on two cores. TORTURE_SCALE=0.05 does a twentieth, TORTURE_SEED=1 another selection of faults.
 torture: install
 	rm -f benchmarks/results/torture.json
 	TORTURE_RESULTS=benchmarks/results/torture.json \
