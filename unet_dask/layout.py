@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
 
-#: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux.
-PROCESS_BYTES = 380 << 20
-#: What the kept heap holds beyond the feature maps that are alive, as a share of them; measured, on busy machines too.
-HEAP_SHARE = 0.85
+#: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux: 380 MiB; and 32 MiB
+#: for what the heap holds beside large blocks.
+PROCESS_BYTES = 412 << 20
+#: What the kept heap holds beyond the feature maps that are alive, as a share of them. Measured: 0.2 to 0.7, for one and
+#: the same run from one time to the next, as its threads happen to allocate; the most is planned for.
+HEAP_SHARE = 0.75
 #: Copies of a region's input at once: what was read, as the network wants it, and mirrored.
 INPUT_COPIES = 3
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.

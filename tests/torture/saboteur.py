@@ -14,6 +14,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -109,15 +111,25 @@ class Saboteur:
     folder : of the tickets
     poisoned : start of a region whose worker suffers whenever it writes it; None for none
     poison : what it suffers
+    leak : bytes that a worker loses with every region that it writes
+    filled : share of a worker's memory that is taken when it starts
     """
 
     def __init__(
-        self, folder: Path, *, poisoned: tuple[int, ...] | None = None, poison: str = "kill"
+        self,
+        folder: Path,
+        *,
+        poisoned: tuple[int, ...] | None = None,
+        poison: str = "kill",
+        leak: int = 0,
+        filled: float = 0.0,
     ) -> None:
         self.name = "saboteur"
         self._folder = folder
         self._poisoned = poisoned
         self._poison = poison
+        self._leak = leak
+        self._filled = filled
 
     def setup(self, worker: Any) -> None:
         """Die if a ticket says so, else stand between the product and its network."""
@@ -126,7 +138,12 @@ class Saboteur:
 
         if take(self._folder, "then-exit"):
             os._exit(5)
-        folder, poisoned, poison = self._folder, self._poisoned, self._poison
+        folder, poisoned, poison, leak = self._folder, self._poisoned, self._poison, self._leak
+        taken = (
+            int(self._filled * (worker.memory_manager.memory_limit or 0)) - psutil.Process().memory_info().rss
+        )
+        self._lost = [_resident(taken)]
+        lost = self._lost
         logits, write = _original(TorchBackend, "logits"), _original(Sink, "write")
 
         def asked(self: TorchBackend, tile: Any) -> Any:
@@ -138,6 +155,8 @@ class Saboteur:
         def written(self: Sink, name: str, level: int, start: Any, values: Any) -> str:
             if poisoned is not None and (level, tuple(start)) == (0, poisoned):
                 FAULTS[poison](folder)
+            if level == 0:
+                lost.append(_resident(leak))
             if level == 0 and take(folder, "then-lie"):
                 return checksum(values, start)
             digest: str = write(self, name, level, start, values)
@@ -153,6 +172,11 @@ class Saboteur:
 
         TorchBackend.logits = _original(TorchBackend, "logits")  # type: ignore[method-assign]
         Sink.write = _original(Sink, "write")  # type: ignore[method-assign]
+
+
+def _resident(size: int) -> bytes:
+    """Return bytes that were written, and so take memory; none for less than one."""
+    return b"x" * size
 
 
 def _original(kind: type, name: str) -> Any:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import threading
-import time
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import pytest
 import zarr
-from distributed.diagnostics.plugin import WorkerPlugin
 
 import unet_dask
 from tests.conftest import save_source
@@ -23,6 +16,7 @@ from tests.io.source.test_remote import Server
 from tests.oracle import sure_classes_differ, whole_image
 from tests.torture import saboteur
 from tests.torture.bench import Bench, fresh
+from tests.torture.sabotage import hunting, planted, sabotaged
 from tests.torture.tier import SEED, Tier, counted, tiers
 from tests.torture.watchdog import HangError, in_time
 from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
@@ -33,10 +27,7 @@ from unet_dask.workers import stalls
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from distributed import Client
 
     from unet_dask.run import Event, Listener
     from unet_dask.workers.cluster import Cluster
@@ -49,36 +40,11 @@ PATIENCE = 240.0
 IMPATIENT = 8.0
 
 
-class Plugin(saboteur.Saboteur, WorkerPlugin):  # type: ignore[misc] # distributed has no types
-    """The saboteur as distributed knows it."""
-
-
-@contextmanager
-def planted(client: Client, tickets: Path, **more: Any) -> Iterator[None]:
-    """Have a saboteur in every worker, those that start later too, until the block is left."""
-    saboteur.order(tickets, [])
-    client.register_plugin(Plugin(tickets, **more))
-    try:
-        yield
-    finally:
-        client.unregister_worker_plugin("saboteur")
-
-
 @pytest.fixture(scope="module")
 def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Return a bench of 25 regions that runs on threads."""
     source = save_source(tmp_path_factory.mktemp("faults") / "source.zarr", (160, 160))
     return replace(bench, source=source, settings=SETTINGS).undisturbed()
-
-
-@contextmanager
-def sabotaged(bench: Bench, tickets: Path, workers: int, **more: Any) -> Iterator[Bench]:
-    """Yield a bench on worker processes of its own, which take tickets."""
-    with (
-        clusters.local_cluster(workers=workers, threads=1, limit=2 << 30, device="cpu") as opened,
-        planted(opened.client, tickets, **more),
-    ):
-        yield replace(bench, client=opened.client)
 
 
 def until_done(bench: Bench, sink: Path, tickets: Path, counts: Counter[str]) -> list[str]:
@@ -171,41 +137,6 @@ def test_dying_workers_cost_no_voxel(tier: Tier, undisturbed: Bench, tmp_path: P
 
 #: A worker that dies, and again before it has started anew.
 ORDERED = {"kill+exit": ("kill", "then-exit"), "kill+kill": ("kill", "then-hunt")}
-
-
-@contextmanager
-def hunting(tickets: Path, draw: random.Random, counts: Counter[str]) -> Iterator[None]:
-    """Kill workers while they start, whenever a ticket says so."""
-    ended = threading.Event()
-
-    def hunt() -> None:
-        known = set(_workers())
-        while not ended.wait(0.02):
-            now = set(_workers())
-            for new in now - known:
-                if saboteur.take(tickets, "then-hunt"):
-                    time.sleep(draw.uniform(0, 2))
-                    with suppress(ProcessLookupError):
-                        os.kill(new, signal.SIGKILL)
-                    counts["killed_while_starting"] += 1
-            known |= now
-
-    thread = threading.Thread(target=hunt, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _workers() -> list[int]:
-    found = []
-    for each in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "spawn_main" in " ".join(each.cmdline()):
-                found.append(each.pid)
-    return found
 
 
 @pytest.mark.torture

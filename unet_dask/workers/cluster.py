@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 SETTINGS: dict[str, Any] = {
     # A nanny whose worker dies again within this time is closed for good; a kill loop would melt the cluster.
     "distributed.deploy.lost-worker-timeout": "1h",
-    "distributed.scheduler.no-workers-timeout": "120s",
+    # All workers gone, and nobody to start new ones: said within two minutes.
+    "distributed.scheduler.no-workers-timeout": "100s",
     "distributed.scheduler.allowed-failures": 3,
     # We manage no data in distributed: nothing to spill, and a pause would last for ever. The plan bounds memory.
     "distributed.worker.memory.target": False,
