@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 #: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux: 380 MiB; and 32 MiB
 #: for what the heap holds beside large blocks.
 PROCESS_BYTES = 412 << 20
-#: What the kept heap holds beyond the feature maps that are alive, as a share of them. Measured: 0.2 to 0.7, from one
+#: What the kept heap holds beyond the feature maps that are alive, as a share of them. Measured: 0.15 to 0.65, from one
 #: time to the next for the same run, as its threads happen to allocate; the most is planned for.
-HEAP_SHARE = 0.75
+HEAP_SHARE = 0.7
 #: Copies of a region's input at once: what was read, as the network wants it, and mirrored.
 INPUT_COPIES = 3
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.
