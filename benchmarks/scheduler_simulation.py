@@ -34,13 +34,13 @@ from distributed import Client
 
 from unet_dask.config import SegmentConfig
 from unet_dask.dispatch import run_calls
-from unet_dask.execute import region_stages
 from unet_dask.io.sink.store import Sink
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.model.file import model_file, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import plan_store
-from unet_dask.run import Prepared
+from unet_dask.run.execute import region_stages
+from unet_dask.run.prepared import Prepared
 from unet_dask.workers.cluster import SETTINGS, Cluster
 
 if TYPE_CHECKING:

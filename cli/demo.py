@@ -31,9 +31,9 @@ def demo(
 
     Needs no data and no network. What an earlier demo left in DIR is used again.
     """
-    from unet_dask.demo import run_demo
+    from unet_dask.demo.job import run_demo
     from unet_dask.model.file import DEFAULT_MODEL
-    from unet_dask.progress import Display
+    from unet_dask.run.progress import Display
 
     display = Display(quiet=quiet)
 

@@ -76,15 +76,15 @@ def evaluate(
     Each is a result of segment, a Zarr array, a TIFF stack, or a folder of TIFF or PNG images. Probabilities are cut
     at the thresholds 0.1 to 0.9, and the best one is chosen per score for the whole stack.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
-    from unet_dask.evaluate import EvaluateConfig
-    from unet_dask.evaluate import evaluate as run
+    from unet_dask.evaluation.evaluate import EvaluateConfig
+    from unet_dask.evaluation.evaluate import evaluate as run
 
     # What the reader of TIFFs logs about a damaged file is in our own line of error.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     config = EvaluateConfig(**settings)
     found = run(prediction, truth, config, on_plane=None if quiet else _progress())
     if plot is not None:
-        from unet_dask.score_figure import draw_scores
+        from unet_dask.picture.scores import draw_scores
 
         draw_scores(plot, found)
     if as_json:

@@ -38,7 +38,7 @@ def preview(
 
     What was never written is hatched in magenta and counted.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
-    from unet_dask.preview import preview as draw
+    from unet_dask.picture.preview import preview as draw
 
     name = PurePosixPath(sink.rstrip("/")).name
     made = draw(sink, png or f"{name.removesuffix('.zarr')}.png", z=z, t=t, roi=roi)

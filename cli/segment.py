@@ -71,8 +71,8 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.config import SegmentConfig
     from unet_dask.model.file import DEFAULT_MODEL
-    from unet_dask.progress import Display
     from unet_dask.report.segment import Asked, segment_and_report
+    from unet_dask.run.progress import Display
 
     settings = {
         name: flags[name] for name in SegmentConfig.__dataclass_fields__ if flags.get(name) is not None

@@ -42,7 +42,7 @@ def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
     settings = {name: flags[name] for name in ("crops", "seed", "workers")}
     settings["on_piece"] = None if flags["quiet"] else _progress()
     if repair:
-        from unet_dask.progress import Display
+        from unet_dask.run.progress import Display
 
         display = Display(quiet=flags["quiet"])
         try:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 import unet_dask
-from unet_dask.synthetic import nuclei
+from unet_dask.demo.synthetic import nuclei
 
 
 def make_image(side: int = 1024) -> xr.DataArray:

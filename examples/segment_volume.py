@@ -14,8 +14,8 @@ import numpy as np
 import zarr
 
 import unet_dask
-from unet_dask.preview import preview
-from unet_dask.synthetic import nuclei
+from unet_dask.demo.synthetic import nuclei
+from unet_dask.picture.preview import preview
 
 
 def write_volume(path: Path) -> None:

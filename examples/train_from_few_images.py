@@ -14,8 +14,8 @@ import numpy as np
 import tifffile
 
 import unet_dask
+from unet_dask.demo.synthetic import nuclei
 from unet_dask.metrics.pixel import confusion, iou
-from unet_dask.synthetic import nuclei
 from unet_dask.train.config import TrainConfig
 from unet_dask.train.events import Validated
 from unet_dask.train.loop import train

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.oracle import write_array
 from tests.test_instances import flooded, speckled
 from tests.test_run import make_model, make_source, tree
-from unet_dask import masked
 from unet_dask.engine.infer import _around
 from unet_dask.errors import InputError, MismatchError
 from unet_dask.io.source import occupancy as occupancies
@@ -21,7 +20,8 @@ from unet_dask.io.source.mask import Mask, find_mask, open_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
 from unet_dask.pipeline import plan_store, segment_store
-from unet_dask.run import Event, Stage
+from unet_dask.planning import masked
+from unet_dask.run.events import Event, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

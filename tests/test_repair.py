@@ -19,7 +19,7 @@ from unet_dask.errors import MismatchError, ModelError, SinkError, UnetDaskError
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink.durable import sync_folder
 from unet_dask.ledger import Entry, Ledger
-from unet_dask.run import Progress
+from unet_dask.run.events import Progress
 from unet_dask.verify.repair import dependents
 from unet_dask.verify.stored import open_stored
 

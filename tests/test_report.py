@@ -21,13 +21,13 @@ from unet_dask.report.journal import Journal
 from unet_dask.report.page import MARK, page
 from unet_dask.report.place import require_place
 from unet_dask.report.segment import segment_and_report
-from unet_dask.run import Remark
+from unet_dask.run.events import Remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from unet_dask.run import Event
+    from unet_dask.run.events import Event
     from unet_dask.workers.cluster import Cluster
 
 

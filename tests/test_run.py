@@ -24,7 +24,7 @@ from unet_dask.io.sink.store import Sink
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import plan_store, segment_store
-from unet_dask.run import Event, Progress
+from unet_dask.run.events import Event, Progress
 
 if TYPE_CHECKING:
     from distributed import Future

@@ -15,8 +15,8 @@ import zarr
 
 import unet_dask
 from tests.conftest import SCRIPT, run_script, save_source
-from unet_dask import preflight
 from unet_dask.errors import ClusterError
+from unet_dask.workers import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec as NetworkSpec
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
-    from unet_dask.plan import Plan as Plan
-    from unet_dask.run import Run as Run
+    from unet_dask.planning.plan import Plan as Plan
+    from unet_dask.run.outcome import Run as Run
     from unet_dask.verify.finding import Verification as Verification
     from unet_dask.verify.store import repair_store as repair_store
     from unet_dask.verify.store import verify_store as verify_store
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
-    "Plan": "unet_dask.plan",
-    "Run": "unet_dask.run",
+    "Plan": "unet_dask.planning.plan",
+    "Run": "unet_dask.run.outcome",
     "SegmentConfig": "unet_dask.config",
     "UnetDaskError": "unet_dask.errors",
     "Verification": "unet_dask.verify.finding",

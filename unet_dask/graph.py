@@ -191,7 +191,7 @@ def _write(sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[n
             values = values.squeeze(channel)
             start = place[:channel] + place[channel + 1 :]
         digest = sink.write(output.name, 0, start, values)
-        if output.name != "instances":  # whose numbers are provisional: see unet_dask.join
+        if output.name != "instances":  # whose numbers are provisional: see unet_dask.run.join
             checksums[output.name] = digest
     return Entry(index, 0, checksums)
 

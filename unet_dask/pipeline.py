@@ -22,7 +22,6 @@ from unet_dask.engine.device import (
 )
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, SinkError
-from unet_dask.execute import work
 from unet_dask.io import remote
 from unet_dask.io.sink import claim as claims
 from unet_dask.io.sink import lock as locks
@@ -31,16 +30,19 @@ from unet_dask.io.source import statistics
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
-from unet_dask.layout import Arithmetic
 from unet_dask.ledger import Ledger
-from unet_dask.manifest import open_sink
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.part import WHOLE, Part, parse_part
-from unet_dask.plan import Wanted, default_limit, make_plan, product_types, require
-from unet_dask.preflight import check_workers, measured_agreement, require_precision, worker_device
-from unet_dask.run import Listener, Prepared, Run, Stage
+from unet_dask.planning.layout import Arithmetic
+from unet_dask.planning.plan import Wanted, default_limit, make_plan, product_types, require
+from unet_dask.run.events import Listener, Stage
+from unet_dask.run.execute import work
+from unet_dask.run.manifest import open_sink
+from unet_dask.run.outcome import Run
+from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
+from unet_dask.workers.preflight import check_workers, measured_agreement, require_precision, worker_device
 
 if TYPE_CHECKING:
     import os
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import Model, ModelFile
     from unet_dask.model.header import ModelHeader
-    from unet_dask.plan import Plan
+    from unet_dask.planning.plan import Plan
     from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
@@ -371,6 +373,6 @@ def _checked_arithmetic(
 
 def _notebook_listener() -> Listener:
     """Return a listener that shows progress in a notebook, and one that is silent anywhere else."""
-    from unet_dask.progress import in_notebook, listener
+    from unet_dask.run.progress import in_notebook, listener
 
     return listener() if in_notebook() else lambda event: None

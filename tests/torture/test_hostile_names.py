@@ -16,7 +16,7 @@ from tests.torture.bench import Bench, fresh, refusal
 from tests.torture.tier import SEED, Tier, counted, tiers
 from unet_dask.io.sink import store
 from unet_dask.ledger import Entry, Ledger
-from unet_dask.preview import preview
+from unet_dask.picture.preview import preview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,7 +19,7 @@ from tests.torture.test_worker_faults import SETTINGS
 from tests.torture.tier import Tier, counted
 from tests.torture.watchdog import in_time
 from unet_dask.errors import ClusterError, MemoryPlanError
-from unet_dask.run import Progress
+from unet_dask.run.events import Progress
 from unet_dask.workers.homes import present
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.torture.bench import Bench
-    from unet_dask.run import Event
+    from unet_dask.run.events import Event
 
 MIB = 1 << 20
 
@@ -40,15 +40,11 @@ def hundred(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_less_memory_than_planned_is_refused_before_anything_is_done(bench: Bench, tmp_path: Path) -> None:
-    planned = unet_dask.plan_store(bench.source, bench.model, **SETTINGS)
+    settings: dict[str, Any] = SETTINGS
+    planned = unet_dask.plan_store(bench.source, bench.model, **settings)
+    settings = {**settings, "memory": int(0.8 * planned.memory.total)}
     with pytest.raises(MemoryPlanError, match="MiB") as refused:
-        unet_dask.segment_store(
-            bench.source,
-            tmp_path / "out.zarr",
-            bench.model,
-            memory=int(0.8 * planned.memory.total),
-            **SETTINGS,
-        )
+        unet_dask.segment_store(bench.source, tmp_path / "out.zarr", bench.model, **settings)
     assert len(str(refused.value).splitlines()) == 1
     assert not (tmp_path / "out.zarr").exists()
 
@@ -126,7 +122,8 @@ def _until_complete(bench: Bench, sink: Path, begin: object) -> None:
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 def test_run_whose_workers_have_all_gone_says_so_in_two_minutes(hundred: Bench, tmp_path: Path) -> None:
-    sink, gone = tmp_path / "out.zarr", []
+    sink = tmp_path / "out.zarr"
+    gone: list[float] = []
     with sabotaged(hundred, tmp_path / "tickets", 2) as bench:
 
         def leave(event: Event) -> None:

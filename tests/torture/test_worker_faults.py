@@ -21,7 +21,7 @@ from tests.torture.tier import SEED, Tier, counted, tiers
 from tests.torture.watchdog import HangError, in_time
 from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
 from unet_dask.model.file import load_model
-from unet_dask.run import Started
+from unet_dask.run.events import Started
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers import stalls
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from pathlib import Path
 
-    from unet_dask.run import Event, Listener
+    from unet_dask.run.events import Event, Listener
     from unet_dask.workers.cluster import Cluster
 
 #: Five by five regions of one chunk each.

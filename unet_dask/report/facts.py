@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from unet_dask.engine.augment import symmetries
 from unet_dask.io import remote
 from unet_dask.model.file import inspect_model
-from unet_dask.preflight import installed
-from unet_dask.preview import drawn
+from unet_dask.picture.preview import drawn
+from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unet_dask.config import SegmentConfig
-    from unet_dask.plan import Plan
+    from unet_dask.planning.plan import Plan
     from unet_dask.report.journal import Journal
 
 #: Voxels of a plane that are read for the picture of a run that has no pyramids yet.

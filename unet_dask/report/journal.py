@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unet_dask.dispatch import Failure
-from unet_dask.run import Progress, Remark, Stage, Started
+from unet_dask.run.events import Progress, Remark, Stage, Started
 
 if TYPE_CHECKING:
     from unet_dask.graph import Record
-    from unet_dask.run import Event
+    from unet_dask.run.events import Event
     from unet_dask.tiling.region import Interval
 
 #: Stages in which regions are done, by networks and without.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from unet_dask.dispatch import Failure
-    from unet_dask.plan import Plan
+    from unet_dask.planning.plan import Plan
     from unet_dask.report.facts import Facts
     from unet_dask.report.journal import Journal
 

@@ -11,12 +11,13 @@ from unet_dask.report.facts import Asked, Outcome, gathered
 from unet_dask.report.journal import Journal
 from unet_dask.report.page import page
 from unet_dask.report.place import replace, require_place
-from unet_dask.run import Remark
+from unet_dask.run.events import Remark
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unet_dask.run import Event, Listener, Run
+    from unet_dask.run.events import Event, Listener
+    from unet_dask.run.outcome import Run
 
 __all__ = ["Asked", "segment_and_report"]
 

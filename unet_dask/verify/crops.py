@@ -23,9 +23,9 @@ from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
-from unet_dask.layout import Arithmetic
 from unet_dask.model.cost import activation_bytes
 from unet_dask.model.header import Normalisation
+from unet_dask.planning.layout import Arithmetic
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding
 

@@ -18,10 +18,11 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
 from unet_dask.io.source.mask import find_mask
 from unet_dask.ledger import Ledger
-from unet_dask.manifest import fingerprint
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store, segment_store
-from unet_dask.run import Prepared, compare
+from unet_dask.run.fingerprint import compare
+from unet_dask.run.manifest import fingerprint
+from unet_dask.run.prepared import Prepared
 from unet_dask.verify.again import find_model_of, open_source_of, require_unchanged, settings_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from unet_dask.io.sink.store import ArraySpec
-    from unet_dask.run import Listener
+    from unet_dask.run.events import Listener
     from unet_dask.verify.finding import Key
     from unet_dask.verify.stored import Box, Stored
 

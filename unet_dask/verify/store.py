@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from unet_dask.run import Listener
+    from unet_dask.run.events import Listener
     from unet_dask.verify.stored import Piece, Stored
 
     #: Called with the pieces of work that were read so far, and their number.

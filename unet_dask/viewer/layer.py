@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.io.source.window import opened
-from unet_dask.plane import (
+from unet_dask.picture.plane import (
     factors_of,
     fitting_level,
     product_levels,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.source.volume import Source
-    from unet_dask.plane import View
+    from unet_dask.picture.plane import View
 
     Plane = NDArray[Any]
 

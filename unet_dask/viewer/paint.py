@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.colour import class_paint, hatching, object_paint
-from unet_dask.plane import unwritten
+from unet_dask.picture.colour import class_paint, hatching, object_paint
+from unet_dask.picture.plane import unwritten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

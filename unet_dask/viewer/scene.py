@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.colour import foreground, unscaled
 from unet_dask.io import remote
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink.multiscale import class_colour
 from unet_dask.ledger import Ledger
-from unet_dask.plane import View, fitting_step, source_of, unwritten
+from unet_dask.picture.colour import foreground, unscaled
+from unet_dask.picture.plane import View, fitting_step, source_of, unwritten
 from unet_dask.viewer import paint
 from unet_dask.viewer.layer import Image, Product, TooFarOutError
 

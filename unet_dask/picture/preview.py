@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import SinkError
-from unet_dask.figure import draw
 from unet_dask.io import remote
 from unet_dask.io.sink.place import require_manifest
-from unet_dask.plane import holes_of, product_plane, source_plane, view_of
+from unet_dask.picture.panels import draw
+from unet_dask.picture.plane import holes_of, product_plane, source_plane, view_of
 
 if TYPE_CHECKING:
     import os

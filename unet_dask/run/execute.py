@@ -14,7 +14,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_dask import graph, join
+from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.engine.augment import symmetries
 from unet_dask.errors import IncompleteError
@@ -25,7 +25,8 @@ from unet_dask.io.sink import pyramid
 from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
 from unet_dask.part import WHOLE
-from unet_dask.run import Listener, Prepared, Progress, Stage, Started
+from unet_dask.run import join
+from unet_dask.run.events import Listener, Progress, Stage, Started
 from unet_dask.workers import stalls
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from unet_dask.io.sink import store as sinks
     from unet_dask.ledger import Key, Ledger
     from unet_dask.model.header import Normalisation
-    from unet_dask.plan import Plan
+    from unet_dask.planning.plan import Plan
+    from unet_dask.run.prepared import Prepared
     from unet_dask.workers.cluster import Cluster
 
     Outcomes = Generator[Record | Failure, None, None]

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.execute import total_work
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import store as sinks
-from unet_dask.preflight import installed
-from unet_dask.run import compare
+from unet_dask.run.execute import total_work
+from unet_dask.run.fingerprint import compare
+from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unet_dask.model.header import Normalisation
-    from unet_dask.run import Prepared
+    from unet_dask.run.prepared import Prepared
 
 
 def open_sink(

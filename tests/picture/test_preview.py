@@ -13,12 +13,12 @@ import zarr
 from click.testing import CliRunner
 
 from tests.results import make
-from unet_dask.colour import hatching
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.figure import overlay
 from unet_dask.io.sink.multiscale import class_colour
-from unet_dask.plane import holes_of
-from unet_dask.preview import preview
+from unet_dask.picture.colour import hatching
+from unet_dask.picture.panels import overlay
+from unet_dask.picture.plane import holes_of
+from unet_dask.picture.preview import preview
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,7 @@ def test_what_is_no_result_is_refused(made: Made, tmp_path: Path) -> None:
 
 def test_large_plane_is_drawn_from_a_coarse_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = make(tmp_path)
-    monkeypatch.setattr("unet_dask.plane.SIDE", 100)
+    monkeypatch.setattr("unet_dask.picture.plane.SIDE", 100)
     shown = preview(large.sink, tmp_path / "h.png")
     assert shown.step == 4
     assert shown.unwritten == 0  # the coarse levels are empty, so the finest was read

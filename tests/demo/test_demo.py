@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import zarr
 
-from unet_dask.demo import Demo, _make, matches, run_demo, score
+from unet_dask.demo.job import Demo, _make, matches, run_demo, score
+from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.source.volume import open_source
 from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
-from unet_dask.synthetic import nuclei, separated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
-from unet_dask.layout import Arithmetic, Demand, Memory, choose, predicted
 from unet_dask.model.cost import activation_bytes, parameter_count
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
-from unet_dask.plan import Plan, Wanted, default_limit, make_plan, write_units
+from unet_dask.planning.layout import Arithmetic, Demand, Memory, choose, predicted
+from unet_dask.planning.plan import Plan, Wanted, default_limit, make_plan, write_units
 
 GIB = 1 << 30
 

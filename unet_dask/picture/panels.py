@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.colour import UNWRITTEN, class_paint, edges, foreground, hatching, object_paint
 from unet_dask.io.sink.multiscale import class_colour
+from unet_dask.picture.colour import UNWRITTEN, class_paint, edges, foreground, hatching, object_paint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from unet_dask.plane import View
+    from unet_dask.picture.plane import View
 
     Plane = NDArray[Any]
 

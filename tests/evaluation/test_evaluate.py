@@ -17,8 +17,8 @@ from skimage.measure import label
 
 from tests.metrics.shapes import blobs
 from unet_dask.errors import DataError, InputError, OptionError
-from unet_dask.evaluate import EvaluateConfig, evaluate
-from unet_dask.evaluation import summarise
+from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
+from unet_dask.evaluation.result import summarise
 from unet_dask.io.images.planes import products_of
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.sink.multiscale import pyramid
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 
 

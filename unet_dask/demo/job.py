@@ -17,13 +17,13 @@ import zarr
 from scipy import ndimage
 
 from unet_dask.config import format_bytes
+from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import MismatchError, OptionError, SinkError
 from unet_dask.io.sink.multiscale import coarser, image_metadata, label_metadata, pyramid
 from unet_dask.metrics.pixel import confusion, iou, pixel_error
 from unet_dask.model.file import DEFAULT_MODEL
+from unet_dask.picture.preview import preview
 from unet_dask.pipeline import segment_store
-from unet_dask.preview import preview
-from unet_dask.synthetic import nuclei, separated
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.file import Model
-    from unet_dask.run import Event, Run
+    from unet_dask.run.events import Event
+    from unet_dask.run.outcome import Run
 
 #: Side in pixels of the chunks of the image, and of the blocks in which it is made.
 _CHUNK = 512

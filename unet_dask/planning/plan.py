@@ -17,9 +17,9 @@ from unet_dask.errors import GeometryError, ModelError, OptionError
 from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
-from unet_dask.layout import Arithmetic, Demand, Memory, choose, predicted
-from unet_dask.masked import left
 from unet_dask.model.cost import tile_flop
+from unet_dask.planning.layout import Arithmetic, Demand, Memory, choose, predicted
+from unet_dask.planning.masked import left
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
-    from unet_dask.masked import Left
     from unet_dask.model.header import ModelHeader
+    from unet_dask.planning.masked import Left
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
 

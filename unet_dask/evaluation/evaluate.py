@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unet_dask.errors import DataError, InputError, OptionError
-from unet_dask.evaluation import Evaluation, summarise
+from unet_dask.evaluation.result import Evaluation, summarise
 from unet_dask.io.images.annotated import whole_numbers
 from unet_dask.io.images.planes import pair_planes, products_of
 from unet_dask.metrics.components import THRESHOLDS, components

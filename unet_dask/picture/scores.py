@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from unet_dask.evaluation import Evaluation, Score
+    from unet_dask.evaluation.result import Evaluation, Score
 
 #: Panels side by side.
 _COLUMNS = 3

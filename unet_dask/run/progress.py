@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from unet_dask.dispatch import Failure
-from unet_dask.run import Event, Progress, Remark, Stage, Started
+from unet_dask.run.events import Event, Progress, Remark, Stage, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

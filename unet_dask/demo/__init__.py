@@ -1,0 +1,1 @@
+"""The demo, and the images with known truth that it makes."""

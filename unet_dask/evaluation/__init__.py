@@ -1,0 +1,1 @@
+"""A prediction against its truth: scored plane by plane, and pooled."""

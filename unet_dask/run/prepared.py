@@ -1,0 +1,46 @@
+"""A run that is planned but not begun: all that it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unet_dask.engine.cache import NetworkKey
+from unet_dask.part import Part, parse_part
+
+if TYPE_CHECKING:
+    from unet_dask.config import SegmentConfig
+    from unet_dask.io.source.mask import Mask
+    from unet_dask.io.source.volume import Source
+    from unet_dask.model.file import ModelFile
+    from unet_dask.planning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that is planned but not begun."""
+
+    source: Source
+    model: ModelFile
+    config: SegmentConfig
+    plan: Plan
+    mask: Mask | None = None
+
+    @property
+    def part(self) -> Part | None:
+        """Part of the regions that this driver does; None for all, pyramids included."""
+        return None if self.config.part is None else parse_part(self.config.part)
+
+    def key(self) -> NetworkKey:
+        """Return the name by which workers know the network."""
+        return NetworkKey(
+            str(self.model.path.resolve()),
+            self.model.checksum,
+            self.plan.device,
+            self.plan.precision,
+            self.config.backend,
+        )
+
+    def reference(self) -> NetworkKey:
+        """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
+        return replace(self.key(), precision="float32", backend="torch")
