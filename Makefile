@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test check lint types contracts format torture gpu bench dist clean
+.PHONY: install demo test check lint types contracts format torture audit gpu bench dist clean
 
 install: $(STAMP)
 
@@ -44,6 +44,11 @@ torture: install
 	rm -f benchmarks/results/torture.json
 	TORTURE_RESULTS=benchmarks/results/torture.json \
 	    $(BIN)/python -m pytest --timeout 3600 tests/torture
+
+# Asks a public service about known holes in what is installed, so it needs the internet.
+audit: install
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 gpu: install
 	$(BIN)/python -m pytest -m gpu
