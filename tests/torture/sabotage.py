@@ -19,7 +19,7 @@ from unet_dask.workers import cluster as clusters
 if TYPE_CHECKING:
     import random
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from distributed import Client
@@ -80,11 +80,11 @@ def hunting(tickets: Path, draw: random.Random, counts: Counter[str]) -> Iterato
         thread.join()
 
 
-def processes() -> list[int]:
-    """Return the workers that this process started and that are alive."""
+def processes(*, but: Collection[int] = ()) -> list[int]:
+    """Return the workers that this process started and that are alive, but for those of others."""
     found = []
     for each in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if "spawn_main" in " ".join(each.cmdline()):
+            if each.pid not in but and "spawn_main" in " ".join(each.cmdline()):
                 found.append(each.pid)
     return found
