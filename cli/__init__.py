@@ -12,6 +12,7 @@ import traceback
 from typing import Any
 
 import click
+from unet_dask_cli.interrupt import heeded
 
 from unet_dask.errors import UnetDaskError
 
@@ -60,7 +61,8 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 input or usage, 3 lost, 4 incomplete, 130 interrupted."""
     try:
-        code: Any = group.main(arguments, prog_name="unet-dask", standalone_mode=False)
+        with heeded():
+            code: Any = group.main(arguments, prog_name="unet-dask", standalone_mode=False)
     except BaseException as error:  # the last line of defence: a traceback is shown only when asked for
         if "--debug" in (sys.argv[1:] if arguments is None else arguments):
             traceback.print_exc()
