@@ -17,6 +17,7 @@ import numpy as np
 
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.cache import network
+from unet_dask.engine.heap import give_back
 from unet_dask.errors import DataError
 from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
@@ -157,9 +158,13 @@ def infer(
     every = list(product(*(grid.cores(n) for grid, n in zip(grids, lengths, strict=True))))
     for plane, image in enumerate(flat):
         cores = every if wanted is None else _around(wanted[plane], grids, through.spec)
+        last: tuple[int, ...] = ()
         for core in cores:
             source, target = _kept(core, grids, lengths)
             tile = _tile(image, core, grids, through.normalisation)
+            if wanted is not None and tile.shape != last:
+                give_back()
+            last = tile.shape
             probabilities = _probabilities(through.backend, tile, chosen)[(slice(None), *source)]
             for output, result in zip(outputs, results, strict=True):
                 result[plane][(..., *target)] = output.decide(probabilities)
