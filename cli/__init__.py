@@ -12,9 +12,10 @@ import traceback
 from typing import Any
 
 import click
-from unet_dask_cli.interrupt import heeded
 
 from unet_dask.errors import UnetDaskError
+
+from .interrupt import heeded
 
 #: Command -> module of this package that defines it. A module is imported when its command is used.
 _COMMANDS = {

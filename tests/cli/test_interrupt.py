@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from unet_dask_cli.interrupt import heeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+heeded: Callable[[], AbstractContextManager[None]] = importlib.import_module("unet_dask_cli.interrupt").heeded
 
 
 class Finalised:
