@@ -24,6 +24,7 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
 from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
+from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
 from unet_dask.run import join
 from unet_dask.run.events import Listener, Progress, Stage, Started
@@ -221,12 +222,16 @@ def _regions(
 
 
 def _patience(prepared: Prepared) -> float:
-    """Return the seconds that no region may take."""
-    plan = prepared.plan
-    passes = len(symmetries(prepared.config.tta, plan.header.network.dims))
-    regions = max(len(plan.grid) - len(plan.skipped), 1)
+    """Return the seconds that no region may take, the largest and fullest: within a mask others are far cheaper."""
+    plan, network = prepared.plan, prepared.plan.header.network
+    passes = len(symmetries(prepared.config.tta, network.dims))
+    before, space = plan.grid.grids[: -network.dims], plan.grid.grids[-network.dims :]
+    names = plan.grid.axes[: -network.dims]
+    planes = math.prod(each.longest for name, each in zip(names, before, strict=True) if name != "c")
+    tiles = math.prod(len(each.tiles(each.longest)) for each in space)
+    flop = planes * tiles * float(tile_flop(network, plan.tile))
     window = math.prod(grid.longest + grid.before + grid.after for grid in plan.grid.grids)
-    return stalls.patience(passes * plan.flop / regions, window * prepared.source.dtype.itemsize)
+    return stalls.patience(passes * flop, window * prepared.source.dtype.itemsize)
 
 
 def _wave_sizes(regions: int, workers: int) -> Iterator[int]:
