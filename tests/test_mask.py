@@ -264,3 +264,25 @@ def test_the_plan_of_a_mask_is_the_work_that_is_done(
     assert plan.tiles == tiles
     monkeypatch.setattr(masked, "_LOOKED_AT", 5)
     assert abs(plan_store(source, model, mask=mask, **cuts).tiles / tiles - 1) < 0.4
+
+
+def test_a_full_region_is_waited_for_as_long_beside_specks_as_without_a_mask(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def patience(flop: float, read: float) -> float:
+        told.append(flop)
+        return 900.0
+
+    monkeypatch.setattr("unet_dask.workers.stalls.patience", patience)
+    source, model = make_source(tmp_path, (256, 512)), make_model(tmp_path)
+    mask = np.zeros((256, 512), "u1")
+    mask[:128, :128] = 1
+    mask[5::128, 5::128] = 1  # a speck in every other region
+    segment_store(source, tmp_path / "all.zarr", model, client=cluster.client, **CUTS)
+    specks = str(write_array(tmp_path / "specks.zarr", mask))
+    segment_store(source, tmp_path / "some.zarr", model, client=cluster.client, mask=specks, **CUTS)
+    whole, masked_too = told
+    assert masked_too == whole
+    assert whole >= plan_store(source, model, **CUTS).flop / 8
