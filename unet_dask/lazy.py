@@ -19,7 +19,7 @@ from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import InputError, ModelError, OptionError
-from unet_dask.model.cost import activation_bytes
+from unet_dask.model.cost import pass_bytes
 from unet_dask.model.file import Model, inspect_model, load_model, save_model, tensor_checksum
 from unet_dask.model.header import Normalisation
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid, Wave
@@ -191,14 +191,14 @@ def _grid(array: Any, axes: str, network: NetworkSpec) -> RegionGrid:
 
 
 def _core(length: int, sides: list[int], network: NetworkSpec, context: Context) -> int:
-    """Return a tile for a region of this length, halved until the feature maps of a cube of it fit."""
+    """Return a tile for a region of this length, halved until feature maps and probabilities of a cube of it fit."""
     core = aligned(length, context.stride)
     while core > context.stride:
         tile = [
             min(aligned(side, context.stride), core) + context.slack + 2 * context.halo
             for side in sides[-network.dims :]
         ]
-        if activation_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
+        if pass_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
             break
         core = aligned(core // 2, context.stride)
     return core

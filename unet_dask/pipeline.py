@@ -289,7 +289,7 @@ def _plan(
         outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
         limit=limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(device, precision, config.backend),
+        arithmetic=Arithmetic(device, precision, config.backend, averaged=config.tta != "none"),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=Occupancy(mask) if mask else None,
     )

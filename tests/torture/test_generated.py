@@ -210,7 +210,8 @@ def wrong(case: Case, folder: Path, client: Client, draw: random.Random) -> tupl
     if refused:
         return refused, findings + (["a refused run left a sink"] if sink.exists() else [])
     logits = expected_of(case, load_model(path), values)
-    expected, bound = softmax(logits), BOUND * max(1.0, float(logits.std()))
+    bound = BOUND * max(1.0, float(logits.std()))
+    expected = softmax(logits)
     found, classes = found_in(sink, "probabilities"), found_in(sink, "classes")
     if found.shape != expected.shape or (off := disagreement(found, expected)) > bound:
         findings.append(f"probabilities {found.shape} for {expected.shape} are off by {off}")

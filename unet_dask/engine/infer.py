@@ -7,7 +7,6 @@ they are fitted to what it holds (`tiling.cover`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import AxisGrid, Interval
 
 ProductName = Literal["classes", "probabilities", "instances"]
-#: logits (classes, *space) -> values of a product, (*space) or (classes, *space)
-Decision = Callable[["NDArray[np.float32]"], "NDArray[np.generic]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +59,20 @@ class OutputSpec:
         """The sentinel of a voxel that was never written: no class, no probability, and no object."""
         return float("nan") if self.dtype == "float32" else int(np.iinfo(self.dtype).max)
 
-    def decide(self, probabilities: NDArray[np.float32]) -> NDArray[np.generic]:
-        """Return the values of this product for probabilities of (classes, *space).
+    def keep(self, probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
+        """Write what is kept of probabilities of (classes, *space) to (*space) or (classes, *space).
 
-        Those of instances are classes still: objects are numbered once the whole region is there.
+        Those of instances are classes still: objects are numbered once the whole region is there. It goes line by line,
+        or slice by slice, because numpy copies what it works on.
         """
-        if self.name != "probabilities":
-            return np.asarray(np.argmax(probabilities, axis=0), self.dtype)
-        if self.dtype == "uint8":
-            return np.asarray(np.rint(probabilities * np.float32(254)), np.uint8)
-        return probabilities
+        if self.name == "probabilities" and self.dtype != "uint8":
+            values[...] = probabilities
+            return
+        for line in range(probabilities.shape[1]):
+            if self.name == "probabilities":
+                values[:, line] = np.rint(probabilities[:, line] * np.float32(254))
+            else:
+                values[line] = np.argmax(probabilities[:, line], axis=0)
 
     def background(self, classes: int) -> NDArray[np.generic]:
         """Return the value of background, with a channel axis where the product has one."""
@@ -96,10 +97,11 @@ class OutputSpec:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the pixel-wise soft-max over the first axis (paper, section 3)."""
-    shifted: NDArray[np.float32] = np.exp(logits - logits.max(axis=0))
-    shifted /= shifted.sum(axis=0)
-    return shifted
+    """Return the pixel-wise soft-max over the first axis (paper, section 3), in the place of the logits."""
+    logits -= logits.max(axis=0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=0)
+    return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,8 @@ def infer(
             last = tile.shape
             probabilities = _probabilities(through.backend, tile, chosen)[(slice(None), *source)]
             for output, result in zip(outputs, results, strict=True):
-                result[plane][(..., *target)] = output.decide(probabilities)
+                output.keep(probabilities, result[plane][(..., *target)])
+            del probabilities  # before the next tile needs the memory
     if wanted is not None:
         for output, result in zip(outputs, results, strict=True):
             output.clear(result, ~wanted)
@@ -178,7 +181,7 @@ def _probabilities(
     backend: Backend, tile: NDArray[np.float32], chosen: tuple[Symmetry, ...]
 ) -> NDArray[np.float32]:
     """Return the mean probabilities of a tile over symmetries."""
-    total = None
+    total: NDArray[np.float32] | None = None
     for symmetry in chosen:
         logits = backend.logits(symmetry.turn(tile))
         if not np.isfinite(logits).all():
@@ -187,9 +190,15 @@ def _probabilities(
                 "or overflow its precision. Use --precision float32, or a model for such images."
             )
         turned = symmetry.turn_back(softmax(logits))
-        total = turned if total is None else total + turned
+        if total is None:
+            total = turned
+        else:
+            total += turned
+        del logits, turned  # before the next pass needs the memory
     assert total is not None
-    return total if len(chosen) == 1 else total / np.float32(len(chosen))
+    if len(chosen) > 1:
+        total /= np.float32(len(chosen))
+    return total
 
 
 def agreement(

@@ -72,6 +72,27 @@ def pass_price(spec: NetworkSpec, sides: Sequence[Any]) -> Any:  # sizes may be 
     return tile_flop(spec, sides) + _PASS
 
 
+def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged: bool = False) -> Sides:
+    """Return the most bytes that are alive at once while a tile becomes probabilities.
+
+    With few classes that is within the network. With many it is after it: the last feature maps and the logits; the
+    logits in float32 too, where they are not; or these, which of them are finite, and the soft-max's largest and sum.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    item : bytes of a number within the network, 4 for float32
+    averaged : whether the sum over earlier passes is kept meanwhile, for test-time averaging
+    """
+    core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
+    earlier = 4 * spec.classes * core if averaged else 0
+    in_float32 = (4 + (item if item != 4 else 1)) * spec.classes + 8
+    after = core * np.maximum((spec.width + spec.classes) * item, in_float32)
+    most: Sides = np.maximum(activation_bytes(spec, sides, item=item), after) + earlier
+    return most
+
+
 def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
     """Return the most bytes of feature maps that are alive at once during one pass.
 

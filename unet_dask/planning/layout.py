@@ -17,7 +17,7 @@ import numpy as np
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import activation_bytes, nnpack_bytes, parameter_count, pass_price
+from unet_dask.model.cost import nnpack_bytes, parameter_count, pass_bytes, pass_price
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -60,8 +60,8 @@ class Memory:
     ----------
     process : interpreter and libraries
     network : weights, and once more as the kernels want them
-    activations : feature maps of one tile, with what the heap holds beyond
-    regions : input and output of a region, with copies, and the chunks that were read last
+    activations : feature maps and probabilities of one tile, with what the heap holds beyond
+    regions : input, mask and output of a region, with copies, and the chunks that were read last
     """
 
     process: int
@@ -82,11 +82,13 @@ class Arithmetic:
     Attributes
     ----------
     device, precision, backend : of the network, each chosen already
+    averaged : whether probabilities are the mean over several passes
     """
 
     device: str = "cpu"
     precision: str = "float32"
     backend: str = "torch"
+    averaged: bool = False
 
     @property
     def compared(self) -> bool:
@@ -106,6 +108,7 @@ class Demand:
     arithmetic : of the network
     roi : (start, stop) per axis of the source
     units : write unit per axis of the source
+    mask_bytes : of a mask while it is read, per voxel of a region
     """
 
     source: Source
@@ -114,6 +117,7 @@ class Demand:
     arithmetic: Arithmetic
     roi: tuple[tuple[int, int], ...]
     units: tuple[int, ...]
+    mask_bytes: float = 0.0
 
     def memory(
         self,
@@ -134,15 +138,13 @@ class Demand:
         others : planes of a region
         """
         item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
-        activations = (1 + HEAP_SHARE) * activation_bytes(self.network, tile, item=item)
+        activations = (1 + HEAP_SHARE) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":
             weights += nnpack_bytes(self.network)
         if how.compared:
             weights += 2 * parameter_count(self.network) * 4
-            activations = np.maximum(
-                activations, (1 + HEAP_SHARE) * activation_bytes(self.network, probe, item=4)
-            )
+            activations = np.maximum(activations, (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4))
         read = math.prod(side + more for side, more in zip(longest, context, strict=True))
         values = sum(
             (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
@@ -156,7 +158,7 @@ class Demand:
             regions=others
             * (
                 INPUT_COPIES * self.network.channels * self.source.dtype.itemsize * read
-                + OUTPUT_COPIES * values * math.prod(longest)
+                + (OUTPUT_COPIES * values + self.mask_bytes) * math.prod(longest)
             )
             + min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize),
         )

@@ -261,6 +261,7 @@ def make_plan(
         arithmetic,
         roi or tuple((0, size) for size in source.shape),
         write_units(source.axes, header.network.dims, wanted.chunks),
+        mask_bytes=occupancy.voxel_bytes if occupancy else 0.0,
     )
     grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region)
     memory = predicted(demand, grid)

@@ -23,7 +23,7 @@ from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
-from unet_dask.model.cost import activation_bytes
+from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import Normalisation
 from unet_dask.planning.layout import Arithmetic
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
@@ -93,13 +93,13 @@ def draw(stored: Stored, origin: Origin, random: np.random.Generator) -> RegionG
 
 
 def _side(stored: Stored, origin: Origin) -> int:
-    """Return the side of a crop, halved until the feature maps of its tile fit."""
+    """Return the side of a crop, halved until feature maps and probabilities of its tile fit."""
     network = origin.model.header.network
     side = _SIDES[stored.dims]
     while side > network.stride[0]:
         context = zip(network.halo, network.slack, network.stride, strict=True)
         tile = [side + stride + slack + 2 * halo for halo, slack, stride in context]
-        if activation_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
+        if pass_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
             break
         side //= 2
     return side

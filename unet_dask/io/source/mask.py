@@ -9,6 +9,7 @@ A voxel of the source has the mask's value at the same place, of the pixel that 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from scipy import ndimage
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.source.volume import Source, SourceSpec, levels, open_source, read_window
+from unet_dask.io.source.window import opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +117,21 @@ class Mask:
             slice(start - wide[axis][0], stop - wide[axis][0]) for axis, (start, stop) in ranges.items()
         )
         return np.asarray(found[inner], np.bool_)
+
+    @property
+    def voxel_bytes(self) -> float:
+        """The most bytes that :meth:`inside` has at once, per voxel of its box.
+
+        Per pixel: values of all channels and which of them are not 0, or the saturation of colours and what it is
+        made of; what is found, and that with its margin. Per voxel: the mask along the last axis, whole, and its
+        complement.
+        """
+        channels = self.shape[self.axes.index("c")]
+        pixel = channels * (opened(self.spec).dtype.itemsize + 1) + (16 if self.rule == "tissue" else 2)
+        sizes = {axis: size for axis, size in zip(self.axes, self.shape, strict=True) if axis != "c"}
+        over = dict(zip(self.over_axes, self.over_shape, strict=True))
+        share = math.prod(min(size / max(over.get(axis, size), 1), 1) for axis, size in sizes.items())
+        return share * pixel + 4
 
     @property
     def address(self) -> str:

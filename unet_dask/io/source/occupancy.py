@@ -31,10 +31,16 @@ class Occupancy:
     Parameters
     ----------
     mask : to look at
+
+    Attributes
+    ----------
+    share : of the pooled pixels that the mask holds
+    voxel_bytes : that a worker needs for the mask, per voxel of a region
     """
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
+        self.voxel_bytes = mask.voxel_bytes
         self._axes = [axis for axis in mask.axes if axis != "c"]
         sizes = [mask.shape[mask.axes.index(axis)] for axis in self._axes]
         self._step = 1
