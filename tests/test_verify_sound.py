@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import zarr
 
 import unet_dask
+from tests.oracle import write_array
 from tests.test_verify import found, segmented
 from unet_dask.verify.stored import open_stored
 
@@ -81,13 +83,47 @@ def test_seams_are_scored_and_found(
     assert sound.findings == ()
     assert sound.seams.keys() == {"y", "x"}
     assert all(0.9 < score < 1.1 for score in sound.seams.values())
-    array = zarr.open_array(str(sink), path="probabilities/0", mode="r+")
-    values = np.asarray(array[...])
-    values[:, :, np.arange(700) // 32 % 2 == 1] += np.float32(0.5) * values.std()
-    array[...] = values
+    planted(sink, period=32)
     findings = [finding for finding in found(sink) if finding.kind == "seam"]
     assert len(findings) == 1
     assert "along x" in findings[0].text
+
+
+def planted(sink: Path, *, period: int) -> None:
+    """Add an offset to every second stripe of the probabilities."""
+    array = zarr.open_array(str(sink), path="probabilities/0", mode="r+")
+    values = np.asarray(array[...])
+    values[:, :, np.arange(values.shape[2]) // period % 2 == 1] += np.float32(0.5) * values.std()
+    array[...] = values
+
+
+@pytest.mark.parametrize("products", ["probabilities", "classes"])
+def test_edge_of_a_mask_is_no_seam(
+    tmp_path: Path,
+    make_model: Callable[..., Path],
+    make_source: Callable[..., Path],
+    cluster: Cluster,
+    products: str,
+) -> None:
+    """Its pixels are regions here, so its edges lie on faces and nowhere else."""
+    source = make_source(tmp_path / "s.zarr", (640, 640))
+    mask = tmp_path / "mask.zarr"
+    rng = np.random.default_rng(0)
+    write_array(mask, (rng.random((10, 10)) < 0.6).astype("u1"))
+    settings: dict[str, Any] = {"region": (64, 64), "tile": (64, 64), "chunks": (64, 64)}
+    model = make_model(tmp_path / "m.safetensors")
+    sink = segmented(
+        source, tmp_path / "o.zarr", model, cluster, products=products, mask=str(mask), **settings
+    )
+    verified = unet_dask.verify_store(sink, crops=0)
+    assert verified.findings == ()
+    assert verified.seams.keys() == {"y", "x"}
+    assert all(0.8 < score < 1.2 for score in verified.seams.values())
+    if products == "probabilities":
+        planted(sink, period=64)
+        assert any(finding.kind == "seam" and "along x" in finding.text for finding in found(sink))
+    shutil.rmtree(mask)
+    assert "seams not looked at: the mask is not at hand" in str(unet_dask.verify_store(sink, crops=0).notes)
 
 
 @pytest.mark.usefixtures("emulation")

@@ -88,6 +88,21 @@ def open_source_of(manifest: Mapping[str, Any]) -> Source:
     )
 
 
+def mask_of(manifest: Mapping[str, Any]) -> tuple[Mask | None, str]:
+    """Return the mask of a run, None if it had none; and why it is not at hand, "" if it is."""
+    name = manifest.get("mask")
+    if name is None:
+        return None, ""
+    try:
+        mask = find_mask(name, open_source_of(manifest))
+        now = mask.identity() if mask else {}
+    except UnetDaskError as error:
+        return None, f"the mask is not at hand: {error}"
+    identity = manifest["fingerprint"]
+    different = ", ".join(field for field, value in now.items() if identity.get(field) != value)
+    return (None, f"the mask has changed since the run ({different})") if different else (mask, "")
+
+
 def changed(manifest: Mapping[str, Any], source: Source) -> str:
     """Return in what a source, or the mask over it, differs from that of the run, "" if in nothing."""
     identity, mask = manifest["fingerprint"], find_mask(manifest.get("mask"), source)

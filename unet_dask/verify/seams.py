@@ -7,6 +7,9 @@ the same ratio of the parallel planes one period away, where no tile ends.
 
 Windows of a bounded number of faces are looked at, so the cost does not grow with the volume. The windows do not
 overlap, and the uncertainty is that of the jackknife over them.
+
+The edge of a mask is a step too, and often lies on faces. So of a masked result only those lines across a face are
+looked at that are within the mask from end to end.
 """
 
 from __future__ import annotations
@@ -22,11 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.sink.store import ArraySpec
+    from unet_dask.io.source.mask import Mask
     from unet_dask.tiling.region import AxisGrid
     from unet_dask.verify.stored import Box, Stored
 
-#: Windows per axis, and their side along the face, for 2-D and 3-D networks.
+#: Windows per axis, those that are drawn to find as many within a mask, and their side along the face, for 2-D and
+#: 3-D networks.
 _WINDOWS = 64
+_DRAWN = 1024
 _SIDES = {2: 128, 3: 32}
 #: Fewer windows in which anything changes say nothing.
 _LEAST = 16
@@ -58,14 +64,23 @@ class Score:
         return self.value - _SURE * self.error > _SEAM
 
 
-def seam_scores(stored: Stored, random: np.random.Generator) -> tuple[dict[str, float], list[Finding]]:
-    """Return the score of every axis that has enough faces, and the seams."""
+def seam_scores(
+    stored: Stored, random: np.random.Generator, mask: Mask | None = None
+) -> tuple[dict[str, float], list[Finding]]:
+    """Return the score of every axis that has enough faces, and the seams.
+
+    Parameters
+    ----------
+    stored : to look at
+    random : draws what is looked at
+    mask : of a masked result
+    """
     scores, findings = {}, []
     names = {array.name: array for array in stored.arrays}
     array = names.get("probabilities") or names.get("classes")
     first = len(stored.grid.axes) - stored.dims
     for axis, grid in list(zip(stored.grid.axes, stored.grid.grids, strict=True))[first:]:
-        score = None if array is None else _score(stored, array, axis, grid, random)
+        score = None if array is None else _score(stored, array, axis, grid, random, mask)
         if array is None or score is None:
             continue
         scores[axis] = score.value
@@ -92,24 +107,50 @@ def faces(grid: AxisGrid, *, masked: bool) -> NDArray[np.int64]:
 
 
 def _score(
-    stored: Stored, array: ArraySpec, axis: str, grid: AxisGrid, random: np.random.Generator
+    stored: Stored,
+    array: ArraySpec,
+    axis: str,
+    grid: AxisGrid,
+    random: np.random.Generator,
+    mask: Mask | None,
 ) -> Score | None:
     stride = grid.context.stride
-    every = faces(grid, masked=stored.manifest.get("mask") is not None)
+    every = faces(grid, masked=mask is not None)
     inside = every[(every > stride + 1) & (every < grid.stop - grid.start - stride - 1)]
     lonely = inside[~np.isin(inside - stride, every) & ~np.isin(inside + stride, every)]
-    steps = []
-    for box in _windows(stored, array, axis, lonely, random):
+    steps: list[NDArray[np.float64]] = []
+    for box in _windows(stored, array, axis, lonely, random, _DRAWN if mask else _WINDOWS):
+        if len(steps) == _WINDOWS:
+            break
+        within = None if mask is None else _within(mask, stored, array, axis, box)
+        if within is not None and not within.any():
+            continue
         try:
             values = stored.read(array.name, 0, box)
         except Exception:  # noqa: S112 # the checksums have said so
             continue
-        steps.append(_steps(values, array.axes.index(axis), classes=array.name == "classes"))
+        steps.append(_steps(values, array.axes.index(axis), within, classes=array.name == "classes"))
     return _jackknifed(np.array(steps), stride)
 
 
+def _within(mask: Mask, stored: Stored, array: ArraySpec, axis: str, box: Box) -> NDArray[np.bool_]:
+    """Return which lines across a face are within the mask from end to end, one value for every step of a plane."""
+    place = {**stored.shown(array.name, 0, box), "c": (0, 1)}
+    inside = mask.inside([place[name] for name in stored.grid.axes])
+    lines = inside.all(axis=stored.grid.axes.replace("c", "").index(axis), keepdims=True)
+    if "c" in array.axes:
+        lines = np.expand_dims(lines, array.axes.index("c"))
+    sides = [b - a if name != axis else 1 for name, (a, b) in zip(array.axes, box, strict=True)]
+    return np.broadcast_to(lines, sides).ravel()
+
+
 def _windows(
-    stored: Stored, array: ArraySpec, axis: str, lonely: NDArray[np.int64], random: np.random.Generator
+    stored: Stored,
+    array: ArraySpec,
+    axis: str,
+    lonely: NDArray[np.int64],
+    random: np.random.Generator,
+    most: int,
 ) -> list[Box]:
     """Return some windows of faces that do not overlap, each a period and two voxels thick to both sides."""
     looked = stored.grid.axes[-stored.dims :]
@@ -123,7 +164,7 @@ def _windows(
     counts[along] = len(lonely)
     total = int(np.prod(counts))
     boxes = []
-    for number in random.choice(total, min(_WINDOWS, total), replace=False) if total else ():
+    for number in random.choice(total, min(most, total), replace=False) if total else ():
         place = [int(each) for each in np.unravel_index(int(number), counts)]
         box = [(at * side, (at + 1) * side) for at, side in zip(place, sides, strict=True)]
         thick = stored.grid.grids[stored.grid.axes.index(axis)].context.stride + 2
@@ -133,10 +174,14 @@ def _windows(
     return boxes
 
 
-def _steps(values: NDArray[Any], axis: int, *, classes: bool) -> NDArray[np.float64]:
-    """Return the mean absolute step between neighbouring planes; of classes, the share that changes."""
+def _steps(
+    values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None, *, classes: bool
+) -> NDArray[np.float64]:
+    """Return the mean absolute step between neighbouring planes, of some lines; of classes, the share that changes."""
     planes = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     steps = planes[1:] != planes[:-1] if classes else np.abs(np.diff(planes.astype(np.float64), axis=0))
+    if within is not None:
+        steps = steps * within
     return np.asarray(steps.mean(axis=1, dtype=np.float64))
 
 

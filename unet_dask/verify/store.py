@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from unet_dask.engine.device import available_cores
-from unet_dask.errors import OptionError
+from unet_dask.errors import OptionError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
-from unet_dask.verify.again import find_origin
+from unet_dask.verify.again import find_origin, mask_of
 from unet_dask.verify.finding import Finding, Verification
 from unet_dask.verify.record import read_record, unrecorded
 from unet_dask.verify.repair import repair
@@ -214,8 +214,15 @@ def _seams_and_crops(
 ) -> None:
     """Look at faces between tiles, and recompute random boxes."""
     random = np.random.default_rng(seed)
-    tally.seams, seams = seam_scores(stored, random)
-    tally.findings += seams
+    mask, reason = mask_of(stored.manifest)
+    try:
+        if not reason:
+            tally.seams, seams = seam_scores(stored, random, mask)
+            tally.findings += seams
+    except UnetDaskError as error:
+        reason = f"the mask cannot be read: {error}"
+    if reason:
+        tally.notes.append(f"seams not looked at: {reason}")
     if not crops or not len(stored.grid):
         return
     origin, notes, different = find_origin(stored, model)
