@@ -214,6 +214,18 @@ def test_resume_with_another_mask_is_refused(cluster: Cluster, tmp_path: Path) -
     assert tree(tmp_path / "s.zarr") == before
 
 
+def test_tiles_that_are_fitted_otherwise_are_not_mixed(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, source = speckled(tmp_path), make_source(tmp_path, (300, 340))
+    mask = str(write_array(tmp_path / "mask.zarr", blob((150, 170))))
+    wanted = {"client": cluster.client, "mask": mask, **CUTS}
+    segment_store(source, tmp_path / "s.zarr", model, **wanted)
+    monkeypatch.setattr("unet_dask.planning.plan._FITTED", "in another way")
+    with pytest.raises(MismatchError, match=r"another plan\.tiling: fitted 1 then, in another way now"):
+        segment_store(source, tmp_path / "s.zarr", model, resume=True, **wanted)
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [

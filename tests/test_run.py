@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.run.events import Event, Progress
+from unet_dask.workers.preflight import multiplies
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -126,6 +128,30 @@ def test_bfloat16_is_not_emulated(tmp_path: Path, cluster: Cluster) -> None:
             precision="bfloat16",
         )  # fmt: skip
     assert not (tmp_path / "sink.zarr").exists()
+
+
+def test_every_worker_is_asked_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"tcp://one": True, "tcp://two": False}
+    monkeypatch.setattr("unet_dask.workers.preflight._asked", lambda client, function: answers)
+    foreign: Any = SimpleNamespace(local=False, client=None)
+    assert not multiplies(foreign, "bfloat16", "cpu")
+    assert multiplies(foreign, "bfloat16", "cuda")
+    answers["tcp://two"] = True
+    assert multiplies(foreign, "bfloat16", "cpu")
+
+
+@pytest.mark.skipif(native_bfloat16(), reason="this processor has bfloat16")
+def test_float32_is_chosen_for_workers_without_bfloat16(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the client has it, so only what it would choose by itself is changed here."""
+    monkeypatch.setattr(
+        "unet_dask.pipeline.choose_precision",
+        lambda precision, *others: "bfloat16" if precision == "auto" else precision,
+    )
+    model, source = make_model(tmp_path), make_source(tmp_path)
+    run = segment_store(source, tmp_path / "sink.zarr", model, client=cluster.client)
+    assert run.plan.precision == "float32"
 
 
 def ome_source(folder: Path) -> Path:

@@ -296,6 +296,18 @@ def test_manifest_that_contradicts_itself_is_found(made: Made, tmp_path: Path) -
     assert finding.text.startswith("the manifest contradicts itself about plan.precision")
 
 
+def test_result_of_a_version_without_checksums_of_metadata_is_sound(made: Made, tmp_path: Path) -> None:
+    sink = made.copy(tmp_path / "sink.copy.zarr")
+    node = json.loads((sink / "_unet_dask" / "zarr.json").read_text())
+    manifest = node["attributes"]["unet_dask"]
+    del manifest["nodes"]
+    node["attributes"]["unet_dask"] = sealed(manifest)
+    (sink / "_unet_dask" / "zarr.json").write_text(json.dumps(node))
+    verified = unet_dask.verify_store(sink, crops=0)
+    assert verified.findings == ()
+    assert "kept no checksums of metadata" in verified.notes[0]
+
+
 def test_source_that_has_changed_is_a_finding(made: Made, tmp_path: Path, cluster: Cluster) -> None:
     source = tmp_path / "s.zarr"
     shutil.copytree(made.source, source)

@@ -42,7 +42,13 @@ from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers.preflight import check_workers, measured_agreement, require_precision, worker_device
+from unet_dask.workers.preflight import (
+    check_workers,
+    measured_agreement,
+    multiplies,
+    require_precision,
+    worker_device,
+)
 
 if TYPE_CHECKING:
     import os
@@ -160,8 +166,7 @@ def segment_store(
             workers = opened.enter_context(_open_workers(prepared, client))
             check_workers(workers, file, url)
             if not workers.local:
-                there = replace(prepared.config, device=worker_device(workers, prepared.config.device))
-                prepared = _prepare(source, file, there, stored=stored, device=there.device)
+                prepared = _prepare_there(source, file, chosen, workers, stored=stored)
             require_precision(workers, prepared.plan.precision, prepared.plan.device)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = _checked_arithmetic(prepared, workers, stored, constants)
@@ -269,6 +274,24 @@ def _prepare(
     limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
     plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
     return Prepared(opened, model, config, plan, mask)
+
+
+def _prepare_there(
+    source: str | os.PathLike[str],
+    model: ModelFile,
+    config: SegmentConfig,
+    workers: Cluster,
+    *,
+    stored: Mapping[str, Any],
+) -> Prepared:
+    """Plan for what the workers of a running cluster have, which need not be what this machine has."""
+    there = replace(config, device=worker_device(workers, config.device))
+    prepared = _prepare(source, model, there, stored=stored, device=there.device)
+    ours = config.precision == "auto" and not stored
+    if ours and not multiplies(workers, prepared.plan.precision, prepared.plan.device):
+        exact = replace(there, precision="float32")
+        return _prepare(source, model, exact, stored=stored, device=there.device)
+    return prepared
 
 
 def _plan(

@@ -167,7 +167,7 @@ def infer(
             if wanted is not None and tile.shape != last:
                 give_back()
             last = tile.shape
-            probabilities = _probabilities(through.backend, tile, chosen)[(slice(None), *source)]
+            probabilities = _probabilities(through, tile, chosen)[(slice(None), *source)]
             for output, result in zip(outputs, results, strict=True):
                 output.keep(probabilities, result[plane][(..., *target)])
             del probabilities  # before the next tile needs the memory
@@ -178,27 +178,29 @@ def infer(
 
 
 def _probabilities(
-    backend: Backend, tile: NDArray[np.float32], chosen: tuple[Symmetry, ...]
+    through: Pass, tile: NDArray[np.float32], chosen: tuple[Symmetry, ...]
 ) -> NDArray[np.float32]:
     """Return the mean probabilities of a tile over symmetries."""
-    total: NDArray[np.float32] | None = None
+    if len(chosen) == 1:
+        return softmax(_logits(through.backend, tile))
+    core = [side - 2 * halo for side, halo in zip(tile.shape[1:], through.spec.halo, strict=True)]
+    # Made before the first pass: later, it would lie in the midst of what the next one wants again.
+    total = np.zeros((through.spec.classes, *core), np.float32)
     for symmetry in chosen:
-        logits = backend.logits(symmetry.turn(tile))
-        if not np.isfinite(logits).all():
-            raise DataError(
-                "The network's output is not finite here: the grey values are far outside of what it was trained on, "
-                "or overflow its precision. Use --precision float32, or a model for such images."
-            )
-        turned = symmetry.turn_back(softmax(logits))
-        if total is None:
-            total = turned
-        else:
-            total += turned
-        del logits, turned  # before the next pass needs the memory
-    assert total is not None
-    if len(chosen) > 1:
-        total /= np.float32(len(chosen))
+        total += symmetry.turn_back(softmax(_logits(through.backend, symmetry.turn(tile))))
+    total /= np.float32(len(chosen))
     return total
+
+
+def _logits(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return finite logits of a tile."""
+    logits = backend.logits(tile)
+    if not np.isfinite(logits).all():
+        raise DataError(
+            "The network's output is not finite here: the grey values are far outside of what it was trained on, "
+            "or overflow its precision. Use --precision float32, or a model for such images."
+        )
+    return logits
 
 
 def agreement(

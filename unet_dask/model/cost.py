@@ -83,10 +83,10 @@ def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged
     spec : of the network
     sides : input size per spatial axis
     item : bytes of a number within the network, 4 for float32
-    averaged : whether the sum over earlier passes is kept meanwhile, for test-time averaging
+    averaged : whether the tile, a turned copy of it and the sum over passes are kept meanwhile
     """
     core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
-    earlier = 4 * spec.classes * core if averaged else 0
+    earlier = 4 * (spec.classes * core + 2 * spec.channels * _product(sides)) if averaged else 0
     in_float32 = (4 + (item if item != 4 else 1)) * spec.classes + 8
     after = core * np.maximum((spec.width + spec.classes) * item, in_float32)
     most: Sides = np.maximum(activation_bytes(spec, sides, item=item), after) + earlier

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
 
+#: How tiles are fitted to a mask. Another way gives the same values but for rounding, so runs must not mix them.
+_FITTED = "fitted 1"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run will do.
@@ -138,6 +142,7 @@ class Plan:
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""
         return {
+            **({"plan.tiling": _FITTED} if self.left else {}),
             "plan.roi": str(self.grid.roi),
             "plan.region": str(self.region),
             "plan.tile": str(self.tile),

@@ -157,6 +157,11 @@ def _verified(
     stored, findings = open_stored(url)
     tally = _Tally(findings)
     if stored is not None:
+        if "nodes" not in stored.manifest:
+            tally.notes.append(
+                "the run was begun by an earlier version, which kept no checksums of metadata: what nobody reads may "
+                "have changed there"
+            )
         _values(stored, tally, workers, on_piece or (lambda done, total: None))
         _seams_and_crops(stored, tally, model, crops, seed)
     return stored, Verification(

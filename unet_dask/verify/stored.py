@@ -297,7 +297,7 @@ def _root_is_whole(url: str, manifest: Mapping[str, Any]) -> bool:
 
 def _as_written(url: str, path: str, manifest: Mapping[str, Any]) -> bool:
     """Return whether the document of a node is that which was written."""
-    return bool(node.checksum(url, path) == manifest["nodes"][path])
+    return "nodes" not in manifest or bool(node.checksum(url, path) == manifest["nodes"][path])
 
 
 def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:

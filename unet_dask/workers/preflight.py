@@ -138,6 +138,17 @@ def worker_device(cluster: Cluster, device: str) -> str:
     return chosen
 
 
+def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
+    """Return whether every worker multiplies in a precision natively, as far as that can be known."""
+    from unet_dask.engine.device import native_bfloat16
+
+    if (precision, device) != ("bfloat16", "cpu"):
+        return True
+    if cluster.local:
+        return native_bfloat16()
+    return all(_asked(cluster.client, native_bfloat16).values())
+
+
 def require_precision(cluster: Cluster, precision: str, device: str) -> None:
     """Refuse bfloat16 on processors that do not have it.
 
@@ -149,11 +160,7 @@ def require_precision(cluster: Cluster, precision: str, device: str) -> None:
     OptionError
         If a worker would emulate it.
     """
-    from unet_dask.engine.device import native_bfloat16
-
-    if (precision, device) == ("bfloat16", "cpu") and not _result(
-        cluster.client.submit(native_bfloat16, pure=False)
-    ):
+    if not multiplies(cluster, precision, device):
         raise OptionError(
             "The processor of the workers has no bfloat16: it would be emulated, many times slower and in more memory "
             "than is planned. Use --precision float32, or other machines."
