@@ -42,9 +42,9 @@ from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
+from unet_dask.workers.agreement import Probed, measured_agreement
 from unet_dask.workers.preflight import (
     check_workers,
-    measured_agreement,
     multiplies,
     require_precision,
     worker_device,
@@ -377,7 +377,15 @@ def _checked_arithmetic(
         workers,
         prepared.key(),
         prepared.reference(),
-        (prepared.source.spec, plan.grid, prepared.model.header.network.dims, constants, prepared.config.nan),
+        Probed(
+            prepared.source.spec,
+            plan.grid,
+            prepared.model.header.network.dims,
+            constants,
+            prepared.config.nan,
+            prepared.mask,
+        ),
+        plan.skipped,
     )
     if share is not None and share >= _AGREEMENT:
         return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)

@@ -204,12 +204,16 @@ def _logits(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def agreement(
-    key: NetworkKey, reference: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation
+    key: NetworkKey,
+    reference: NetworkKey,
+    tile: NDArray[np.generic],
+    normalisation: Normalisation,
+    inside: NDArray[np.bool_],
 ) -> float:
-    """Return the share of voxels of a tile of grey values that two ways to run a network class alike."""
+    """Return the share of some voxels of a tile of grey values that two ways to run a network class alike."""
     normalised = normalise(tile, normalisation)
     one, other = (network(each).logits(normalised).argmax(axis=0) for each in (key, reference))
-    return float(np.mean(one == other))
+    return float(np.mean((one == other)[inside]))
 
 
 def check_finite(

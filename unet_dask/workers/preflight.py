@@ -7,22 +7,17 @@ reaches workers that join later. Tasks never carry a weight.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.errors import ClusterError, DataError, OptionError
+from unet_dask.errors import ClusterError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distributed import Client, Future, Worker
 
-    from unet_dask.engine.cache import NetworkKey
-    from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.file import ModelFile
-    from unet_dask.model.header import Normalisation
-    from unet_dask.tiling.region import RegionGrid
     from unet_dask.workers.cluster import Cluster
 
 #: A difference in one of these can change results or break tasks.
@@ -106,7 +101,7 @@ def _asked(client: Client, function: Callable[..., Any], *arguments: Any) -> dic
     )
 
 
-def _result(future: Future) -> Any:  # whatever the task returned
+def answered(future: Future) -> Any:  # whatever the task returned
     """Return what some worker computed, but do not wait for ever for a worker."""
     try:
         return future.result(timeout=PATIENCE)
@@ -134,7 +129,7 @@ def worker_device(cluster: Cluster, device: str) -> str:
     """Return the device that the workers would choose, which need not be this machine's."""
     from unet_dask.engine.device import choose_device
 
-    chosen: str = _result(cluster.client.submit(choose_device, device, pure=False))
+    chosen: str = answered(cluster.client.submit(choose_device, device, pure=False))
     return chosen
 
 
@@ -165,62 +160,3 @@ def require_precision(cluster: Cluster, precision: str, device: str) -> None:
             "The processor of the workers has no bfloat16: it would be emulated, many times slower and in more memory "
             "than is planned. Use --precision float32, or other machines."
         )
-
-
-def measured_agreement(
-    cluster: Cluster, key: NetworkKey, reference: NetworkKey, arguments: tuple[Any, ...]
-) -> float | None:
-    """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
-
-    The tile is half of the first of the middle region along each axis; where that cannot be read, of another one.
-    None if no tile that was tried can be read, or their worker died: the regions will tell why.
-
-    Raises
-    ------
-    UnetDaskError
-        If the source cannot be reached, or the network cannot be run at all.
-    """
-    from distributed import KilledWorker
-
-    for index in _spread(arguments[1]):
-        with suppress(DataError, KilledWorker):
-            future = cluster.client.submit(_agreement, key, reference, index, *arguments, pure=False)
-            return float(_result(future))
-    return None
-
-
-def _spread(grid: RegionGrid) -> list[tuple[int, ...]]:
-    """Return a few regions, the middle one first."""
-    corners = (tuple((count - 1) * eighth // 8 for count in grid.counts) for eighth in (4, 0, 8, 2, 6))
-    return list(dict.fromkeys(corners))
-
-
-def _agreement(
-    key: NetworkKey,
-    reference: NetworkKey,
-    index: tuple[int, ...],
-    spec: SourceSpec,
-    grid: RegionGrid,
-    dims: int,
-    constants: Normalisation,
-    nan: str,
-) -> float:
-    """Run both on a tile at the first corner of a region."""
-    import numpy as np
-
-    from unet_dask.engine.infer import agreement, check_finite
-    from unet_dask.io.source.volume import read_window
-    from unet_dask.tiling.mirror import extend
-
-    read = tuple(
-        (start, min(stop, start + each.probe)) if axis >= len(grid.grids) - dims else (start, stop)
-        for axis, ((start, stop), each) in enumerate(zip(grid.read(index), grid.grids, strict=True))
-    )
-    clipped = grid.clipped(index)
-    origin = tuple(start for start, _ in clipped)
-    block = read_window(spec, tuple(slice(start, stop) for start, stop in clipped))
-    block = check_finite(block, origin=origin, axes=grid.axes, nan=nan)
-    window = extend(block, origin=origin, read=read, shape=grid.shape)
-    planes = np.moveaxis(window, grid.axes.index("c"), len(grid.axes) - dims - 1)
-    tile = planes.reshape(-1, *planes.shape[-dims - 1 :])[0]
-    return agreement(key, reference, tile, constants)

@@ -1,0 +1,61 @@
+"""Two ways to run a network are compared on what is segmented, wherever that lies in a region."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.oracle import write_array
+from tests.test_run import make_model
+from unet_dask.io.source.mask import open_mask
+from unet_dask.io.source.volume import open_source
+from unet_dask.model.header import Normalisation
+from unet_dask.pipeline import plan_store
+from unet_dask.workers.agreement import Probed, _agreement, _spread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONSTANT = Normalisation("constant", (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize("roi", [None, "13:300,5:338"])
+@pytest.mark.parametrize("at", [(0, 0), (130, 131), (250, 300), (299, 339)], ids=str)
+def test_only_what_the_mask_holds_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: tuple[int, int], roi: str | None
+) -> None:
+    """The source is bright where the mask is, so each tile shows what should be compared in it."""
+    mask = np.zeros((300, 340), "u1")
+    mask[at[0] : at[0] + 9, at[1] : at[1] + 20] = 1
+    path = str(write_array(tmp_path / "mask.zarr", mask))
+    source = str(write_array(tmp_path / "s.zarr", 10 + 190 * mask))
+    sizes: dict[str, Any] = {"region": (128, 128), "tile": (64, 64), "chunks": (64, 64), "roi": roi}
+    plan = plan_store(source, make_model(tmp_path), mask=path, memory="1GiB", **sizes)
+    seen: list[tuple[Any, Any]] = []
+
+    def look(key: Any, reference: Any, tile: Any, constants: Any, inside: Any) -> float:
+        seen.append((tile, inside))
+        return 1.0
+
+    monkeypatch.setattr("unet_dask.engine.infer.agreement", look)
+    opened, halo, key = open_source(source), plan.header.network.halo[0], Any
+    probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
+    for index in plan.grid.indices():
+        shares = _agreement(key, key, index, probed)  # type: ignore[arg-type] # nothing is run
+        assert (
+            shares is None if index in plan.skipped else (shares == 1.0 or not mask[_box(plan, index)].any())
+        )
+    touched = bool((mask[13:300, 5:338] if roi else mask).any())
+    assert bool(seen) == touched
+    for tile, inside in seen:
+        shown = tile[0, halo : halo + inside.shape[0], halo : halo + inside.shape[1]]
+        assert inside.any()
+        assert (shown[inside] == 200).all()
+    assert all(index not in plan.skipped for index in _spread(plan.grid, plan.skipped))
+    assert len(_spread(plan.grid, plan.skipped)) >= touched
+
+
+def _box(plan: Any, index: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(*each) for each in plan.grid.write(index)[1:])

@@ -1,0 +1,148 @@
+"""Whether a faster way to run the network classes the user's own data as torch in float32 does, asked of a worker."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.errors import DataError
+from unet_dask.workers.preflight import answered
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from unet_dask.engine.cache import NetworkKey
+    from unet_dask.io.source.mask import Mask
+    from unet_dask.io.source.volume import SourceSpec
+    from unet_dask.model.header import Normalisation
+    from unet_dask.tiling.region import Interval, RegionGrid
+    from unet_dask.workers.cluster import Cluster
+
+    Index = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What tiles to compare on are taken from.
+
+    Attributes
+    ----------
+    source : to read
+    grid : of all regions
+    dims : of the network
+    constants : of the normalisation
+    nan : "stop" or "zero"
+    mask : outside of which nothing is compared
+    """
+
+    source: SourceSpec
+    grid: RegionGrid
+    dims: int
+    constants: Normalisation
+    nan: str
+    mask: Mask | None = None
+
+
+def measured_agreement(
+    cluster: Cluster,
+    key: NetworkKey,
+    reference: NetworkKey,
+    probed: Probed,
+    skipped: Collection[Index] = (),
+) -> float | None:
+    """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
+
+    The tile is half of one of the middle region along each axis, where the mask begins in it; if that cannot be read,
+    of another region.
+
+    Parameters
+    ----------
+    cluster : whose workers are asked
+    key, reference : two ways to run a network
+    probed : where tiles are taken from
+    skipped : regions that the mask does not touch
+
+    Returns
+    -------
+    None if no tile that was tried can be read, or their worker died: the regions will tell why
+
+    Raises
+    ------
+    UnetDaskError
+        If the source cannot be reached, or the network cannot be run at all.
+    """
+    from distributed import KilledWorker
+
+    for index in _spread(probed.grid, skipped):
+        with suppress(DataError, KilledWorker):
+            share = answered(cluster.client.submit(_agreement, key, reference, index, probed, pure=False))
+            if share is not None:
+                return float(share)
+    return None
+
+
+def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Index]:
+    """Return a few regions, the middle one first; of those that a mask leaves, where it skips some."""
+    eighths = (4, 0, 8, 2, 6)
+    if not skipped:
+        corners = (tuple((count - 1) * eighth // 8 for count in grid.counts) for eighth in eighths)
+        return list(dict.fromkeys(corners))
+    count = len(grid) - len(skipped)
+    places = [(count - 1) * eighth // 8 for eighth in eighths]
+    left = (index for index in grid.indices() if index not in skipped)
+    found = {place: index for place, index in enumerate(left) if place in places}
+    return [found[place] for place in dict.fromkeys(places) if place in found]
+
+
+def _agreement(key: NetworkKey, reference: NetworkKey, index: Index, probed: Probed) -> float | None:
+    """Run both on a tile of a region, and compare within the mask; None if the mask holds nothing of the region."""
+    from unet_dask.engine.infer import agreement, check_finite
+    from unet_dask.io.source.volume import read_window
+    from unet_dask.tiling.mirror import extend
+
+    grid, dims = probed.grid, probed.dims
+    first = len(grid.grids) - dims
+    wanted = _wanted(probed, index)
+    if not wanted.any():
+        return None
+    place = np.unravel_index(int(wanted.argmax()), wanted.shape)
+    read, part = list(grid.read(index)), []
+    for axis, (each, at) in enumerate(zip(grid.grids[first:], place, strict=True), first):
+        start, stop = read[axis]
+        offset = (int(at) + each.phase) // each.context.stride * each.context.stride
+        offset = min(offset, max(stop - start - each.probe, 0))
+        read[axis] = start + offset, min(start + offset + each.probe, stop)
+        length = read[axis][1] - read[axis][0] - 2 * each.context.halo
+        part.append((offset - each.phase, offset - each.phase + length))
+    clipped = grid.clipped(index)
+    origin = tuple(start for start, _ in clipped)
+    block = read_window(probed.source, tuple(slice(start, stop) for start, stop in clipped))
+    block = check_finite(block, origin=origin, axes=grid.axes, nan=probed.nan)
+    window = extend(block, origin=origin, read=tuple(read), shape=grid.shape)
+    planes = np.moveaxis(window, grid.axes.index("c"), first - 1)
+    tile = planes.reshape(-1, *planes.shape[-dims - 1 :])[0]
+    return agreement(key, reference, tile, probed.constants, _shifted(wanted, part))
+
+
+def _wanted(probed: Probed, index: Index) -> NDArray[np.bool_]:
+    """Return what is segmented of the first plane, or the volume, of a region."""
+    write = probed.grid.write(index)
+    first = len(write) - probed.dims
+    if probed.mask is None:
+        return np.ones([stop - start for start, stop in write[first:]], np.bool_)
+    inside = probed.mask.inside([(start, start + 1) for start, _ in write[:first]] + list(write[first:]))
+    return inside.reshape(inside.shape[-probed.dims :])
+
+
+def _shifted(wanted: NDArray[np.bool_], part: list[Interval]) -> NDArray[np.bool_]:
+    """Return a part of an array that may begin before it and end after it, False there."""
+    result = np.zeros([stop - start for start, stop in part], np.bool_)
+    ends = [(max(start, 0), min(stop, size)) for (start, stop), size in zip(part, wanted.shape, strict=True)]
+    target = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(ends, part, strict=True))
+    result[target] = wanted[tuple(slice(a, b) for a, b in ends)]
+    return result
