@@ -146,7 +146,7 @@ def test_float32_is_chosen_for_workers_without_bfloat16(
 ) -> None:
     """Only the client has it, so only what it would choose by itself is changed here."""
     monkeypatch.setattr(
-        "unet_dask.pipeline.choose_precision",
+        "unet_dask.run.prepare.choose_precision",
         lambda precision, *others: "bfloat16" if precision == "auto" else precision,
     )
     model, source = make_model(tmp_path), make_source(tmp_path)

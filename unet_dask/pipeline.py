@@ -8,47 +8,31 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.config import SegmentConfig, configured, parse_roi
+from unet_dask.config import SegmentConfig, configured
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.augment import symmetries
-from unet_dask.engine.device import (
-    available_cores,
-    choose_device,
-    choose_precision,
-    require_backend,
-)
-from unet_dask.engine.infer import OutputSpec
+from unet_dask.engine.device import available_cores
 from unet_dask.errors import DataError, OptionError, SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink import claim as claims
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.source import statistics
-from unet_dask.io.source.mask import find_mask
-from unet_dask.io.source.occupancy import Occupancy
-from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.part import WHOLE, Part, parse_part
-from unet_dask.planning.layout import Arithmetic
-from unet_dask.planning.plan import Wanted, default_limit, make_plan, product_types, require
+from unet_dask.planning.plan import require
 from unet_dask.run.events import Listener, Stage
 from unet_dask.run.execute import work
 from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
+from unet_dask.run.prepare import checked_arithmetic, prepare, prepare_there
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers.agreement import Probed, measured_agreement
-from unet_dask.workers.preflight import (
-    check_workers,
-    multiplies,
-    require_precision,
-    worker_device,
-)
+from unet_dask.workers.preflight import check_workers, require_precision
 
 if TYPE_CHECKING:
     import os
@@ -56,15 +40,9 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from unet_dask.io.source.mask import Mask
-    from unet_dask.io.source.volume import Source
-    from unet_dask.model.file import Model, ModelFile
-    from unet_dask.model.header import ModelHeader
+    from unet_dask.model.file import Model
     from unet_dask.planning.plan import Plan
     from unet_dask.workers.cluster import Cluster
-
-#: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
-_AGREEMENT = 0.999
 
 
 def plan_store(
@@ -89,7 +67,7 @@ def plan_store(
     the plan; ``dict(plan.describe())`` is for people, ``plan.to_json()`` for programs
     """
     with model_file(model) as file:
-        return _prepare(source, file, configured(config, settings), stored={}).plan
+        return prepare(source, file, configured(config, settings), stored={}).plan
 
 
 def estimated_seconds(
@@ -157,19 +135,19 @@ def segment_store(
         elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
         # What a running cluster has is asked once it answers; until then the plan is for what was wished.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None
-        prepared = _prepare(source, file, chosen, stored=stored, device=wish)
+        prepared = prepare(source, file, chosen, stored=stored, device=wish)
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
                 stored = opened.enter_context(_among_parts(url, part))
-                prepared = _prepare(source, file, chosen, stored=stored, device=wish)
+                prepared = prepare(source, file, chosen, stored=stored, device=wish)
             workers = opened.enter_context(_open_workers(prepared, client))
             check_workers(workers, file, url)
             if not workers.local:
-                prepared = _prepare_there(source, file, chosen, workers, stored=stored)
+                prepared = prepare_there(source, file, chosen, workers, stored=stored)
             require_precision(workers, prepared.plan.precision, prepared.plan.device)
             constants = _constants(prepared, workers, stored, tell)
-            prepared, notes = _checked_arithmetic(prepared, workers, stored, constants)
+            prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
             if not part:
                 opened.enter_context(locks.locked(url))
             if not overwrite:
@@ -244,85 +222,6 @@ def _require_unchanged(sink: str, stored: Mapping[str, Any]) -> None:
         )
 
 
-def _prepare(
-    source: str | os.PathLike[str],
-    model: ModelFile,
-    config: SegmentConfig,
-    *,
-    stored: Mapping[str, Any],
-    device: str | None = None,
-) -> Prepared:
-    """Open, choose and plan; nothing is written. Without a device, this machine's is chosen."""
-    network = model.header.network
-    opened = open_source(
-        source,
-        key=config.key,
-        axes=config.axes,
-        level=config.level,
-        channels=config.channels,
-        dims=network.dims,
-        network_channels=network.channels,
-    )
-    device = device or choose_device(config.device)
-    precision = choose_precision(
-        stored.get("precision", "auto") if config.precision == "auto" else config.precision,
-        device,
-        config.backend,
-    )
-    require_backend(config.backend, device=device, precision=precision, dims=network.dims)
-    mask = find_mask(config.mask, opened)
-    limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
-    plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
-    return Prepared(opened, model, config, plan, mask)
-
-
-def _prepare_there(
-    source: str | os.PathLike[str],
-    model: ModelFile,
-    config: SegmentConfig,
-    workers: Cluster,
-    *,
-    stored: Mapping[str, Any],
-) -> Prepared:
-    """Plan for what the workers of a running cluster have, which need not be what this machine has."""
-    there = replace(config, device=worker_device(workers, config.device))
-    prepared = _prepare(source, model, there, stored=stored, device=there.device)
-    ours = config.precision == "auto" and not stored
-    if ours and not multiplies(workers, prepared.plan.precision, prepared.plan.device):
-        exact = replace(there, precision="float32")
-        return _prepare(source, model, exact, stored=stored, device=there.device)
-    return prepared
-
-
-def _plan(
-    source: Source,
-    header: ModelHeader,
-    config: SegmentConfig,
-    mask: Mask | None,
-    *,
-    limit: int,
-    precision: str,
-    device: str,
-) -> Plan:
-    """Plan what a configuration asks for."""
-    types = product_types(config.products, config.probability_dtype, source, header)
-    return make_plan(
-        source,
-        header,
-        outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
-        limit=limit,
-        roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(device, precision, config.backend, averaged=config.tta != "none"),
-        wanted=Wanted(config.tile, config.region, config.chunks),
-        occupancy=Occupancy(mask) if mask else None,
-    )
-
-
-def _granted(config: SegmentConfig, device: str) -> int:
-    workers = config.workers or clusters.default_workers(device)
-    return default_limit(available_cores(), clusters.machine_memory(), workers)
-
-
 def _open_workers(prepared: Prepared, client: Client | None) -> AbstractContextManager[Cluster]:
     """Return the cluster that the configuration or the caller names, else local workers."""
     config, plan = prepared.config, prepared.plan
@@ -359,47 +258,6 @@ def _constants(
         parts[index] = part
     mean, std = statistics.merge(parts[index] for index in sorted(parts))
     return Normalisation("constant", mean, std)
-
-
-def _checked_arithmetic(
-    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
-) -> tuple[Prepared, tuple[str, ...]]:
-    """Compare what is faster than torch in float32 with it, on the user's own data.
-
-    Reduced precision that was our choice falls back to float32; another backend was hers, and is refused.
-    """
-    plan, backend = prepared.plan, prepared.config.backend
-    chosen = plan.precision != "float32" and prepared.config.precision == "auto"
-    if stored or not len(plan.grid) or not (chosen or backend != "torch"):
-        return prepared, ()
-    name = plan.precision if chosen else backend
-    share = measured_agreement(
-        workers,
-        prepared.key(),
-        prepared.reference(),
-        Probed(
-            prepared.source.spec,
-            plan.grid,
-            prepared.model.header.network.dims,
-            constants,
-            prepared.config.nan,
-            prepared.mask,
-        ),
-        plan.skipped,
-    )
-    if share is not None and share >= _AGREEMENT:
-        return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)
-    agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
-    if not chosen:
-        raise OptionError(
-            f"The backend {name} {agrees} with torch; {_AGREEMENT:.1%} are asked. Use --backend torch."
-        )
-    note = f"{name} {agrees} with float32, so float32 is used"
-    config, mask = replace(prepared.config, precision="float32"), prepared.mask
-    replanned = _plan(
-        prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device
-    )
-    return replace(prepared, config=config, plan=replanned), (note,)
 
 
 def _notebook_listener() -> Listener:

@@ -92,7 +92,7 @@ def test_a_run_says_how_far_it_agrees_and_is_verified(cluster: Cluster, tmp_path
 def test_a_network_that_it_cannot_serve_is_refused(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unet_dask.pipeline.measured_agreement", lambda *_: 0.99)
+    monkeypatch.setattr("unet_dask.run.prepare.measured_agreement", lambda *_: 0.99)
     save_model(wide(), tmp_path / "wide.safetensors")
     write_array(tmp_path / "source.zarr", np.zeros((100, 100), np.uint8))
     with pytest.raises(OptionError, match=r"nnpack agrees on 99.000% .* Use --backend torch"):

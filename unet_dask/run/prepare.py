@@ -1,0 +1,158 @@
+"""What a run will do, decided from its settings: source, device, precision and plan, with nothing written yet.
+
+Device and precision are those of whoever computes. Of a running cluster they are asked; what is faster than torch in
+float32 must agree with it first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unet_dask.config import SegmentConfig, parse_roi
+from unet_dask.engine.device import available_cores, choose_device, choose_precision, require_backend
+from unet_dask.engine.infer import OutputSpec
+from unet_dask.errors import OptionError
+from unet_dask.io.source.mask import find_mask
+from unet_dask.io.source.occupancy import Occupancy
+from unet_dask.io.source.volume import open_source
+from unet_dask.planning.layout import Arithmetic
+from unet_dask.planning.plan import Wanted, default_limit, make_plan, product_types
+from unet_dask.run.prepared import Prepared
+from unet_dask.workers import cluster as clusters
+from unet_dask.workers.agreement import Probed, measured_agreement
+from unet_dask.workers.preflight import multiplies, worker_device
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from unet_dask.io.source.mask import Mask
+    from unet_dask.io.source.volume import Source
+    from unet_dask.model.file import ModelFile
+    from unet_dask.model.header import ModelHeader, Normalisation
+    from unet_dask.planning.plan import Plan
+    from unet_dask.workers.cluster import Cluster
+
+#: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
+_AGREEMENT = 0.999
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    model: ModelFile,
+    config: SegmentConfig,
+    *,
+    stored: Mapping[str, Any],
+    device: str | None = None,
+) -> Prepared:
+    """Open, choose and plan; nothing is written. Without a device, this machine's is chosen."""
+    network = model.header.network
+    opened = open_source(
+        source,
+        key=config.key,
+        axes=config.axes,
+        level=config.level,
+        channels=config.channels,
+        dims=network.dims,
+        network_channels=network.channels,
+    )
+    device = device or choose_device(config.device)
+    precision = choose_precision(
+        stored.get("precision", "auto") if config.precision == "auto" else config.precision,
+        device,
+        config.backend,
+    )
+    require_backend(config.backend, device=device, precision=precision, dims=network.dims)
+    mask = find_mask(config.mask, opened)
+    limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
+    plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
+    return Prepared(opened, model, config, plan, mask)
+
+
+def prepare_there(
+    source: str | os.PathLike[str],
+    model: ModelFile,
+    config: SegmentConfig,
+    workers: Cluster,
+    *,
+    stored: Mapping[str, Any],
+) -> Prepared:
+    """Plan for what the workers of a running cluster have, which need not be what this machine has."""
+    there = replace(config, device=worker_device(workers, config.device))
+    prepared = prepare(source, model, there, stored=stored, device=there.device)
+    ours = config.precision == "auto" and not stored
+    if ours and not multiplies(workers, prepared.plan.precision, prepared.plan.device):
+        exact = replace(there, precision="float32")
+        return prepare(source, model, exact, stored=stored, device=there.device)
+    return prepared
+
+
+def checked_arithmetic(
+    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
+) -> tuple[Prepared, tuple[str, ...]]:
+    """Compare what is faster than torch in float32 with it, on the user's own data.
+
+    Reduced precision that was our choice falls back to float32; another backend was hers, and is refused.
+    """
+    plan, backend = prepared.plan, prepared.config.backend
+    chosen = plan.precision != "float32" and prepared.config.precision == "auto"
+    if stored or not len(plan.grid) or not (chosen or backend != "torch"):
+        return prepared, ()
+    name = plan.precision if chosen else backend
+    share = measured_agreement(
+        workers,
+        prepared.key(),
+        prepared.reference(),
+        Probed(
+            prepared.source.spec,
+            plan.grid,
+            prepared.model.header.network.dims,
+            constants,
+            prepared.config.nan,
+            prepared.mask,
+        ),
+        plan.skipped,
+    )
+    if share is not None and share >= _AGREEMENT:
+        return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)
+    agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
+    if not chosen:
+        raise OptionError(
+            f"The backend {name} {agrees} with torch; {_AGREEMENT:.1%} are asked. Use --backend torch."
+        )
+    note = f"{name} {agrees} with float32, so float32 is used"
+    config, mask = replace(prepared.config, precision="float32"), prepared.mask
+    replanned = _plan(
+        prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device
+    )
+    return replace(prepared, config=config, plan=replanned), (note,)
+
+
+def _plan(
+    source: Source,
+    header: ModelHeader,
+    config: SegmentConfig,
+    mask: Mask | None,
+    *,
+    limit: int,
+    precision: str,
+    device: str,
+) -> Plan:
+    """Plan what a configuration asks for."""
+    types = product_types(config.products, config.probability_dtype, source, header)
+    return make_plan(
+        source,
+        header,
+        outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
+        limit=limit,
+        roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
+        arithmetic=Arithmetic(device, precision, config.backend, averaged=config.tta != "none"),
+        wanted=Wanted(config.tile, config.region, config.chunks),
+        occupancy=Occupancy(mask) if mask else None,
+    )
+
+
+def _granted(config: SegmentConfig, device: str) -> int:
+    workers = config.workers or clusters.default_workers(device)
+    return default_limit(available_cores(), clusters.machine_memory(), workers)
