@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
+    from unet_dask.engine.heap import Heap
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.mask import Mask
@@ -81,6 +82,7 @@ class RegionTask:
     nan : "stop" or "zero"
     tta : symmetries to average over
     mask : what to segment; None for everything
+    heap : what a worker may hold; None for as much as there is
     """
 
     grid: RegionGrid
@@ -92,6 +94,7 @@ class RegionTask:
     nan: str
     tta: str = "none"
     mask: Mask | None = None
+    heap: Heap | None = None
 
     def products(self, index: Index, block: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Return the products of a region, with canonical axes; classes have a channel axis of one."""
@@ -111,7 +114,9 @@ class RegionTask:
             np.moveaxis(window, channel, before_space),
             grids=grid.grids[-self.spec.dims :],
             write=grid.write(index)[-self.spec.dims :],
-            through=infer.Pass(cache.network(self.network), self.normalisation, self.spec, self.tta),
+            through=infer.Pass(
+                cache.network(self.network), self.normalisation, self.spec, self.tta, self.heap
+            ),
             outputs=self.outputs,
             inside=None if self.mask is None else self.mask.inside(grid.write(index)),
         )

@@ -1,4 +1,4 @@
-"""A heap that is kept is given back when it is asked to be, and between tiles of two shapes it is asked."""
+"""A heap that is kept is given back when it is asked to be: before a tile that the plan might have no room for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from unet_dask.engine import heap
 from unet_dask.workers.cluster import worker_environment
 
 LEAVES_GAPS = """
@@ -34,3 +35,23 @@ def test_kept_heap_is_given_back() -> None:
         check=True,
     )
     assert int(done.stdout) > 200
+
+
+@pytest.mark.parametrize(
+    ("resident", "alive", "given_back"),
+    [
+        (500, 1000, False),  # what the plan was made for: 1.7 times what is alive
+        (500, 1001, True),
+        (1700, 250, False),  # there is room for both
+        (2100, 250, True),
+        (2300, 0, True),  # more is kept than was planned, whatever comes
+    ],
+)
+def test_heap_is_given_back_before_a_tile_that_might_find_no_room(
+    resident: int, alive: int, *, given_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(heap, "give_back", lambda: asked.append(True))
+    monkeypatch.setattr(heap, "_resident", lambda: resident << 20)
+    heap.Heap(limit=2200 << 20, item=4).make_room(alive << 20)
+    assert bool(asked) is given_back

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.config import format_bytes
+from unet_dask.engine.heap import HEAP_SHARE
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import nnpack_bytes, parameter_count, pass_bytes, pass_price
+from unet_dask.model.cost import nnpack_bytes, number_bytes, parameter_count, pass_bytes, pass_price
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 #: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux: 380 MiB; and 32 MiB
 #: for what the heap holds beside large blocks.
 PROCESS_BYTES = 412 << 20
-#: What the kept heap holds beyond the feature maps that are alive, as a share of them. Measured: 0.15 to 0.65, from one
-#: time to the next for the same run, as its threads happen to allocate; the most is planned for.
-HEAP_SHARE = 0.7
 #: Copies of a region's input at once: what was read, as the network wants it, and mirrored.
 INPUT_COPIES = 3
 #: Copies of a region's output at once: whole, and as chunks that are encoded and written.
@@ -137,7 +135,8 @@ class Demand:
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
         """
-        item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
+        how = self.arithmetic
+        item = number_bytes(how.precision)
         activations = (1 + HEAP_SHARE) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":

@@ -10,6 +10,7 @@ a level are those of its voxels' centres: averaging two voxels of size s moves t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -167,17 +168,32 @@ def coarser(block: NDArray[np.generic], step: Sequence[int], *, how: How) -> NDA
         return block[tuple(slice(None, None, by) for by in step)]
     pad = [(0, -size % by) for size, by in zip(block.shape, step, strict=True)]
     block = np.pad(block, pad, mode="edge") if any(after for _, after in pad) else block
-    split = [part for size, by in zip(block.shape, step, strict=True) for part in (size // by, by)]
-    cells = block.reshape(split)
-    within = tuple(range(1, 2 * block.ndim, 2))
     if how == "mean":
-        mean: NDArray[np.float32] = cells.mean(axis=within, dtype=np.float32)
+        split = [part for size, by in zip(block.shape, step, strict=True) for part in (size // by, by)]
+        within = tuple(range(1, 2 * block.ndim, 2))
+        mean: NDArray[np.float32] = block.reshape(split).mean(axis=within, dtype=np.float32)
         return (mean if block.dtype.kind == "f" else np.rint(mean)).astype(block.dtype)
-    values = np.unique(block)
-    best: NDArray[np.generic] = np.full(cells.sum(axis=within).shape, values[0], block.dtype)
-    most = (cells == values[0]).sum(axis=within, dtype=np.uint8)
-    for value in values[1:]:
-        votes = (cells == value).sum(axis=within, dtype=np.uint8)
-        best[votes > most] = value
-        most = np.maximum(most, votes)
-    return best
+    voxels = [
+        np.ascontiguousarray(block[tuple(slice(at, None, by) for at, by in zip(offset, step, strict=True))])
+        for offset in product(*map(range, step))
+    ]
+    return _voted(voxels)
+
+
+def _voted(candidates: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    """Return the most frequent of some arrays' values, voxel by voxel; of equally frequent ones the lowest.
+
+    Each candidate counts who agrees with it, whatever the values are: two or two hundred classes cost the same.
+    """
+    votes = [np.zeros(each.shape, np.uint8) for each in candidates]
+    for one, other in combinations(range(len(candidates)), 2):
+        same = candidates[one] == candidates[other]
+        votes[one] += same
+        votes[other] += same
+    best: Any = candidates[0]  # numbers, which have an order
+    most = votes[0]
+    for each, count in zip(candidates[1:], votes[1:], strict=True):
+        best = np.where((count > most) | ((count == most) & (each < best)), each, best)
+        most = np.maximum(most, count)
+    voted: NDArray[np.generic] = best
+    return voted
