@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.engine.heap import Heap
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.mask import Mask
@@ -82,7 +81,7 @@ class RegionTask:
     nan : "stop" or "zero"
     tta : symmetries to average over
     mask : what to segment; None for everything
-    heap : what a worker may hold; None for as much as there is
+    memory : bytes that a worker may hold; 0 for as many as there are
     """
 
     grid: RegionGrid
@@ -94,16 +93,17 @@ class RegionTask:
     nan: str
     tta: str = "none"
     mask: Mask | None = None
-    heap: Heap | None = None
+    memory: int = 0
 
     def products(self, index: Index, block: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
         """Return the products of a region, with canonical axes; classes have a channel axis of one."""
-        from unet_dask.engine import cache, infer
+        from unet_dask.engine import cache, heap, infer
         from unet_dask.engine.device import use_threads
         from unet_dask.tiling.mirror import extend
 
         if self.threads:
             use_threads(self.threads)
+        heap.grant(self.memory)
         grid, axes = self.grid, self.grid.axes
         origin = tuple(start for start, _ in grid.clipped(index))
         block = infer.check_finite(block, origin=origin, axes=axes, nan=self.nan)
@@ -114,9 +114,7 @@ class RegionTask:
             np.moveaxis(window, channel, before_space),
             grids=grid.grids[-self.spec.dims :],
             write=grid.write(index)[-self.spec.dims :],
-            through=infer.Pass(
-                cache.network(self.network), self.normalisation, self.spec, self.tta, self.heap
-            ),
+            through=infer.Pass(cache.network(self.network), self.normalisation, self.spec, self.tta),
             outputs=self.outputs,
             inside=None if self.mask is None else self.mask.inside(grid.write(index)),
         )

@@ -7,13 +7,15 @@ every tile of a run passes the same kernels and equal tiles give equal bytes.
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import fusion
 
 from unet_dask.engine.device import require_backend, torch_dtype
+from unet_dask.engine.heap import make_room
 from unet_dask.engine.nnpack import with_nnpack
 from unet_dask.model.unet import layout
 
@@ -63,6 +65,10 @@ class TorchBackend:
         if convolutions:
             network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
+        if device == "cpu":
+            for module in self._network.modules():
+                if hasattr(module, "weight"):
+                    module.register_forward_pre_hook(_make_room)
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""
@@ -71,6 +77,17 @@ class TorchBackend:
             output = self._network(image.contiguous(memory_format=self._layout))[0]
             logits: NDArray[np.float32] = output.float().cpu().numpy()
         return logits
+
+
+def _make_room(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    """See that there is room for what a convolution is about to make."""
+    features = arguments[0]
+    side = features[0, 0].nbytes
+    if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+        # Its output, and both halves of the concatenation that follows.
+        make_room(3 * module.out_channels * math.prod(module.stride) * side)
+    else:
+        make_room(len(module.weight) * side)  # type: ignore[arg-type] # every module that has one has filters
 
 
 def load_backend(name: str, model: Model, *, device: str, precision: str) -> Backend:

@@ -1,16 +1,16 @@
 """What the heap of a worker keeps, and when it is given back to the kernel.
 
 Workers keep their heap (decision 4): tiles of one shape find again the blocks that the last one left. Tiles that are
-fitted to a mask have many shapes, which do not fit into each other's gaps: kept, the heap grew beyond all plans. So it
-is emptied before a tile for which the plan might have no room. Emptied before every tile, faulting the pages in again
-took a quarter of the CPU time (decision 12).
+fitted to a mask have many shapes, which do not fit into each other's gaps: kept, the heap grew beyond all plans, and
+emptied before every tile, a quarter of the CPU time went into faulting its pages in again. So it keeps what the plan
+grants: before a feature map for which there might be no room, what is free is given back. What is alive then is
+in the plan, whatever the shapes (decision 12).
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,32 +23,19 @@ if TYPE_CHECKING:
 #: time to the next for the same run, as its threads happen to allocate; the most is planned for.
 HEAP_SHARE = 0.7
 
+_granted = 0
 
-@dataclass(frozen=True, slots=True)
-class Heap:
-    """What the process of a worker may hold, by its plan.
 
-    Attributes
-    ----------
-    limit : resident bytes, at most
-    item : bytes of a number within the network
-    """
+def grant(resident: int) -> None:
+    """Let this process hold so many resident bytes, by its plan; 0 for as many as there are."""
+    global _granted  # noqa: PLW0603 # a process has one heap
+    _granted = resident
 
-    limit: int
-    item: int
 
-    def make_room(self, alive: float) -> None:
-        """Give back what is kept, unless there is room for a tile beside it.
-
-        What is kept may be of use to the tile, or not: once some was given back, the heap is full of pages that are
-        not resident, and nobody knows on which of them the tile will come to lie.
-
-        Parameters
-        ----------
-        alive : bytes that the tile needs at once, see `model.cost.pass_bytes`
-        """
-        if _resident() + (1 + HEAP_SHARE) * alive > self.limit:
-            give_back()
+def make_room(needed: int) -> None:
+    """Give back what is free, if so many bytes more might be beyond what this process was granted."""
+    if _granted and _resident() + needed > _granted:
+        give_back()
 
 
 def give_back() -> None:

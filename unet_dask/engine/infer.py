@@ -17,7 +17,7 @@ import numpy as np
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.cache import network
 from unet_dask.errors import DataError
-from unet_dask.model.cost import pass_bytes, pass_price
+from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
 from unet_dask.tiling.cover import fitted
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from unet_dask.engine.augment import Symmetry
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.engine.heap import Heap
     from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.tiling.cover import Box
     from unet_dask.tiling.region import AxisGrid, Interval
@@ -117,14 +116,12 @@ class Pass:
     normalisation : constants of the whole volume
     spec : of the network
     tta : symmetries to average over, see `engine.augment`
-    heap : what tiles of many shapes may leave in the heap; None for as much as there is
     """
 
     backend: Backend
     normalisation: Normalisation
     spec: NetworkSpec
     tta: str = "none"
-    heap: Heap | None = None
 
 
 def infer(
@@ -168,11 +165,6 @@ def infer(
         for core in cores:
             source, target = _kept(core, grids, lengths)
             tile = _tile(image, core, grids, through.normalisation)
-            if wanted is not None and through.heap is not None:
-                averaged, sides = len(chosen) > 1, tile.shape[1:]
-                through.heap.make_room(
-                    pass_bytes(through.spec, sides, item=through.heap.item, averaged=averaged)
-                )
             probabilities = _probabilities(through, tile, chosen)[(slice(None), *source)]
             for output, result in zip(outputs, results, strict=True):
                 output.keep(probabilities, result[plane][(..., *target)])

@@ -136,11 +136,6 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
     return peak * item
 
 
-def number_bytes(precision: str) -> int:
-    """Return the bytes of a number within a network of some precision."""
-    return 4 if precision == "float32" else 2
-
-
 def nnpack_bytes(spec: NetworkSpec) -> int:
     """Return the bytes that NNPACK needs beside feature maps: two copies of a strip, and its largest filters.
 

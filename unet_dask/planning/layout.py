@@ -18,7 +18,7 @@ from unet_dask.config import format_bytes
 from unet_dask.engine.heap import HEAP_SHARE
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import nnpack_bytes, number_bytes, parameter_count, pass_bytes, pass_price
+from unet_dask.model.cost import nnpack_bytes, parameter_count, pass_bytes, pass_price
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -135,8 +135,7 @@ class Demand:
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
         """
-        how = self.arithmetic
-        item = number_bytes(how.precision)
+        item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
         activations = (1 + HEAP_SHARE) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":

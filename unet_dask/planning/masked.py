@@ -54,10 +54,12 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
     if not len(grid):
         return Left(0, 0, 0)
     along = [*_planes(grid, network.dims), *(each.regions() for each in grid.grids[-network.dims :])]
-    images = np.argwhere(np.expand_dims(occupancy.touched(along), grid.axes.index("c")))
+    touched = np.expand_dims(occupancy.touched(along), grid.axes.index("c"))
+    images = np.flatnonzero(touched)  # there may be millions
     stride = max(len(images) / _LOOKED_AT, 1)
     chosen = images[(np.arange(min(len(images), _LOOKED_AT)) * stride).astype(int)]
-    boxes = ([each[at] for each, at in zip(along, image, strict=True)] for image in chosen)
+    indices = zip(*np.unravel_index(chosen, touched.shape), strict=True)
+    boxes = ([each[at] for each, at in zip(along, index, strict=True)] for index in indices)
     sides = [tile for box in boxes for tile in _tiles(occupancy, grid, network, box)]
     return Left(
         regions=int(np.count_nonzero(occupancy.regions(grid))),

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls, run_waves
 from unet_dask.engine.augment import symmetries
-from unet_dask.engine.heap import Heap
 from unet_dask.errors import IncompleteError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import lock as locks
@@ -25,7 +24,7 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
 from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
-from unet_dask.model.cost import number_bytes, tile_flop
+from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
 from unet_dask.run import join
 from unet_dask.run.events import Listener, Progress, Stage, Started
@@ -199,7 +198,7 @@ def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> gra
         nan=prepared.config.nan,
         tta=prepared.config.tta,
         mask=prepared.mask,
-        heap=Heap(plan.memory.total, number_bytes(plan.precision)),
+        memory=plan.memory.total,
     )
 
 
