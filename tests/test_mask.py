@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -254,7 +255,8 @@ def test_the_plan_of_a_mostly_empty_slide_costs_little_more_than_its_tissue(tmp_
     mask = write_array(tmp_path / "mask.zarr", tissue)
     whole = plan_store(source, model, memory="4GiB")
     part = plan_store(source, model, memory="4GiB", mask=str(mask))
-    assert part.grid == whole.grid
+    assert math.prod(part.tile) <= math.prod(whole.tile)  # many shapes need more of the heap
+    assert part.memory.total <= part.limit
     assert tissue.mean() * whole.flop < part.flop < 1.25 * tissue.mean() * whole.flop
 
 

@@ -81,13 +81,14 @@ class TorchBackend:
 
 def _make_room(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
     """See that there is room for what a convolution is about to make."""
-    features = arguments[0]
-    side = features[0, 0].nbytes
+    channel = arguments[0][0, 0].nbytes
     if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
         # Its output, and both halves of the concatenation that follows.
-        make_room(3 * module.out_channels * math.prod(module.stride) * side)
+        make_room(3 * module.out_channels * math.prod(module.stride) * channel)
+    elif isinstance(module, nn.Conv2d | nn.Conv3d) and math.prod(module.kernel_size) == 1:
+        make_room(3 * module.out_channels * channel)  # logits, and what becomes of them
     else:
-        make_room(len(module.weight) * side)  # type: ignore[arg-type] # every module that has one has filters
+        make_room(len(module.weight) * channel)  # type: ignore[arg-type] # the weights of whatever has some are a tensor
 
 
 def load_backend(name: str, model: Model, *, device: str, precision: str) -> Backend:

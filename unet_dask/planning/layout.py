@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.config import format_bytes
-from unet_dask.engine.heap import HEAP_SHARE
+from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
 from unet_dask.model.cost import nnpack_bytes, parameter_count, pass_bytes, pass_price
@@ -136,7 +136,8 @@ class Demand:
         others : planes of a region
         """
         item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
-        activations = (1 + HEAP_SHARE) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
+        share = MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
+        activations = (1 + share) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":
             weights += nnpack_bytes(self.network)

@@ -198,7 +198,8 @@ def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> gra
         nan=prepared.config.nan,
         tta=prepared.config.tta,
         mask=prepared.mask,
-        memory=plan.memory.total,
+        # The copies of a region, half of what it needs, come and go while no tile is run.
+        memory=plan.memory.total - plan.memory.regions // 2,
     )
 
 

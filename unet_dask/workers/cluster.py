@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.memory.terminate": 1.0,
     # The statistical profile keeps a call tree per second: 20-70 kB a second of memory, until a thousand are kept.
     "distributed.worker.profile.enabled": False,
     # Each connection keeps its last messages for developers, a thousand by default. Those to workers hold tasks, 24 kB
