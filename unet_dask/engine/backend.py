@@ -68,7 +68,8 @@ class TorchBackend:
         if device == "cpu":
             for module in self._network.modules():
                 if hasattr(module, "weight"):
-                    module.register_forward_pre_hook(_make_room)
+                    module.register_forward_pre_hook(_room_for_output)
+                    module.register_forward_hook(_room_for_next)
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""
@@ -79,16 +80,19 @@ class TorchBackend:
         return logits
 
 
-def _make_room(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-    """See that there is room for what a convolution is about to make."""
+def _room_for_output(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    """See that there is room for what a module with filters is about to make."""
     channel = arguments[0][0, 0].nbytes
     if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
-        # Its output, and both halves of the concatenation that follows.
-        make_room(3 * module.out_channels * math.prod(module.stride) * channel)
-    elif isinstance(module, nn.Conv2d | nn.Conv3d) and math.prod(module.kernel_size) == 1:
-        make_room(3 * module.out_channels * channel)  # logits, and what becomes of them
+        make_room(module.out_channels * math.prod(module.stride) * channel)
     else:
         make_room(len(module.weight) * channel)  # type: ignore[arg-type] # the weights of whatever has some are a tensor
+
+
+def _room_for_next(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+    """See that there is room for what becomes of an output at once: concatenation, or soft-max."""
+    if 3 not in getattr(module, "kernel_size", (3,)):
+        make_room(2 * output.nbytes)
 
 
 def load_backend(name: str, model: Model, *, device: str, precision: str) -> Backend:

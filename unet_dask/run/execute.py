@@ -198,8 +198,9 @@ def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> gra
         nan=prepared.config.nan,
         tta=prepared.config.tta,
         mask=prepared.mask,
-        # The copies of a region, half of what it needs, come and go while no tile is run.
-        memory=plan.memory.total - plan.memory.regions // 2,
+        # Tiles of one shape stay within the plan by themselves. The copies of a region, half of what it needs, come
+        # and go while no tile is run.
+        memory=0 if prepared.mask is None else plan.memory.total - plan.memory.regions // 2,
     )
 
 
