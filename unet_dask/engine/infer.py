@@ -7,6 +7,7 @@ they are fitted to what it holds (`tiling.cover`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
@@ -250,12 +251,16 @@ def check_finite(
 
 
 def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: NetworkSpec) -> list[Box]:
-    """Return the cores of tiles around what is wanted of a plane, or a volume."""
+    """Return the cores of tiles around what is wanted of a plane, or a volume.
+
+    The largest come first: each finds room in the heap where one before it lay.
+    """
     cells = wanted
     for axis, grid in enumerate(grids):
         starts = [start for start, _ in grid.cells(wanted.shape[axis])]
         cells = np.logical_or.reduceat(cells, starts, axis=axis)
-    return fitted(cells, grids, wanted.shape, partial(pass_price, spec))
+    cores = fitted(cells, grids, wanted.shape, partial(pass_price, spec))
+    return sorted(cores, key=lambda core: -math.prod(stop - start for start, stop in core))
 
 
 def _tile(
