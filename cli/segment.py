@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is already running.")
 @click.option("--scheduler-file", metavar="FILE", help="The same, from the scheduler's file.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[auto]")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="[auto]")
+@click.option(
+    "--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]), help="[auto]"
+)
 @click.option("--backend", type=click.Choice(["torch", "nnpack"]), help="What runs the network.")
 @click.option("--products", type=PRODUCTS, help="One or more of classes, probabilities, instances [classes].")
 @click.option(

@@ -141,7 +141,7 @@ def _segment_canonical(
     task = graph.RegionTask(
         grid=grid,
         outputs=(OutputSpec(output, "uint8" if output == "classes" else "float32"),),  # type: ignore[arg-type] # checked above
-        network=_key(model, chosen, choose_precision(precision, chosen)),
+        network=_key(model, chosen, _lazy_precision(precision, chosen)),
         normalisation=constants,
         spec=network,
         threads=0,
@@ -202,6 +202,17 @@ def _core(length: int, sides: list[int], network: NetworkSpec, context: Context)
             break
         core = aligned(core // 2, context.stride)
     return core
+
+
+def _lazy_precision(precision: str, device: str) -> str:
+    """Return the precision of a network that is run with nothing measured before."""
+    chosen = choose_precision(precision, device)
+    if chosen == "int8":
+        raise OptionError(
+            "int8 measures the data before it starts, which an array that is computed later does not allow. Use "
+            "segment_store, or precision='float32'."
+        )
+    return chosen
 
 
 def _key(model: Model, device: str, precision: str) -> NetworkKey:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from unet_dask.engine.backend import TorchBackend, fold_batch_norm
+from unet_dask.engine.backend import TorchBackend
 from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop
 from unet_dask.model.file import new_model
+from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.header import NetworkSpec
 from unet_dask.model.unet import UNet, centre_crop, initialise
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fusion
 
-from unet_dask.engine.device import require_backend, torch_dtype
+from unet_dask.engine.device import native_int8, require_backend, torch_dtype
 from unet_dask.engine.heap import make_room
 from unet_dask.engine.nnpack import with_nnpack
+from unet_dask.engine.ranges import feature_ranges
+from unet_dask.errors import OptionError
+from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.unet import layout
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from unet_dask.engine.ranges import Ranges
     from unet_dask.model.file import Model
     from unet_dask.model.unet import UNet
 
@@ -79,6 +82,12 @@ class TorchBackend:
             logits: NDArray[np.float32] = output.float().cpu().numpy()
         return logits
 
+    def ranges(self, tile: NDArray[np.float32]) -> Ranges:
+        """Return the smallest and largest value of every feature map for a normalised tile."""
+        with torch.inference_mode():
+            image = torch.from_numpy(tile)[None].to(self._device, self._dtype)
+            return feature_ranges(self._network, image.contiguous(memory_format=self._layout))
+
 
 def _room_for_output(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
     """See that there is room for what a module with filters is about to make."""
@@ -95,8 +104,15 @@ def _room_for_next(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> 
         make_room(2 * output.nbytes)
 
 
-def load_backend(name: str, model: Model, *, device: str, precision: str) -> Backend:
+def load_backend(name: str, model: Model, *, device: str, precision: str, ranges: Ranges = ()) -> Backend:
     """Return the backend of this name with a network loaded.
+
+    Parameters
+    ----------
+    name : "torch" or "nnpack"
+    model : to run
+    device, precision : of the network, each chosen already
+    ranges : of its feature maps, for "int8" alone
 
     Raises
     ------
@@ -104,24 +120,11 @@ def load_backend(name: str, model: Model, *, device: str, precision: str) -> Bac
         If there is no such backend, or not for this network, device or precision.
     """
     require_backend(name, device=device, precision=precision, dims=model.header.network.dims)
+    if precision == "int8":
+        from unet_dask.engine.integer import IntegerBackend
+
+        if not native_int8():
+            raise OptionError("This processor would let sums of bytes saturate. Use --precision float32.")
+        return IntegerBackend(model, ranges)
     convolutions = with_nnpack if name == "nnpack" else None
     return TorchBackend(model, device=device, precision=precision, convolutions=convolutions)
-
-
-def fold_batch_norm(network: UNet) -> UNet:
-    """Fold every batch normalisation into the convolution before it, in place.
-
-    At inference it is an affine map per channel, so the folded network computes the same function.
-    """
-    network.eval()
-    for sequence in (*network.contracting, *network.expansive):
-        if not isinstance(sequence, nn.Sequential):
-            continue
-        for index in range(1, len(sequence)):
-            before, module = sequence[index - 1], sequence[index]
-            if isinstance(before, nn.Conv2d | nn.Conv3d) and isinstance(
-                module, nn.BatchNorm2d | nn.BatchNorm3d
-            ):
-                sequence[index - 1] = fusion.fuse_conv_bn_eval(before, module)
-                sequence[index] = nn.Identity()
-    return network

@@ -22,6 +22,7 @@ from unet_dask.model.file import load_model
 
 if TYPE_CHECKING:
     from unet_dask.engine.backend import Backend
+    from unet_dask.engine.ranges import Ranges
     from unet_dask.model.file import Model
 
 #: A run needs one network, the comparison of precisions two.
@@ -42,6 +43,7 @@ class NetworkKey:
     path : of the model file
     checksum : of its tensors; a file that has another is refused
     device, precision, backend : how to run it
+    ranges : of its feature maps on the data of the run, for "int8" alone
     """
 
     path: str
@@ -49,6 +51,7 @@ class NetworkKey:
     device: str
     precision: str
     backend: str = "torch"
+    ranges: Ranges = ()
 
 
 def network(key: NetworkKey) -> Backend:
@@ -62,7 +65,9 @@ def network(key: NetworkKey) -> Backend:
     global _loads  # noqa: PLW0603 # one counter per process, read by the tests and the records
     with _lock:
         if key not in _loaded:
-            _loaded[key] = load_backend(key.backend, _model(key), device=key.device, precision=key.precision)
+            _loaded[key] = load_backend(
+                key.backend, _model(key), device=key.device, precision=key.precision, ranges=key.ranges
+            )
             _loads += 1
             while len(_loaded) > _CAPACITY:
                 _loaded.popitem(last=False)

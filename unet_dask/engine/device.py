@@ -18,6 +18,10 @@ BACKENDS = ("torch", "nnpack")
 #: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
 #: times slower than float32.
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+#: Those that multiply bytes and add them up in 32 bits. Without one of them sums of two products saturate at 16 bits.
+_NATIVE_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
+#: Numbers in which a network can be run.
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
 
 def choose_device(device: str) -> str:
@@ -48,18 +52,22 @@ def _accelerator_in_sight() -> bool:
 
 
 def choose_precision(precision: str, device: str, backend: str = "torch") -> str:
-    """Return "float32", "bfloat16" or "float16" for a wish that may be "auto".
+    """Return one of :data:`PRECISIONS` for a wish that may be "auto".
 
-    Reduced precision is chosen where device and backend multiply it natively; the run then compares it with
-    float32 on the user's own data before it trusts it.
+    16 bits are chosen where device and backend multiply them natively; the run then compares them with float32 on the
+    user's own data before it trusts them. Eight are for whoever asks for them.
     """
     if precision == "auto":
         native = device == "cuda" or (device == "cpu" and native_bfloat16())
         return "bfloat16" if native and backend == "torch" else "float32"
-    if precision not in ("float32", "bfloat16", "float16"):
-        raise OptionError(f"There is no precision {precision!r}. Use auto, float32, bfloat16 or float16.")
+    if precision not in PRECISIONS:
+        raise OptionError(f"There is no precision {precision!r}. Use one of: auto, {', '.join(PRECISIONS)}.")
     if precision == "float16" and device == "cpu":
         raise OptionError("A CPU has no fast float16. Use --precision float32 or bfloat16.")
+    if precision == "int8" and device != "cpu":
+        raise OptionError(
+            f"Eight-bit integers are for CPUs, not for {device}. Use --precision auto, or --device cpu."
+        )
     return precision
 
 
@@ -80,14 +88,24 @@ def require_backend(name: str, *, device: str, precision: str, dims: int) -> Non
         )
 
 
-@lru_cache(maxsize=1)
 def native_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 in hardware."""
+    return bool(_NATIVE_BFLOAT16 & _instructions())
+
+
+def native_int8() -> bool:
+    """Return whether the processor multiplies bytes in hardware, and adds them up exactly."""
+    return bool(_NATIVE_INT8 & _instructions())
+
+
+@lru_cache(maxsize=1)
+def _instructions() -> frozenset[str]:
+    """Return the names of this processor's sets of instructions, as Linux knows them."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    return any(_NATIVE_BFLOAT16 & set(line.split()) for line in flags.splitlines() if "lags" in line)
+        return frozenset()
+    return frozenset(word for line in text.splitlines() if "lags" in line for word in line.split())
 
 
 def torch_dtype(precision: str) -> torch.dtype:

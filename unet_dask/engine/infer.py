@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from unet_dask.engine.augment import symmetries
+from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.cache import network
 from unet_dask.errors import DataError
 from unet_dask.model.cost import pass_price
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from unet_dask.engine.augment import Symmetry
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
+    from unet_dask.engine.ranges import Ranges
     from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.tiling.cover import Box
     from unet_dask.tiling.region import AxisGrid, Interval
@@ -213,6 +215,13 @@ def agreement(
     normalised = normalise(tile, normalisation)
     one, other = (network(each).logits(normalised).argmax(axis=0) for each in (key, reference))
     return float(np.mean((one == other)[inside]))
+
+
+def ranges(key: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation) -> Ranges:
+    """Return how far the feature maps of a network of torch reach on a tile of grey values."""
+    backend = network(key)
+    assert isinstance(backend, TorchBackend)
+    return backend.ranges(normalise(tile, normalisation))
 
 
 def check_finite(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Bytes of the transforms that NNPACK is given at a time.
 NNPACK_STRIP = 16 << 20
+#: Bytes of float32 that the first convolution of a network of bytes makes at a time.
+INTEGER_STRIP = 16 << 20
 
 #: Fixed price of a pass, in FLOP that the network could have done meanwhile.
 _PASS = 1e9
@@ -134,6 +136,41 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
         features = width * _product(sides)
         peak = np.maximum(peak, held + joined + first + features)
     return peak * item
+
+
+def integer_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool = False) -> Sides:
+    """Return the same as :func:`pass_bytes` for a network of bytes, whose image and logits are float32.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    averaged : whether the tile, a turned copy of it and the sum over passes are kept meanwhile
+    """
+    image = 2 * 4 * spec.channels * _product(sides)  # as it was normalised, and as the kernels want it
+    core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
+    earlier = 4 * spec.classes * core if averaged else 0
+    within = (
+        np.maximum(activation_bytes(spec, sides, item=1), _pooling_bytes(spec, sides)) + 2 * INTEGER_STRIP
+    )
+    after = core * (
+        spec.width + 5 * spec.classes + 8
+    )  # the last maps; logits, which are finite, largest and sum
+    most: Sides = image + earlier + np.maximum(within, after)
+    return most
+
+
+def _pooling_bytes(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
+    """Return the most bytes alive while bytes are pooled: one axis after the other, all that was skipped beside."""
+    sides = list(sides)
+    peak = held = 0 * sides[0]
+    for level in range(spec.depth):
+        sides = [side - 4 for side in sides]
+        features = (spec.width << level) * _product(sides)
+        held = held + features
+        peak = np.maximum(peak, held + features * 3 // 4)
+        sides = [side // 2 for side in sides]
+    return peak
 
 
 def nnpack_bytes(spec: NetworkSpec) -> int:

@@ -18,7 +18,7 @@ from unet_dask.config import format_bytes
 from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import nnpack_bytes, parameter_count, pass_bytes, pass_price
+from unet_dask.model.cost import integer_bytes, nnpack_bytes, parameter_count, pass_bytes, pass_price
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -135,9 +135,15 @@ class Demand:
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
         """
-        item, how = 4 if self.arithmetic.precision == "float32" else 2, self.arithmetic
+        how = self.arithmetic
+        item = {"float32": 4, "int8": 1}.get(how.precision, 2)
         share = MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
-        activations = (1 + share) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
+        alive = (
+            integer_bytes(self.network, tile, averaged=how.averaged)
+            if how.precision == "int8"
+            else pass_bytes(self.network, tile, item=item, averaged=how.averaged)
+        )
+        activations = (1 + share) * alive
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":
             weights += nnpack_bytes(self.network)

@@ -47,6 +47,7 @@ def open_sink(
     manifest = {
         "fingerprint": identity,
         "normalisation": [list(constants.offset), list(constants.scale)],
+        **({"ranges": [list(each) for each in prepared.ranges]} if prepared.ranges else {}),
         "memory": plan.limit,
         "precision": plan.precision,
         "model": {"name": prepared.model.path.name, "checksum": prepared.model.checksum},
@@ -80,6 +81,7 @@ def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
         "model.checksum": prepared.model.checksum,
         "model.network": str(prepared.model.header.network),
         "model.normalisation": f"{constants.offset} {constants.scale}",
+        **({"model.ranges": str(prepared.ranges)} if prepared.ranges else {}),
         "setting.nan": prepared.config.nan,
         "setting.tta": prepared.config.tta,
         "setting.backend": prepared.config.backend,

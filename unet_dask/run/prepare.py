@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.config import SegmentConfig, parse_roi
 from unet_dask.engine.device import available_cores, choose_device, choose_precision, require_backend
 from unet_dask.engine.infer import OutputSpec
-from unet_dask.errors import OptionError
+from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
@@ -20,7 +20,7 @@ from unet_dask.planning.layout import Arithmetic
 from unet_dask.planning.plan import Wanted, default_limit, make_plan, product_types
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers.agreement import Probed, measured_agreement
+from unet_dask.workers.agreement import Probed, measured_agreement, measured_ranges
 from unet_dask.workers.preflight import multiplies, worker_device
 
 if TYPE_CHECKING:
@@ -93,33 +93,24 @@ def checked_arithmetic(
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare what is faster than torch in float32 with it, on the user's own data.
 
-    Reduced precision that was our choice falls back to float32; another backend was hers, and is refused.
+    Reduced precision that was our choice falls back to float32; 8 bits or another backend were hers, and are refused.
     """
     plan, backend = prepared.plan, prepared.config.backend
     chosen = plan.precision != "float32" and prepared.config.precision == "auto"
-    if stored or not len(plan.grid) or not (chosen or backend != "torch"):
+    integers = plan.precision == "int8"
+    if stored or not len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
-    name = plan.precision if chosen else backend
+    name = plan.precision if chosen or integers else backend
     share = measured_agreement(
-        workers,
-        prepared.key(),
-        prepared.reference(),
-        Probed(
-            prepared.source.spec,
-            plan.grid,
-            prepared.model.header.network.dims,
-            constants,
-            prepared.config.nan,
-            prepared.mask,
-        ),
-        plan.skipped,
+        workers, prepared.key(), prepared.reference(), _probed(prepared, constants), plan.skipped
     )
     if share is not None and share >= _AGREEMENT:
         return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)
     agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
     if not chosen:
+        kind, other = ("precision", "--precision float32") if integers else ("backend", "--backend torch")
         raise OptionError(
-            f"The backend {name} {agrees} with torch; {_AGREEMENT:.1%} are asked. Use --backend torch."
+            f"The {kind} {name} {agrees} with float32 by torch; {_AGREEMENT:.1%} are asked. Use {other}."
         )
     note = f"{name} {agrees} with float32, so float32 is used"
     config, mask = replace(prepared.config, precision="float32"), prepared.mask
@@ -127,6 +118,30 @@ def checked_arithmetic(
         prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device
     )
     return replace(prepared, config=config, plan=replanned), (note,)
+
+
+def with_ranges(
+    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
+) -> Prepared:
+    """Measure how far feature maps reach on the user's own data, or take what the stored run measured."""
+    plan = prepared.plan
+    if plan.precision != "int8" or not len(plan.grid):
+        return prepared
+    ranges = stored.get("ranges") or measured_ranges(
+        workers, prepared.reference(), _probed(prepared, constants), plan.skipped
+    )
+    if not ranges:
+        raise DataError(
+            "No part of the source could be read to measure how far the network's feature maps reach, which int8 "
+            "needs. Use --precision float32, which tells what is wrong where."
+        )
+    return replace(prepared, ranges=tuple((float(low), float(high)) for low, high in ranges))
+
+
+def _probed(prepared: Prepared, constants: Normalisation) -> Probed:
+    """Return what tiles to look at are taken from."""
+    dims, nan = prepared.model.header.network.dims, prepared.config.nan
+    return Probed(prepared.source.spec, prepared.plan.grid, dims, constants, nan, prepared.mask)
 
 
 def _plan(

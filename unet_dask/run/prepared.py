@@ -10,6 +10,7 @@ from unet_dask.part import Part, parse_part
 
 if TYPE_CHECKING:
     from unet_dask.config import SegmentConfig
+    from unet_dask.engine.ranges import Ranges
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
@@ -25,6 +26,7 @@ class Prepared:
     config: SegmentConfig
     plan: Plan
     mask: Mask | None = None
+    ranges: Ranges = ()
 
     @property
     def part(self) -> Part | None:
@@ -39,8 +41,9 @@ class Prepared:
             self.plan.device,
             self.plan.precision,
             self.config.backend,
+            self.ranges,
         )
 
     def reference(self) -> NetworkKey:
         """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
-        return replace(self.key(), precision="float32", backend="torch")
+        return replace(self.key(), precision="float32", backend="torch", ranges=())

@@ -28,6 +28,7 @@ from unet_dask.model.header import Normalisation
 from unet_dask.planning.layout import Arithmetic
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding
+from unet_dask.verify.stored import ranges_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,10 +151,13 @@ def _probabilities(stored: Stored, origin: Origin, grid: RegionGrid, by: Arithme
     """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
     identity, model = stored.manifest["fingerprint"], origin.model
     offset, scale = stored.manifest["normalisation"]
+    ranges = ranges_of(stored.manifest) if by.precision == "int8" else ()
     task = RegionTask(
         grid=grid,
         outputs=(OutputSpec("probabilities", "float32"),),
-        network=NetworkKey(str(model.path.resolve()), model.checksum, by.device, by.precision, by.backend),
+        network=NetworkKey(
+            str(model.path.resolve()), model.checksum, by.device, by.precision, by.backend, ranges
+        ),
         normalisation=Normalisation("constant", tuple(offset), tuple(scale)),
         spec=model.header.network,
         threads=0,

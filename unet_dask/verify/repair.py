@@ -24,6 +24,7 @@ from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepared import Prepared
 from unet_dask.verify.again import find_model_of, open_source_of, require_unchanged, settings_of
+from unet_dask.verify.stored import ranges_of
 
 if TYPE_CHECKING:
     import os
@@ -70,7 +71,9 @@ def repair(
     plan = plan_store(address, file.path, config=settings)
     offset, scale = manifest["normalisation"]
     constants = Normalisation("constant", tuple(offset), tuple(scale))
-    prepared = Prepared(plan.source, file, settings, plan, find_mask(settings.mask, plan.source))
+    prepared = Prepared(
+        plan.source, file, settings, plan, find_mask(settings.mask, plan.source), ranges_of(manifest)
+    )
     compare(manifest["fingerprint"], fingerprint(prepared, constants), url)
     with locks.locked(url):
         if places.read_manifest(url) != manifest:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from unet_dask.engine.ranges import Ranges
     from unet_dask.tiling.region import Interval
 
     Box = tuple[Interval, ...]
@@ -237,6 +238,11 @@ def _grid(manifest: Mapping[str, Any]) -> RegionGrid:
     return RegionGrid(plan["axes"], tuple(grids))
 
 
+def ranges_of(manifest: Mapping[str, Any]) -> Ranges:
+    """Return the ranges of feature maps that a run of bytes measured, of another nothing."""
+    return tuple((float(low), float(high)) for low, high in manifest.get("ranges", ()))
+
+
 def _contradictions(manifest: Mapping[str, Any], grid: RegionGrid) -> list[Finding]:
     """Compare what the manifest says twice."""
     plan, identity = manifest["plan"], manifest["fingerprint"]
@@ -249,8 +255,9 @@ def _contradictions(manifest: Mapping[str, Any], grid: RegionGrid) -> list[Findi
         "plan.device": plan["device"],
         "model.checksum": manifest["model"]["checksum"],
         "model.normalisation": f"{offset} {scale}",
+        **({"model.ranges": str(ranges_of(manifest))} if "ranges" in manifest else {}),
     }
-    wrong = [name for name, value in twice.items() if identity[name] != value]
+    wrong = [name for name, value in twice.items() if identity.get(name) != value]
     wrong += ["plan.precision"] if manifest["precision"] != plan["precision"] else []
     wrong += ["regions"] if plan["regions"] != len(grid) else []
     text = f"the manifest contradicts itself about {', '.join(wrong)}. {_RESTORE}"

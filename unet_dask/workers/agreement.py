@@ -1,4 +1,7 @@
-"""Whether a faster way to run the network classes the user's own data as torch in float32 does, asked of a worker."""
+"""What tiles of the user's own data say of the network, asked of workers.
+
+How far its feature maps reach, and whether a faster way to run it classes the tiles as torch in float32 does.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
+    from unet_dask.engine.ranges import Ranges
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.header import Normalisation
@@ -86,6 +90,40 @@ def measured_agreement(
     return None
 
 
+def measured_ranges(
+    cluster: Cluster, reference: NetworkKey, probed: Probed, skipped: Collection[Index] = ()
+) -> Ranges:
+    """Return the smallest and largest value of every feature map, over tiles of a few regions.
+
+    Parameters
+    ----------
+    cluster : whose workers are asked
+    reference : the network in float32 by torch
+    probed : where tiles are taken from
+    skipped : regions that the mask does not touch
+
+    Returns
+    -------
+    empty if no tile can be read: the regions will tell why
+
+    Raises
+    ------
+    UnetDaskError
+        If the source cannot be reached, or the network cannot be run at all.
+    """
+    from distributed import KilledWorker
+
+    from unet_dask.engine.ranges import widest
+
+    found = []
+    for index in _spread(probed.grid, skipped):
+        with suppress(DataError, KilledWorker):
+            ranges = answered(cluster.client.submit(_ranges, reference, index, probed, pure=False))
+            if ranges is not None:
+                found.append(ranges)
+    return widest(found)
+
+
 def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Index]:
     """Return a few regions, the middle one first; of those that a mask leaves, where it skips some."""
     eighths = (4, 0, 8, 2, 6)
@@ -101,7 +139,23 @@ def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Index]:
 
 def _agreement(key: NetworkKey, reference: NetworkKey, index: Index, probed: Probed) -> float | None:
     """Run both on a tile of a region, and compare within the mask; None if the mask holds nothing of the region."""
-    from unet_dask.engine.infer import agreement, check_finite
+    from unet_dask.engine.infer import agreement
+
+    found = _tile(index, probed)
+    return None if found is None else agreement(key, reference, found[0], probed.constants, found[1])
+
+
+def _ranges(reference: NetworkKey, index: Index, probed: Probed) -> Ranges | None:
+    """Return the ranges of the feature maps on a tile of a region; None if the mask holds nothing of the region."""
+    from unet_dask.engine.infer import ranges
+
+    found = _tile(index, probed)
+    return None if found is None else ranges(reference, found[0], probed.constants)
+
+
+def _tile(index: Index, probed: Probed) -> tuple[NDArray[np.generic], NDArray[np.bool_]] | None:
+    """Return grey values of a tile of a region, and what the mask holds of it; None if that is nothing."""
+    from unet_dask.engine.infer import check_finite
     from unet_dask.io.source.volume import read_window
     from unet_dask.tiling.mirror import extend
 
@@ -126,7 +180,7 @@ def _agreement(key: NetworkKey, reference: NetworkKey, index: Index, probed: Pro
     window = extend(block, origin=origin, read=tuple(read), shape=grid.shape)
     planes = np.moveaxis(window, grid.axes.index("c"), first - 1)
     tile = planes.reshape(-1, *planes.shape[-dims - 1 :])[0]
-    return agreement(key, reference, tile, probed.constants, _shifted(wanted, part))
+    return tile, _shifted(wanted, part)
 
 
 def _wanted(probed: Probed, index: Index) -> NDArray[np.bool_]:

@@ -135,20 +135,21 @@ def worker_device(cluster: Cluster, device: str) -> str:
 
 def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
     """Return whether every worker multiplies in a precision natively, as far as that can be known."""
-    from unet_dask.engine.device import native_bfloat16
+    from unet_dask.engine.device import native_bfloat16, native_int8
 
-    if (precision, device) != ("bfloat16", "cpu"):
+    native = {"bfloat16": native_bfloat16, "int8": native_int8}.get(precision)
+    if native is None or device != "cpu":
         return True
     if cluster.local:
-        return native_bfloat16()
-    return all(_asked(cluster.client, native_bfloat16).values())
+        return native()
+    return all(_asked(cluster.client, native).values())
 
 
 def require_precision(cluster: Cluster, precision: str, device: str) -> None:
-    """Refuse bfloat16 on processors that do not have it.
+    """Refuse bfloat16 and int8 on processors that do not have it.
 
-    torch emulates it by unfolding each input to a matrix: in 2-D in 6 times the time, in 3-D in 22 times and more than
-    twice the memory of the plan.
+    torch emulates bfloat16 by unfolding each input to a matrix: in 2-D in 6 times the time, in 3-D in 22 times and more
+    than twice the memory of the plan. Sums of bytes saturate on processors without the instructions for it.
 
     Raises
     ------
@@ -156,7 +157,11 @@ def require_precision(cluster: Cluster, precision: str, device: str) -> None:
         If a worker would emulate it.
     """
     if not multiplies(cluster, precision, device):
+        why = {
+            "bfloat16": "it would be emulated, many times slower and in more memory than is planned",
+            "int8": "sums of bytes would saturate",
+        }
         raise OptionError(
-            "The processor of the workers has no bfloat16: it would be emulated, many times slower and in more memory "
-            "than is planned. Use --precision float32, or other machines."
+            f"The processor of the workers has no {precision}: {why[precision]}. Use --precision float32, or other "
+            "machines."
         )

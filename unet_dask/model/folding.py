@@ -1,0 +1,30 @@
+"""Batch normalisation, folded into the convolutions before it for inference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.nn.utils import fusion
+
+if TYPE_CHECKING:
+    from unet_dask.model.unet import UNet
+
+
+def fold_batch_norm(network: UNet) -> UNet:
+    """Fold every batch normalisation into the convolution before it, in place.
+
+    At inference it is an affine map per channel, so the folded network computes the same function.
+    """
+    network.eval()
+    for sequence in (*network.contracting, *network.expansive):
+        if not isinstance(sequence, nn.Sequential):
+            continue
+        for index in range(1, len(sequence)):
+            before, module = sequence[index - 1], sequence[index]
+            if isinstance(before, nn.Conv2d | nn.Conv3d) and isinstance(
+                module, nn.BatchNorm2d | nn.BatchNorm3d
+            ):
+                sequence[index - 1] = fusion.fuse_conv_bn_eval(before, module)
+                sequence[index] = nn.Identity()
+    return network
