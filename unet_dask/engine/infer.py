@@ -18,6 +18,7 @@ import numpy as np
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.cache import network
+from unet_dask.engine.heap import give_back
 from unet_dask.errors import DataError
 from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
@@ -213,15 +214,20 @@ def agreement(
 ) -> float:
     """Return the share of some voxels of a tile of grey values that two ways to run a network class alike."""
     normalised = normalise(tile, normalisation)
-    one, other = (network(each).logits(normalised).argmax(axis=0) for each in (key, reference))
-    return float(np.mean((one == other)[inside]))
+    classes = []
+    for each in (key, reference):
+        classes.append(network(each).logits(normalised).argmax(axis=0))
+        give_back()  # the other's feature maps, and those of the run, have other sizes
+    return float(np.mean((classes[0] == classes[1])[inside]))
 
 
 def ranges(key: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation) -> Ranges:
     """Return how far the feature maps of a network of torch reach on a tile of grey values."""
     backend = network(key)
     assert isinstance(backend, TorchBackend)
-    return backend.ranges(normalise(tile, normalisation))
+    found = backend.ranges(normalise(tile, normalisation))
+    give_back()  # feature maps of bytes would not fit into the gaps
+    return found
 
 
 def check_finite(

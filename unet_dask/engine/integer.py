@@ -191,8 +191,10 @@ class IntegerUNet(nn.Module):
                 features = _pooled(features)
         for up, double_convolution in zip(self.up, self.expansive, strict=True):
             corners = up(features)
-            del features  # the concatenation needs the memory
-            features = double_convolution(_concatenated(skips.pop(), corners))
+            del features  # what follows needs the memory
+            features = _concatenated(skips.pop(), corners)
+            del corners
+            features = double_convolution(features)
         logits: Tensor = self.classify(features)
         return logits
 

@@ -1,0 +1,223 @@
+"""The network of bytes: exact where it promises to be, near to float32 elsewhere, and only where it can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import nn
+from torch.nn import functional
+
+from tests.oracle import write_array
+from unet_dask.demo.synthetic import nuclei
+from unet_dask.engine.backend import load_backend
+from unet_dask.engine.device import choose_precision, native_int8
+from unet_dask.engine.integer import (
+    Code,
+    FirstConvolution,
+    IntegerConvolution,
+    _concatenated,
+    _pooled,
+    _up_convolution,
+)
+from unet_dask.engine.ranges import count, widest
+from unet_dask.errors import OptionError
+from unet_dask.io.sink.place import read_manifest
+from unet_dask.lazy import segment
+from unet_dask.model.file import load_model, new_model, save_model
+from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.model.unet import centre_crop, layout
+from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.verify.store import repair_store, verify_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from unet_dask.workers.cluster import Cluster
+
+needs_int8 = pytest.mark.skipif(not native_int8(), reason="sums of bytes saturate on this processor")
+
+SPECS = [
+    NetworkSpec(width=4, depth=2, channels=3, classes=4, batch_norm=True),
+    NetworkSpec(dims=3, width=4, depth=1),
+]
+
+
+def code(channels: int, *, zero: int = 0, seed: int = 0) -> Code:
+    steps = np.random.default_rng(seed).uniform(0.01, 0.1, channels).astype(np.float32)
+    return Code(torch.from_numpy(steps), torch.full((channels,), float(zero)))
+
+
+def some_bytes(shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return torch.from_numpy(values).contiguous(memory_format=layout(len(shape) - 2))
+
+
+def by_hand(features: Tensor, weight: Tensor, bias: Tensor, incoming: Code) -> NDArray[np.float64]:
+    """Return a convolution of what bytes stand for, with filters rounded as they are documented to be."""
+    dims = weight.dim() - 2
+    space = (...,) + (None,) * dims
+    scaled = weight.double().numpy() * incoming.step.double().numpy()[space]
+    largest = np.abs(scaled).reshape(len(scaled), -1).max(1)[(..., None) + (None,) * dims]
+    rounded = np.rint(scaled / largest * 127) * largest / 127
+    values = features[0].double().numpy() - incoming.zero.double().numpy()[space]
+    windows = sliding_window_view(values, weight.shape[2:], axis=tuple(range(1, dims + 1)))
+    contracted = [0, *range(dims + 1, 2 * dims + 1)]
+    made = np.tensordot(rounded, windows, ([1, *range(2, dims + 2)], contracted))
+    return made + bias.double().numpy()[space]
+
+
+@needs_int8
+@pytest.mark.parametrize("zero", [0, 91])
+@pytest.mark.parametrize("shape", [(5, 12, 9, 14), (7, 16, 5, 6, 8)], ids=["2-D", "3-D"])
+def test_a_convolution_of_bytes_is_exact(shape: tuple[int, ...], zero: int) -> None:
+    outputs, channels, *space = shape
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn((outputs, channels, *(3,) * len(space)), generator=generator)
+    bias = torch.randn(outputs, generator=generator)
+    incoming, features = code(channels, zero=zero), some_bytes((1, channels, *space))
+    expected = by_hand(features, weight, bias, incoming)
+    found = IntegerConvolution(weight, bias, incoming, None)(features)[0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+    step = float(np.abs(expected).max()) / 255
+    outgoing = Code(torch.full((outputs,), step), torch.zeros(outputs))
+    made = IntegerConvolution(weight, bias, incoming, outgoing)(features)[0].numpy()
+    assert made.dtype == np.uint8
+    # A ReLU, for the smallest byte stands for 0; half a step of rounding, and the filters' units are those of the step.
+    assert np.abs(made * step - np.maximum(expected, 0)).max() <= 0.51 * step
+
+
+@needs_int8
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_up_convolution_puts_every_corner_in_its_place(dims: int) -> None:
+    kinds: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+    torch.manual_seed(0)
+    module = kinds[dims](6, 3, kernel_size=2, stride=2).requires_grad_(requires_grad=False)
+    incoming, features = code(6), some_bytes((1, 6, *(3, 4, 5)[:dims]))
+    expected = module(features.float() * incoming.step.view(1, -1, *(1,) * dims))
+    outgoing = Code.of((float(expected.min()), float(expected.max())), 3)
+    skip = some_bytes((1, 3, *(10, 12, 14)[:dims]), seed=5)
+    both = _concatenated(skip, _up_convolution(module, incoming, outgoing)(features))
+    assert both.is_contiguous(memory_format=layout(dims))
+    assert torch.equal(both[:, :3], centre_crop(skip, expected))
+    shape = (1, -1, *(1,) * dims)
+    found = (both[:, 3:].float() - outgoing.zero.view(shape)) * outgoing.step.view(shape)
+    assert (found - expected).abs().max() < 2.5 * float(outgoing.step[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 8, 6), (1, 3, 4, 6, 2)], ids=["2-D", "3-D"])
+def test_pooling_takes_the_largest(shape: tuple[int, ...]) -> None:
+    features = some_bytes(shape)
+    pool = functional.max_pool2d if len(shape) == 4 else functional.max_pool3d
+    assert torch.equal(_pooled(features).float(), pool(features.float(), 2))
+    assert _pooled(features).is_contiguous(memory_format=layout(len(shape) - 2))
+
+
+def test_the_first_convolution_goes_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(2, 4, 3).requires_grad_(requires_grad=False)
+    image = torch.randn(1, 2, 31, 17).contiguous(memory_format=torch.channels_last)
+    outgoing = Code.of((0.0, 2.0), 4)
+    whole = FirstConvolution(convolution, outgoing)(image)
+    monkeypatch.setattr("unet_dask.engine.integer.INTEGER_STRIP", 4 * 4 * 15 * 5)
+    assert (FirstConvolution(convolution, outgoing)(image).int() - whole.int()).abs().max() <= 1
+    expected = convolution(image).clamp(0, 2)
+    assert (whole.float() * outgoing.step.view(1, -1, 1, 1) - expected).abs().max() < 0.51 * 2 / 255
+
+
+@needs_int8
+@pytest.mark.parametrize("spec", SPECS, ids=["2-D", "3-D"])
+def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(spec: NetworkSpec) -> None:
+    model = new_model(spec, seed=2)
+    side = 2 * spec.halo[0] + 8 * spec.stride[0]
+    tile = np.random.default_rng(0).normal(size=(spec.channels, *(side,) * spec.dims)).astype(np.float32)
+    exact = load_backend("torch", model, device="cpu", precision="float32")
+    ranges = widest([exact.ranges(tile)])  # type: ignore[attr-defined] # torch's has it
+    assert len(ranges) == count(spec)
+    backend = load_backend("torch", model, device="cpu", precision="int8", ranges=ranges)
+    logits, expected = backend.logits(tile), exact.logits(tile)
+    assert 0 < np.sqrt(np.mean((logits - expected) ** 2)) < 0.1 * expected.std()
+    # Sums of bytes have no rounding that could depend on where a tile begins.
+    moved = 2 * spec.stride[0]
+    part = backend.logits(np.ascontiguousarray(tile[..., moved:]))
+    assert np.array_equal(part, logits[..., moved:])
+
+
+def nuclei_source(folder: Path) -> Path:
+    image, _ = nuclei((420, 900), origin=(0, 0), seed=4)
+    write_array(folder / "source.zarr", image, chunks=(128, 128))
+    return folder / "source.zarr"
+
+
+@needs_int8
+def test_a_run_says_how_far_it_agrees_resumes_and_is_verified_and_repaired(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    source, sink = nuclei_source(tmp_path), tmp_path / "out.zarr"
+    settings: dict[str, Any] = {"precision": "int8", "region": (512, 512), "tile": (128, 128)}
+    run = segment_store(source, sink, "nuclei", client=cluster.client, **settings)
+    assert run.plan.precision == "int8"
+    assert any("int8: " in note and "classed as in float32 by torch" in note for note in run.notes)
+    exact = segment_store(
+        source, tmp_path / "exact.zarr", "nuclei", client=cluster.client, precision="float32"
+    )
+    values, expected = (
+        np.asarray(each["classes"]["0"]) for each in (open_group(sink), open_group(tmp_path / "exact.zarr"))
+    )
+    assert exact.plan.precision == "float32"
+    assert np.mean(values != expected) < 0.002
+
+    manifest = read_manifest(str(sink))
+    assert manifest
+    assert len(manifest["ranges"]) == count(load_model("nuclei").header.network)
+    assert verify_store(sink).findings == ()
+    chunk = next(path for path in sorted((sink / "classes" / "0" / "c").rglob("*")) if path.is_file())
+    chunk.unlink()
+    assert verify_store(sink).findings
+    assert repair_store(sink, client=cluster.client).findings == ()
+    assert np.array_equal(np.asarray(open_group(sink)["classes"]["0"]), values)
+
+
+@needs_int8
+def test_a_network_without_margins_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    model = new_model(
+        NetworkSpec(width=4, depth=1), seed=1, normalisation=Normalisation("constant", (128.0,), (64.0,))
+    )
+    save_model(model, tmp_path / "random.safetensors")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8)
+    write_array(tmp_path / "source.zarr", noise)
+    with pytest.raises(OptionError, match=r"precision int8 agrees on 9.* Use --precision float32"):
+        segment_store(
+            tmp_path / "source.zarr",
+            tmp_path / "out.zarr",
+            tmp_path / "random.safetensors",
+            client=cluster.client,
+            precision="int8",
+        )
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_it_is_refused_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = nuclei_source(tmp_path)
+    with pytest.raises(OptionError, match="for CPUs, not for cuda"):
+        choose_precision("int8", "cuda")
+    with pytest.raises(OptionError, match="nnpack runs 2-D networks in float32"):
+        plan_store(source, "nuclei", backend="nnpack", precision="int8")
+    with pytest.raises(OptionError, match="measures the data before it starts"):
+        segment(np.zeros((64, 64), np.uint8), "nuclei", precision="int8")
+    monkeypatch.setattr("unet_dask.engine.backend.native_int8", lambda: False)
+    with pytest.raises(OptionError, match="saturate"):
+        load_backend("torch", new_model(SPECS[0]), device="cpu", precision="int8")
+
+
+def open_group(path: Path) -> Any:
+    import zarr
+
+    return zarr.open_group(path, mode="r")
