@@ -69,8 +69,9 @@ def by_hand(features: Tensor, weight: Tensor, bias: Tensor, incoming: Code) -> N
     values = features[0].double().numpy() - incoming.zero.double().numpy()[space]
     windows = sliding_window_view(values, weight.shape[2:], axis=tuple(range(1, dims + 1)))
     contracted = [0, *range(dims + 1, 2 * dims + 1)]
-    made = np.tensordot(rounded, windows, ([1, *range(2, dims + 2)], contracted))
-    return made + bias.double().numpy()[space]
+    made: NDArray[np.float64] = np.tensordot(rounded, windows, ([1, *range(2, dims + 2)], contracted))
+    made += bias.double().numpy()[space]
+    return made
 
 
 @needs_int8
