@@ -78,10 +78,14 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
         levels[number][...] = coarser(levels[number - 1][...], step, how="vote")
 
 
-def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+def timed(
+    command: list[str], environment: dict[str, str], *, stderr: int | None = None
+) -> tuple[float, float]:
     """Return wall and CPU seconds of a command and all of its children."""
     before, began = os.times(), time.perf_counter()
-    subprocess.run(command, check=True, env=os.environ | environment, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command, check=True, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=stderr
+    )
     after = os.times()
     cpu = after.children_user - before.children_user + after.children_system - before.children_system
     return time.perf_counter() - began, cpu

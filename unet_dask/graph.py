@@ -114,7 +114,9 @@ class RegionTask:
             np.moveaxis(window, channel, before_space),
             grids=grid.grids[-self.spec.dims :],
             write=grid.write(index)[-self.spec.dims :],
-            through=infer.Pass(cache.network(self.network), self.normalisation, self.spec, self.tta),
+            through=infer.Pass(
+                cache.network(self.network), self.normalisation, self.spec, self.tta, self.network.exact()
+            ),
             outputs=self.outputs,
             inside=None if self.mask is None else self.mask.inside(grid.write(index)),
         )

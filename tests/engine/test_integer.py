@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from torch.nn import functional
 from tests.oracle import write_array
 from unet_dask.demo.synthetic import nuclei
 from unet_dask.engine.backend import load_backend
+from unet_dask.engine.cache import NetworkKey, network
+from unet_dask.engine.compare import ranges
 from unet_dask.engine.device import choose_precision, native_int8
+from unet_dask.engine.infer import OutputSpec, Pass, infer
 from unet_dask.engine.integer import (
     Code,
     FirstConvolution,
@@ -31,6 +35,7 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.model.unet import centre_crop, layout
 from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.tiling.region import AxisGrid, Context
 from unet_dask.verify.store import repair_store, verify_store
 
 if TYPE_CHECKING:
@@ -103,7 +108,7 @@ def test_an_up_convolution_puts_every_corner_in_its_place(dims: int) -> None:
     module = kinds[dims](6, 3, kernel_size=2, stride=2).requires_grad_(requires_grad=False)
     incoming, features = code(6), some_bytes((1, 6, *(3, 4, 5)[:dims]))
     expected = module(features.float() * incoming.step.view(1, -1, *(1,) * dims))
-    outgoing = Code.of((float(expected.min()), float(expected.max())), 3)
+    outgoing = Code.of((1.1 * float(expected.min()), 1.1 * float(expected.max())), 3)
     skip = some_bytes((1, 3, *(10, 12, 14)[:dims]), seed=5)
     both = _concatenated(skip, _up_convolution(module, incoming, outgoing)(features))
     assert both.is_contiguous(memory_format=layout(dims))
@@ -125,12 +130,12 @@ def test_the_first_convolution_goes_in_strips(monkeypatch: pytest.MonkeyPatch) -
     torch.manual_seed(0)
     convolution = nn.Conv2d(2, 4, 3).requires_grad_(requires_grad=False)
     image = torch.randn(1, 2, 31, 17).contiguous(memory_format=torch.channels_last)
-    outgoing = Code.of((0.0, 2.0), 4)
+    expected = convolution(image).clamp(min=0)
+    outgoing = Code.of((0.0, float(expected.max())), 4)
     whole = FirstConvolution(convolution, outgoing)(image)
     monkeypatch.setattr("unet_dask.engine.integer.INTEGER_STRIP", 4 * 4 * 15 * 5)
     assert (FirstConvolution(convolution, outgoing)(image).int() - whole.int()).abs().max() <= 1
-    expected = convolution(image).clamp(0, 2)
-    assert (whole.float() * outgoing.step.view(1, -1, 1, 1) - expected).abs().max() < 0.51 * 2 / 255
+    assert (whole.float() * outgoing.step.view(1, -1, 1, 1) - expected).abs().max() < 0.51 * outgoing.step[0]
 
 
 @needs_int8
@@ -140,15 +145,50 @@ def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(spec: Network
     side = 2 * spec.halo[0] + 8 * spec.stride[0]
     tile = np.random.default_rng(0).normal(size=(spec.channels, *(side,) * spec.dims)).astype(np.float32)
     exact = load_backend("torch", model, device="cpu", precision="float32")
-    ranges = widest([exact.ranges(tile)])  # type: ignore[attr-defined] # torch's has it
-    assert len(ranges) == count(spec)
-    backend = load_backend("torch", model, device="cpu", precision="int8", ranges=ranges)
+    spans = widest([exact.ranges(tile)])  # type: ignore[attr-defined] # torch's has it
+    assert len(spans) == count(spec)
+    backend = load_backend("torch", model, device="cpu", precision="int8", ranges=spans)
     logits, expected = backend.logits(tile), exact.logits(tile)
     assert 0 < np.sqrt(np.mean((logits - expected) ** 2)) < 0.1 * expected.std()
     # Sums of bytes have no rounding that could depend on where a tile begins.
     moved = 2 * spec.stride[0]
     part = backend.logits(np.ascontiguousarray(tile[..., moved:]))
     assert np.array_equal(part, logits[..., moved:])
+
+
+@needs_int8
+@pytest.mark.parametrize("inside", [None, "mask"])
+def test_what_reaches_beyond_the_ranges_is_run_in_float32(tmp_path: Path, inside: str | None) -> None:
+    """Ranges of a dim image, and a bright one: bytes would cut its feature maps off, silently."""
+    spec = NetworkSpec(width=4, depth=1)
+    model = new_model(spec, seed=2)
+    save_model(model, tmp_path / "net.safetensors")
+    file = load_model(tmp_path / "net.safetensors")
+    context = Context(spec.halo[0], spec.stride[0], spec.slack[0])
+    grid = AxisGrid(60, 0, 60, 60, 28, context)
+    sides = (grid.read(0)[1] - grid.read(0)[0],) * 2
+    dim = np.random.default_rng(0).normal(size=(1, 1, *sides)).astype(np.float32)
+    exact = NetworkKey(str(file.path), file.checksum, "cpu", "float32")
+    plain = Normalisation("constant", (0.0,), (1.0,))
+    found = ranges(exact, dim[0, :, : grid.probe, : grid.probe], plain)
+    reach = tuple((1.5 * low, 1.5 * high) for low, high in found)
+    key = replace(exact, precision="int8", ranges=reach)
+    wanted = None if inside is None else np.arange(60 * 60).reshape(1, 60, 60) % 60 < 37
+    outputs = (OutputSpec("probabilities", "float32"),)
+    made: dict[tuple[str, str], Any] = {}
+    for name, window in (("dim", dim), ("bright", 10 * dim)):
+        for each in (key, exact):
+            through = Pass(network(each), plain, spec, "none", exact)
+            (made[name, each.precision],) = infer(
+                window,
+                grids=(grid, grid),
+                write=(grid.write(0),) * 2,
+                through=through,
+                outputs=outputs,
+                inside=wanted,
+            )
+    assert 1e-4 < np.abs(made["dim", "int8"] - made["dim", "float32"]).max() < 0.35
+    np.testing.assert_allclose(made["bright", "int8"], made["bright", "float32"], atol=1e-5)
 
 
 def nuclei_source(folder: Path) -> Path:

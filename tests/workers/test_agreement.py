@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zarr
 
 from tests.oracle import write_array
 from tests.test_run import make_model
@@ -13,10 +14,12 @@ from unet_dask.io.source.mask import open_mask
 from unet_dask.io.source.volume import open_source
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store
-from unet_dask.workers.agreement import Probed, _agreement, _spread
+from unet_dask.workers.agreement import Probed, _agreement, _spread, _telling
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from unet_dask.workers.cluster import Cluster
 
 CONSTANT = Normalisation("constant", (0.0,), (1.0,))
 
@@ -39,7 +42,7 @@ def test_only_what_the_mask_holds_is_compared(
         seen.append((tile, inside))
         return 1.0
 
-    monkeypatch.setattr("unet_dask.engine.infer.agreement", look)
+    monkeypatch.setattr("unet_dask.engine.compare.agreement", look)
     opened, halo, key = open_source(source), plan.header.network.halo[0], Any
     probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
     for index in plan.grid.indices():
@@ -55,6 +58,23 @@ def test_only_what_the_mask_holds_is_compared(
         assert (shown[inside] == 200).all()
     assert all(index not in plan.skipped for index in _spread(plan.grid, plan.skipped))
     assert len(_spread(plan.grid, plan.skipped)) >= touched
+
+
+def test_what_has_contrast_is_looked_at_first(tmp_path: Path, cluster: Cluster) -> None:
+    image = np.full((900, 700), 7, "u1")
+    source = str(write_array(tmp_path / "s.zarr", image))
+    sizes: dict[str, Any] = {"region": (128, 128), "tile": (64, 64), "chunks": (64, 64)}
+    plan = plan_store(source, make_model(tmp_path), memory="1GiB", **sizes)
+    looked_at = _spread(plan.grid, plan.skipped)
+    assert len(looked_at) == len(set(looked_at)) > 20
+    some = looked_at[7]
+    y, x = (slice(*each) for each in plan.grid.write(some)[1:])
+    image[y, x] = np.arange(y.stop - y.start)[:, None]
+    zarr.open_array(source)[...] = image
+    probed = Probed(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
+    found = _telling(cluster, probed, plan.skipped)
+    assert max(abs(a - b) for a, b in zip(found[0], some, strict=True)) <= 1  # its neighbours see it too
+    assert set(found) == set(looked_at)
 
 
 def _box(plan: Any, index: tuple[int, ...]) -> tuple[slice, ...]:

@@ -12,7 +12,7 @@ import hashlib
 import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,10 @@ class NetworkKey:
     precision: str
     backend: str = "torch"
     ranges: Ranges = ()
+
+    def exact(self) -> NetworkKey:
+        """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
+        return replace(self, precision="float32", backend="torch", ranges=())
 
 
 def network(key: NetworkKey) -> Backend:

@@ -8,7 +8,7 @@ they are fitted to what it holds (`tiling.cover`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
 from typing import TYPE_CHECKING, Literal
@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from unet_dask.engine.augment import symmetries
-from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.cache import network
-from unet_dask.engine.heap import give_back
+from unet_dask.engine.ranges import BeyondRangesError
 from unet_dask.errors import DataError
 from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
 from unet_dask.tiling.cover import fitted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from unet_dask.engine.augment import Symmetry
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.engine.ranges import Ranges
     from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.tiling.cover import Box
     from unet_dask.tiling.region import AxisGrid, Interval
@@ -120,12 +120,14 @@ class Pass:
     normalisation : constants of the whole volume
     spec : of the network
     tta : symmetries to average over, see `engine.augment`
+    exact : the network in float32, for tiles that are not for bytes; None if there is none
     """
 
     backend: Backend
     normalisation: Normalisation
     spec: NetworkSpec
     tta: str = "none"
+    exact: NetworkKey | None = None
 
 
 def infer(
@@ -164,15 +166,17 @@ def infer(
     chosen = symmetries(through.tta, dims)
     wanted = None if inside is None else inside.reshape(-1, *lengths)
     every = list(product(*(grid.cores(n) for grid, n in zip(grids, lengths, strict=True))))
-    for plane, image in enumerate(flat):
-        cores = every if wanted is None else _around(wanted[plane], grids, through.spec)
-        for core in cores:
-            source, target = _kept(core, grids, lengths)
-            tile = _tile(image, core, grids, through.normalisation)
-            probabilities = _probabilities(through, tile, chosen)[(slice(None), *source)]
-            for output, result in zip(outputs, results, strict=True):
-                output.keep(probabilities, result[plane][(..., *target)])
-            del probabilities  # before the next tile needs the memory
+
+    def run(plane: int, core: Box, through: Pass) -> None:
+        source, target = _kept(core, grids, lengths)
+        tile = _tile(flat[plane], core, grids, through.normalisation)
+        probabilities = _probabilities(through, tile, chosen)[(slice(None), *source)]
+        for output, result in zip(outputs, results, strict=True):
+            output.keep(probabilities, result[plane][(..., *target)])
+
+    for plane in range(len(flat)):
+        for core in every if wanted is None else _around(wanted[plane], grids, through.spec):
+            _as_it_can(partial(run, plane), core, through, grids)
     if wanted is not None:
         for output, result in zip(outputs, results, strict=True):
             output.clear(result, ~wanted)
@@ -203,31 +207,6 @@ def _logits(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
             "or overflow its precision. Use --precision float32, or a model for such images."
         )
     return logits
-
-
-def agreement(
-    key: NetworkKey,
-    reference: NetworkKey,
-    tile: NDArray[np.generic],
-    normalisation: Normalisation,
-    inside: NDArray[np.bool_],
-) -> float:
-    """Return the share of some voxels of a tile of grey values that two ways to run a network class alike."""
-    normalised = normalise(tile, normalisation)
-    classes = []
-    for each in (key, reference):
-        classes.append(network(each).logits(normalised).argmax(axis=0))
-        give_back()  # the other's feature maps, and those of the run, have other sizes
-    return float(np.mean((classes[0] == classes[1])[inside]))
-
-
-def ranges(key: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation) -> Ranges:
-    """Return how far the feature maps of a network of torch reach on a tile of grey values."""
-    backend = network(key)
-    assert isinstance(backend, TorchBackend)
-    found = backend.ranges(normalise(tile, normalisation))
-    give_back()  # feature maps of bytes would not fit into the gaps
-    return found
 
 
 def check_finite(
@@ -263,6 +242,28 @@ def check_finite(
         f"The source holds {int(wrong.sum())} values that are not finite in one region, the first at {place}. "
         "Mend the source, or use --nan zero."
     )
+
+
+def _as_it_can(
+    run: Callable[[Box, Pass], None], core: Box, through: Pass, grids: tuple[AxisGrid, ...]
+) -> None:
+    """Run a tile; in smaller ones in float32 where its feature maps reach beyond what bytes can say."""
+    try:
+        run(core, through)
+    except BeyondRangesError:
+        assert through.exact is not None
+        exact = replace(through, backend=network(through.exact))
+        for piece in _pieces(core, grids):
+            run(piece, exact)
+
+
+def _pieces(core: Box, grids: tuple[AxisGrid, ...]) -> Iterator[Box]:
+    """Yield parts of a core that fit the memory of a comparison, in which float32 was planned for."""
+    cuts = []
+    for (start, stop), grid in zip(core, grids, strict=True):
+        side = grid.probe - (grid.tile - grid.core)
+        cuts.append([(at, min(at + side, stop)) for at in range(start, stop, side)])
+    yield from product(*cuts)
 
 
 def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: NetworkSpec) -> list[Box]:

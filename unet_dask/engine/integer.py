@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_dask.engine.heap import make_room
+from unet_dask.engine.ranges import BeyondRangesError
 from unet_dask.model.cost import INTEGER_STRIP
 from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.unet import centre_crop, layout
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 #: The largest byte, and the largest of a filter, which is symmetric.
 _LARGEST, _LARGEST_WEIGHT = 255, 127
+#: Share of a feature map that may be cut off. On images like those that were measured it is at most a few in 100,000.
+_MOST_CUT_OFF = 1e-4
+#: Every so many lines are looked at for it.
+_EVERY = 8
 #: A step of nothing would be divided by.
 _LEAST = 1e-9
 
@@ -63,12 +68,14 @@ class Code:
     def of(cls, span: tuple[float, float], channels: int) -> Self:
         """Return the code of maps whose smallest and largest value was measured; it can write 0.
 
-        What is beyond, elsewhere, becomes the smallest or largest byte: finer steps are worth more than room
-        (benchmarks/results; a third of the range may be cut off before that costs more than it gains).
+        What is beyond, elsewhere, becomes the smallest or largest byte. Room for it is not worth coarser steps
+        (decision 13); where it is much, the tile is not for bytes, see :func:`_require_within`.
         """
         low, high = min(span[0], 0.0), max(span[1], 0.0)
-        step = max((high - low) / _LARGEST, _LEAST)
-        return cls(torch.full((channels,), step), torch.full((channels,), float(round(-low / step))))
+        signed = low < 0
+        step = max((high - low) / (_LARGEST - 1 - 2 * signed), _LEAST)  # the ends are for what is beyond
+        zero = float(round(-low / step) + signed)
+        return cls(torch.full((channels,), step), torch.full((channels,), zero))
 
     def joined(self, other: Code) -> Code:
         """Return the code of a concatenation."""
@@ -108,14 +115,23 @@ class IntegerConvolution(nn.Module):
         self._weight = torch.ops.onednn.qconv_prepack(whole, scale, 1.0, 0, one, none, one, 1)
         self._kernel, self._channels = weight.shape[2:], len(weight)
         self._type = torch.float32 if outgoing is None else torch.uint8
+        self._signed = outgoing is not None and bool(outgoing.zero.any())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return (1, o, y - 2, x - 2) bytes, or float32, for (1, c, y, x) bytes; channels last."""
+        """Return (1, o, y - 2, x - 2) bytes, or float32, for (1, c, y, x) bytes; channels last.
+
+        Raises
+        ------
+        BeyondRangesError
+            If too much of it would be cut off.
+        """
         made = [side - length + 1 for side, length in zip(features.shape[2:], self._kernel, strict=True)]
         make_room(math.prod(made) * self._channels * self._type.itemsize)
         run = torch.ops.onednn.qconv2d_pointwise if self._dims == 2 else torch.ops.onednn.qconv3d_pointwise
         scales = (1.0, 0, self._weight, self._scale, self._no_zero, self._bias)
         result: Tensor = run(features, *scales, *self._geometry, 1.0, 0, self._type, "none", [], "")
+        if self._type is torch.uint8:
+            _require_within(result, signed=self._signed)
         return result
 
 
@@ -146,7 +162,9 @@ class FirstConvolution(nn.Module):
         for first in range(0, rows, strip):
             part = self._convolution(image[:, :, first : first + strip + 2])
             made[:, first : first + strip] = part.round_().clamp_(0, _LARGEST).movedim(1, -1)
-        return made.movedim(-1, 1)
+        features = made.movedim(-1, 1)
+        _require_within(features)
+        return features
 
 
 class IntegerUNet(nn.Module):
@@ -276,6 +294,16 @@ def _pooled(features: Tensor) -> Tensor:
         pairs[0][axis], pairs[1][axis] = slice(0, None, 2), slice(1, None, 2)
         features = torch.maximum(features[tuple(pairs[0])], features[tuple(pairs[1])])
     return features
+
+
+def _require_within(features: Tensor, *, signed: bool = False) -> None:
+    """Raise if more than a few of some bytes are the largest, or the smallest of those that have a zero."""
+    lines = features.movedim(1, -1)[:, ::_EVERY]
+    cut = int(torch.count_nonzero(lines == _LARGEST))
+    if signed:
+        cut += int(torch.count_nonzero(lines == 0))
+    if cut > _MOST_CUT_OFF * lines.numel():
+        raise BeyondRangesError
 
 
 def _bias(module: nn.Module) -> Tensor:

@@ -25,8 +25,8 @@ _PROBE_FLOP = 2e10
 def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> float:
     """Return the rate of a small tile on this machine, the better of two after a warm-up."""
     use_threads(threads)
-    if key.precision == "int8":  # before a run nothing was measured; what the bytes stand for takes no time
-        key = replace(key, ranges=((-1.0, 1.0),) * count(spec))
+    if key.precision == "int8":  # before a run nothing was measured, and what bytes stand for takes no time
+        key = replace(key, ranges=((-1e9, 1e9),) * count(spec))
     core = valid_core = spec.stride[0]
     while tile_flop(spec, (input_size(core, spec.depth),) * spec.dims) < _PROBE_FLOP:
         core += valid_core

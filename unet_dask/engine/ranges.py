@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Ranges = tuple[tuple[float, float], ...]
 
 
+class BeyondRangesError(Exception):
+    """A feature map reaches beyond the ranges with which a network of bytes was made: it would be cut off."""
+
+
 def feature_ranges(network: UNet, image: Tensor) -> Ranges:
     """Return the ranges of one pass.
 

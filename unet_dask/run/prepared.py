@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask.engine.cache import NetworkKey
@@ -46,4 +46,4 @@ class Prepared:
 
     def reference(self) -> NetworkKey:
         """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
-        return replace(self.key(), precision="float32", backend="torch", ranges=())
+        return self.key().exact()

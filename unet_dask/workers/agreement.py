@@ -5,6 +5,7 @@ How far its feature maps reach, and whether a faster way to run it classes the t
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from unet_dask.workers.cluster import Cluster
 
     Index = tuple[int, ...]
+
+
+#: Regions whose contrast is looked at, and those of them on which feature maps are measured.
+_LOOKED_AT, _MEASURED = 32, 5
+#: The golden ratio less 1.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +68,8 @@ def measured_agreement(
 ) -> float | None:
     """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
 
-    The tile is half of one of the middle region along each axis, where the mask begins in it; if that cannot be read,
-    of another region.
+    The tile is half of one along each axis, where the mask begins in a region: of many regions the one where it has
+    the most contrast; if that cannot be read, another.
 
     Parameters
     ----------
@@ -82,7 +89,7 @@ def measured_agreement(
     """
     from distributed import KilledWorker
 
-    for index in _spread(probed.grid, skipped):
+    for index in _telling(cluster, probed, skipped):
         with suppress(DataError, KilledWorker):
             share = answered(cluster.client.submit(_agreement, key, reference, index, probed, pure=False))
             if share is not None:
@@ -93,7 +100,7 @@ def measured_agreement(
 def measured_ranges(
     cluster: Cluster, reference: NetworkKey, probed: Probed, skipped: Collection[Index] = ()
 ) -> Ranges:
-    """Return the smallest and largest value of every feature map, over tiles of a few regions.
+    """Return the smallest and largest value of every feature map, over tiles of the few regions with the most contrast.
 
     Parameters
     ----------
@@ -116,7 +123,7 @@ def measured_ranges(
     from unet_dask.engine.ranges import widest
 
     found = []
-    for index in _spread(probed.grid, skipped):
+    for index in _telling(cluster, probed, skipped)[:_MEASURED]:
         with suppress(DataError, KilledWorker):
             ranges = answered(cluster.client.submit(_ranges, reference, index, probed, pure=False))
             if ranges is not None:
@@ -124,14 +131,35 @@ def measured_ranges(
     return widest(found)
 
 
+def _telling(cluster: Cluster, probed: Probed, skipped: Collection[Index]) -> list[Index]:
+    """Return regions of those looked at, the one with the most contrast first: empty ones say little of a network."""
+    from distributed import KilledWorker
+
+    indices = _spread(probed.grid, skipped)
+    waited = [cluster.client.submit(_contrast, index, probed, pure=False) for index in indices]
+    contrasts = dict.fromkeys(indices, -1.0)
+    for index, future in zip(indices, waited, strict=True):
+        with suppress(DataError, KilledWorker):
+            contrasts[index] = answered(future)
+    return sorted(indices, key=lambda index: -contrasts[index])
+
+
+def _contrast(index: Index, probed: Probed) -> float:
+    """Return the standard deviation of the grey values of a tile of a region; -1 if the mask holds nothing of it."""
+    found = _tile(index, probed)
+    return -1.0 if found is None else float(found[0].astype(np.float32).std())
+
+
 def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Index]:
-    """Return a few regions, the middle one first; of those that a mask leaves, where it skips some."""
-    eighths = (4, 0, 8, 2, 6)
-    if not skipped:
-        corners = (tuple((count - 1) * eighth // 8 for count in grid.counts) for eighth in eighths)
-        return list(dict.fromkeys(corners))
+    """Return some regions from all over, the middle one first; of those that a mask leaves, where it skips some.
+
+    Multiples of the golden ratio fall evenly, and not along rows or columns.
+    """
     count = len(grid) - len(skipped)
-    places = [(count - 1) * eighth // 8 for eighth in eighths]
+    places = [int(count * ((0.5 + number * _GOLDEN) % 1)) for number in range(min(count, _LOOKED_AT))]
+    if not skipped:
+        found_at = (np.unravel_index(place, grid.counts) for place in places)
+        return list(dict.fromkeys(tuple(map(int, each)) for each in found_at))
     left = (index for index in grid.indices() if index not in skipped)
     found = {place: index for place, index in enumerate(left) if place in places}
     return [found[place] for place in dict.fromkeys(places) if place in found]
@@ -139,7 +167,7 @@ def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Index]:
 
 def _agreement(key: NetworkKey, reference: NetworkKey, index: Index, probed: Probed) -> float | None:
     """Run both on a tile of a region, and compare within the mask; None if the mask holds nothing of the region."""
-    from unet_dask.engine.infer import agreement
+    from unet_dask.engine.compare import agreement
 
     found = _tile(index, probed)
     return None if found is None else agreement(key, reference, found[0], probed.constants, found[1])
@@ -147,7 +175,7 @@ def _agreement(key: NetworkKey, reference: NetworkKey, index: Index, probed: Pro
 
 def _ranges(reference: NetworkKey, index: Index, probed: Probed) -> Ranges | None:
     """Return the ranges of the feature maps on a tile of a region; None if the mask holds nothing of the region."""
-    from unet_dask.engine.infer import ranges
+    from unet_dask.engine.compare import ranges
 
     found = _tile(index, probed)
     return None if found is None else ranges(reference, found[0], probed.constants)
