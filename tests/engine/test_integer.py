@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.oracle import write_array
+from unet_dask.config import SegmentConfig
 from unet_dask.demo.synthetic import nuclei
 from unet_dask.engine.backend import load_backend
 from unet_dask.engine.cache import NetworkKey, network
@@ -34,7 +35,7 @@ from unet_dask.lazy import segment
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.model.unet import centre_crop, layout
-from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.pipeline import estimated_seconds, plan_store, segment_store
 from unet_dask.tiling.region import AxisGrid, Context
 from unet_dask.verify.store import repair_store, verify_store
 
@@ -243,6 +244,12 @@ def test_a_network_without_margins_is_refused(cluster: Cluster, tmp_path: Path) 
             precision="int8",
         )
     assert not (tmp_path / "out.zarr").exists()
+
+
+@needs_int8
+def test_how_long_it_will_take_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    plan = plan_store(nuclei_source(tmp_path), "nuclei", precision="int8")
+    assert 0 < estimated_seconds(plan, "nuclei", SegmentConfig(precision="int8")) < 60
 
 
 def test_it_is_refused_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> floa
     """Return the rate of a small tile on this machine, the better of two after a warm-up."""
     use_threads(threads)
     if key.precision == "int8":  # before a run nothing was measured, and what bytes stand for takes no time
-        key = replace(key, ranges=((-1e9, 1e9),) * count(spec))
+        key = replace(key, ranges=((0.0, 1e9),) * count(spec))
     core = valid_core = spec.stride[0]
     while tile_flop(spec, (input_size(core, spec.depth),) * spec.dims) < _PROBE_FLOP:
         core += valid_core

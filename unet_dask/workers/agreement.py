@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import DataError
+from unet_dask.tiling.valid import aligned
 from unet_dask.workers.preflight import answered
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 
 #: Regions whose contrast is looked at, and those of them on which feature maps are measured.
-_LOOKED_AT, _MEASURED = 32, 5
+_LOOKED_AT, _MEASURED = 32, 8
+#: Side of the core of tiles that are looked at or measured, by the network's dimensions: seconds, and little memory.
+_SIDE = {2: 384, 3: 64}
 #: The golden ratio less 1.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -122,10 +125,11 @@ def measured_ranges(
 
     from unet_dask.engine.ranges import widest
 
-    found = []
-    for index in _telling(cluster, probed, skipped)[:_MEASURED]:
+    found, client = [], cluster.client
+    indices = _telling(cluster, probed, skipped)[:_MEASURED]
+    for future in [client.submit(_ranges, reference, index, probed, pure=False) for index in indices]:
         with suppress(DataError, KilledWorker):
-            ranges = answered(cluster.client.submit(_ranges, reference, index, probed, pure=False))
+            ranges = answered(future)
             if ranges is not None:
                 found.append(ranges)
     return widest(found)
@@ -146,7 +150,7 @@ def _telling(cluster: Cluster, probed: Probed, skipped: Collection[Index]) -> li
 
 def _contrast(index: Index, probed: Probed) -> float:
     """Return the standard deviation of the grey values of a tile of a region; -1 if the mask holds nothing of it."""
-    found = _tile(index, probed)
+    found = _tile(index, probed, _SIDE[probed.dims])
     return -1.0 if found is None else float(found[0].astype(np.float32).std())
 
 
@@ -177,12 +181,17 @@ def _ranges(reference: NetworkKey, index: Index, probed: Probed) -> Ranges | Non
     """Return the ranges of the feature maps on a tile of a region; None if the mask holds nothing of the region."""
     from unet_dask.engine.compare import ranges
 
-    found = _tile(index, probed)
+    found = _tile(index, probed, _SIDE[probed.dims])
     return None if found is None else ranges(reference, found[0], probed.constants)
 
 
-def _tile(index: Index, probed: Probed) -> tuple[NDArray[np.generic], NDArray[np.bool_]] | None:
-    """Return grey values of a tile of a region, and what the mask holds of it; None if that is nothing."""
+def _tile(
+    index: Index, probed: Probed, most: int | None = None
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]] | None:
+    """Return grey values of a tile of a region, and what the mask holds of it; None if that is nothing.
+
+    Its core is half of that of the plan's tiles, and at most so long.
+    """
     from unet_dask.engine.infer import check_finite
     from unet_dask.io.source.volume import read_window
     from unet_dask.tiling.mirror import extend
@@ -197,8 +206,11 @@ def _tile(index: Index, probed: Probed) -> tuple[NDArray[np.generic], NDArray[np
     for axis, (each, at) in enumerate(zip(grid.grids[first:], place, strict=True), first):
         start, stop = read[axis]
         offset = (int(at) + each.phase) // each.context.stride * each.context.stride
-        offset = min(offset, max(stop - start - each.probe, 0))
-        read[axis] = start + offset, min(start + offset + each.probe, stop)
+        side = each.probe
+        if most is not None:
+            side = min(side, aligned(most, each.context.stride) + each.tile - each.core)
+        offset = min(offset, max(stop - start - side, 0))
+        read[axis] = start + offset, min(start + offset + side, stop)
         length = read[axis][1] - read[axis][0] - 2 * each.context.halo
         part.append((offset - each.phase, offset - each.phase + length))
     clipped = grid.clipped(index)
