@@ -373,14 +373,14 @@ def _array(
     )
 
 
-def default_limit(cores: int, memory: int, workers: int, *, dims: int) -> int:
+def default_limit(cores: int, memory: int, workers: int) -> int:
     """Return the bytes a worker is granted when nobody said so.
 
-    At most 4 GiB, or 8 GiB in 3-D, where larger tiles gain little, and a fair share of the machine. The share is that
-    of one worker per two cores, so that the plan stays the same for any smaller number of workers.
+    At most 4 GiB, where larger tiles gain little, and a fair share of the machine. The share is that of one
+    worker per two cores, so that the plan stays the same for any smaller number of workers.
     """
     share = 0.8 * memory / max(cores // 2, workers, 1)
-    return int(min(share, {2: 4 << 30, 3: 8 << 30}[dims]))
+    return int(min(share, 4 << 30))
 
 
 def require(*, workers: int, limit: int, memory: int) -> None:

@@ -65,7 +65,7 @@ def prepare(
     )
     require_backend(config.backend, device=device, precision=precision, dims=network.dims)
     mask = find_mask(config.mask, opened)
-    limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device, network.dims)
+    limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
     plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
     return Prepared(opened, model, config, plan, mask)
 
@@ -168,6 +168,6 @@ def _plan(
     )
 
 
-def _granted(config: SegmentConfig, device: str, dims: int) -> int:
+def _granted(config: SegmentConfig, device: str) -> int:
     workers = config.workers or clusters.default_workers(device)
-    return default_limit(available_cores(), clusters.machine_memory(), workers, dims=dims)
+    return default_limit(available_cores(), clusters.machine_memory(), workers)
