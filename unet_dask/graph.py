@@ -110,16 +110,19 @@ class RegionTask:
         window = extend(block, origin=origin, read=grid.read(index), shape=grid.shape)
         # (*planes, c, *space): the channel axis stands just before those along which the network looks.
         channel, before_space = axes.index("c"), len(axes) - self.spec.dims - 1
-        made = infer.infer(
-            np.moveaxis(window, channel, before_space),
-            grids=grid.grids[-self.spec.dims :],
-            write=grid.write(index)[-self.spec.dims :],
-            through=infer.Pass(
-                cache.network(self.network), self.normalisation, self.spec, self.tta, self.network.exact()
-            ),
-            outputs=self.outputs,
-            inside=None if self.mask is None else self.mask.inside(grid.write(index)),
-        )
+        try:
+            made = infer.infer(
+                np.moveaxis(window, channel, before_space),
+                grids=grid.grids[-self.spec.dims :],
+                write=grid.write(index)[-self.spec.dims :],
+                through=infer.Pass(
+                    cache.network(self.network), self.normalisation, self.spec, self.tta, self.network.exact()
+                ),
+                outputs=self.outputs,
+                inside=None if self.mask is None else self.mask.inside(grid.write(index)),
+            )
+        finally:
+            heap.grant(0)  # this process may serve other runs
         return tuple(
             np.moveaxis(
                 values if output.has_channels else np.expand_dims(values, before_space), before_space, channel

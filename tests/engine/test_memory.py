@@ -51,3 +51,30 @@ def test_probabilities_fit_the_memory_that_is_planned(classes: int, dtype: str, 
     turned = 2 * 4 * grid.tile**2
     planned = pass_bytes(spec, (grid.tile,) * 2, item=4, averaged=tta != "none")
     assert peak <= planned + turned + sum(each.nbytes for each in made) + (1 << 16)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_background_is_written_within_the_memory_of_a_mask(dtype: str) -> None:
+    """Made of the places of voxels, it took 24 bytes for each of them, three times what is planned for a mask."""
+    values = np.full((2, 3, 300, 400), 7, dtype)
+    outside = np.random.default_rng(0).random((2, 300, 400)) < 0.9
+    output = OutputSpec("probabilities", dtype)
+    tracemalloc.start()
+    try:
+        output.clear(values, outside)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * outside.size
+    assert (values[:, 1:][np.stack([outside] * 2, 1)] == 0).all()
+    assert (values[:, 0][outside] == output.background(3)[0]).all()
+    assert (np.moveaxis(values, 1, -1)[~outside] == 7).all()
+
+
+@pytest.mark.parametrize("channels", [2, 16, 64])
+def test_the_image_is_in_the_plan_all_the_while(channels: int) -> None:
+    """It is held by whoever normalised it and, as the kernels want it, by the network."""
+    sides = (604, 604)
+    few, many = (NetworkSpec(width=8, channels=each) for each in (1, channels))
+    held = 2 * 4 * channels * sides[0] * sides[1]
+    assert pass_bytes(many, sides, item=4) >= pass_bytes(few, sides, item=4) + held

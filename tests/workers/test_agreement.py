@@ -11,10 +11,10 @@ import zarr
 from tests.oracle import write_array
 from tests.test_run import make_model
 from unet_dask.io.source.mask import open_mask
-from unet_dask.io.source.volume import open_source
+from unet_dask.io.source.volume import open_source, read_window
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store
-from unet_dask.workers.agreement import Probed, _agreement, _spread, _telling
+from unet_dask.workers.agreement import Probed, _agreement, _spread, _telling, _tile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,42 @@ def test_what_has_contrast_is_looked_at_first(tmp_path: Path, cluster: Cluster) 
     found = _telling(cluster, probed, plan.skipped)
     assert max(abs(a - b) for a, b in zip(found[0], some, strict=True)) <= 1  # its neighbours see it too
     assert set(found) == set(looked_at)
+
+
+@pytest.mark.parametrize("held", [range(3, 6), range(5, 6), range(0)], ids=str)
+def test_the_first_plane_that_a_mask_holds_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: range
+) -> None:
+    """And little more than that is read: over a network the contrast of 32 whole regions would be the volume."""
+    image = np.random.default_rng(0).integers(0, 256, (6, 300, 340), dtype="u1")
+    mask = np.zeros(image.shape, "u1")
+    mask[list(held), 140:200, 150:260] = 1
+    path = str(write_array(tmp_path / "mask.zarr", mask))
+    source = str(write_array(tmp_path / "s.zarr", image))
+    sizes: dict[str, Any] = {"region": (256, 256), "tile": (64, 64), "chunks": (6, 64, 64)}
+    plan = plan_store(source, make_model(tmp_path), mask=path, memory="1GiB", **sizes)
+    opened, read = open_source(source), []
+
+    def reading(spec: Any, window: tuple[slice, ...]) -> Any:
+        read.append(window)
+        return read_window(spec, window)
+
+    monkeypatch.setattr("unet_dask.io.source.volume.read_window", reading)
+    probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
+    found = [each for index in plan.grid.indices() if (each := _tile(index, probed, 32)) is not None]
+    assert bool(found) == bool(held)
+    halo = plan.header.network.halo[0]
+    for tile, inside in found:
+        assert inside.any()
+        shown = tile[0, halo : halo + inside.shape[0], halo : halo + inside.shape[1]]
+        assert any(
+            np.array_equal(shown, image[held[0], y : y + len(shown), x : x + shown.shape[1]])
+            for y in range(300)
+            for x in range(340)
+        )
+    for window in read:
+        assert window[1] == slice(held[0], held[0] + 1)
+        assert max(each.stop - each.start for each in window[-2:]) <= 64 + 2 * halo + 8
 
 
 def _box(plan: Any, index: tuple[int, ...]) -> tuple[slice, ...]:

@@ -1,7 +1,7 @@
 """What runs a network: one small protocol, and the backend that is always there.
 
-A backend is loaded once per process and called with one tile at a time, always of the same shape, so that
-every tile of a run passes the same kernels and equal tiles give equal bytes.
+A backend is loaded once per process and called with one tile at a time. Without a mask these have one shape, so every
+tile of a run passes the same kernels, and equal tiles give equal bytes.
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ class OutputSpec:
         if not self.has_channels:
             values[outside] = 0
             return
-        np.moveaxis(values, 1, -1)[outside] = self.background(values.shape[1])
+        # Class by class: with another axis behind them, numpy makes of voxels their places, 8 bytes for each axis.
+        for number, value in enumerate(self.background(values.shape[1])):
+            values[:, number][outside] = value
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

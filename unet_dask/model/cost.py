@@ -89,6 +89,8 @@ def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged
     """
     core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
     earlier = 4 * (spec.classes * core + 2 * spec.channels * _product(sides)) if averaged else 0
+    if spec.channels > 1:  # the tile, and as the kernels want it, meanwhile; of one channel they are the same
+        earlier = earlier + (4 + item) * spec.channels * _product(sides)
     in_float32 = (4 + (item if item != 4 else 1)) * spec.classes + 8
     after = core * np.maximum((spec.width + spec.classes) * item, in_float32)
     most: Sides = np.maximum(activation_bytes(spec, sides, item=item), after) + earlier

@@ -98,7 +98,7 @@ def checked_arithmetic(
     plan, backend = prepared.plan, prepared.config.backend
     chosen = plan.precision != "float32" and prepared.config.precision == "auto"
     integers = plan.precision == "int8"
-    if stored or not len(plan.grid) or not (chosen or integers or backend != "torch"):
+    if stored or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
     name = plan.precision if chosen or integers else backend
     share = measured_agreement(
@@ -125,7 +125,7 @@ def with_ranges(
 ) -> Prepared:
     """Measure how far feature maps reach on the user's own data, or take what the stored run measured."""
     plan = prepared.plan
-    if plan.precision != "int8" or not len(plan.grid):
+    if plan.precision != "int8" or len(plan.skipped) == len(plan.grid):
         return prepared
     ranges = stored.get("ranges") or measured_ranges(
         workers, prepared.reference(), _probed(prepared, constants), plan.skipped

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -194,15 +195,16 @@ def _tile(
     """
     from unet_dask.engine.infer import check_finite
     from unet_dask.io.source.volume import read_window
-    from unet_dask.tiling.mirror import extend
+    from unet_dask.tiling.mirror import extend, mirrored
 
     grid, dims = probed.grid, probed.dims
     first = len(grid.grids) - dims
-    wanted = _wanted(probed, index)
-    if not wanted.any():
+    found = _wanted(probed, index)
+    if found is None:
         return None
+    plane, wanted = found
     place = np.unravel_index(int(wanted.argmax()), wanted.shape)
-    read, part = list(grid.read(index)), []
+    read, part = [*plane, *grid.read(index)[first:]], []
     for axis, (each, at) in enumerate(zip(grid.grids[first:], place, strict=True), first):
         start, stop = read[axis]
         offset = (int(at) + each.phase) // each.context.stride * each.context.stride
@@ -213,24 +215,35 @@ def _tile(
         read[axis] = start + offset, min(start + offset + side, stop)
         length = read[axis][1] - read[axis][0] - 2 * each.context.halo
         part.append((offset - each.phase, offset - each.phase + length))
-    clipped = grid.clipped(index)
-    origin = tuple(start for start, _ in clipped)
-    block = read_window(probed.source, tuple(slice(start, stop) for start, stop in clipped))
+    shown = [mirrored(start, stop, size) for (start, stop), size in zip(read, grid.shape, strict=True)]
+    origin = tuple(int(each.min()) for each in shown)
+    block = read_window(
+        probed.source,
+        tuple(slice(start, int(each.max()) + 1) for start, each in zip(origin, shown, strict=True)),
+    )
     block = check_finite(block, origin=origin, axes=grid.axes, nan=probed.nan)
     window = extend(block, origin=origin, read=tuple(read), shape=grid.shape)
-    planes = np.moveaxis(window, grid.axes.index("c"), first - 1)
-    tile = planes.reshape(-1, *planes.shape[-dims - 1 :])[0]
-    return tile, _shifted(wanted, part)
+    tile = np.moveaxis(window, grid.axes.index("c"), first - 1)
+    return tile.reshape(tile.shape[-dims - 1 :]), _shifted(wanted, part)
 
 
-def _wanted(probed: Probed, index: Index) -> NDArray[np.bool_]:
-    """Return what is segmented of the first plane, or the volume, of a region."""
-    write = probed.grid.write(index)
+def _wanted(probed: Probed, index: Index) -> tuple[list[Interval], NDArray[np.bool_]] | None:
+    """Return the first plane of a region of which something is segmented, channels and all, and what of it.
+
+    Of a network in 3-D that is the region; None if it is nothing.
+    """
+    write, names = probed.grid.write(index), probed.grid.axes
     first = len(write) - probed.dims
-    if probed.mask is None:
-        return np.ones([stop - start for start, stop in write[first:]], np.bool_)
-    inside = probed.mask.inside([(start, start + 1) for start, _ in write[:first]] + list(write[first:]))
-    return inside.reshape(inside.shape[-probed.dims :])
+    for planes in product(
+        *([write[axis][0]] if names[axis] == "c" else range(*write[axis]) for axis in range(first))
+    ):
+        plane = [write[axis] if names[axis] == "c" else (at, at + 1) for axis, at in enumerate(planes)]
+        if probed.mask is None:
+            return plane, np.ones([stop - start for start, stop in write[first:]], np.bool_)
+        inside = probed.mask.inside([*((at, at + 1) for at in planes), *write[first:]])
+        if inside.any():
+            return plane, inside.reshape(inside.shape[-probed.dims :])
+    return None
 
 
 def _shifted(wanted: NDArray[np.bool_], part: list[Interval]) -> NDArray[np.bool_]:

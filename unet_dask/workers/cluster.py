@@ -222,7 +222,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         # An idle thread of the network's pool sleeps instead of spinning through the serial parts.
         "OMP_WAIT_POLICY": "passive",
         # Keep the heap: by default glibc returns every large feature map to the kernel and faults it in again,
-        # a fifth of the CPU time. All tiles have one shape, so the kept heap does not fragment further.
+        # a fifth of the CPU time. Without a mask all tiles have one shape, and the kept heap does not fragment further.
         "MALLOC_ARENA_MAX": "1",
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
