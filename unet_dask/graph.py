@@ -103,13 +103,13 @@ class RegionTask:
 
         if self.threads:
             use_threads(self.threads)
-        heap.grant(self.memory)
         grid, axes = self.grid, self.grid.axes
         origin = tuple(start for start, _ in grid.clipped(index))
         block = infer.check_finite(block, origin=origin, axes=axes, nan=self.nan)
         window = extend(block, origin=origin, read=grid.read(index), shape=grid.shape)
         # (*planes, c, *space): the channel axis stands just before those along which the network looks.
         channel, before_space = axes.index("c"), len(axes) - self.spec.dims - 1
+        heap.grant(self.memory)
         try:
             made = infer.infer(
                 np.moveaxis(window, channel, before_space),

@@ -151,14 +151,11 @@ def integer_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool =
     """
     image = 2 * 4 * spec.channels * _product(sides)  # as it was normalised, and as the kernels want it
     core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
-    earlier = 4 * spec.classes * core if averaged else 0
-    within = (
-        np.maximum(activation_bytes(spec, sides, item=1), _pooling_bytes(spec, sides)) + 2 * INTEGER_STRIP
-    )
-    after = core * (
-        spec.width + 5 * spec.classes + 8
-    )  # the last maps; logits, which are finite, largest and sum
-    most: Sides = image + earlier + np.maximum(within, after)
+    earlier = 4 * (spec.classes * core + spec.channels * _product(sides)) if averaged else 0
+    maps = np.maximum(activation_bytes(spec, sides, item=1), _pooling_bytes(spec, sides))
+    # The last maps; and the logits, which of them are finite, and the soft-max's largest and sum.
+    after = core * (spec.width + 5 * spec.classes + 8)
+    most: Sides = image + earlier + np.maximum(maps + 2 * INTEGER_STRIP, after)
     return most
 
 
