@@ -58,7 +58,7 @@ import re, sys
 import numpy as np, psutil
 from unet_dask.engine import heap
 from unet_dask.engine.backend import load_backend
-from unet_dask.model.cost import pass_bytes
+from unet_dask.model.cost import strip_bytes, tile_bytes
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
@@ -68,8 +68,9 @@ backend = load_backend("torch", new_model(spec, normalisation=Normalisation("con
 largest = 1000
 backend.logits(np.zeros((1, 100, 100), np.float32))
 beside = psutil.Process().memory_info().rss
-granted = beside + int(1.15 * pass_bytes(spec, (largest, largest), item=4))
-heap.grant(granted if sys.argv[1] == "granted" else 0)
+alive = tile_bytes(spec, (largest, largest)) + strip_bytes(spec, (largest, largest), item=4)
+planned = int((1 + heap.MANY_SHAPES_SHARE) * alive)
+heap.grant(beside + planned if sys.argv[1] == "granted" else 0)
 rng = np.random.default_rng(0)
 kept = []  # what stays lies in the gaps
 for _ in range(30):
@@ -78,7 +79,7 @@ for _ in range(30):
     kept.append(np.ones(1 << 12))
 # Not getrusage, which begins with what the parent held when it forked.
 peak = int(re.search("VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
-print(peak / granted)
+print((peak - beside) / planned)
 """
 
 

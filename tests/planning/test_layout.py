@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
-from unet_dask.model.cost import activation_bytes, parameter_count
+from unet_dask.model.cost import parameter_count, strip_bytes
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 from unet_dask.planning.layout import Arithmetic, Demand, Memory, choose, predicted
 from unet_dask.planning.plan import Plan, Wanted, default_limit, make_plan, write_units
@@ -128,7 +128,7 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
         return predicted(demand, plan.grid)
 
     exact, half = memory(), memory(precision="bfloat16")
-    probe = activation_bytes(network, [grid.probe for grid in plan.spatial], item=4)
+    probe = strip_bytes(network, [grid.probe for grid in plan.spatial], item=4)
     assert all(grid.core / 2 <= grid.probe - grid.tile + grid.core < grid.core for grid in plan.spatial)
     assert half.activations >= max(0.49 * exact.activations, probe)
     assert half.network >= exact.network + weights

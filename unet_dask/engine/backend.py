@@ -7,16 +7,15 @@ tile of a run passes the same kernels, and equal tiles give equal bytes.
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
 
 from unet_dask.engine.device import native_int8, require_backend, torch_dtype
-from unet_dask.engine.heap import make_room
 from unet_dask.engine.nnpack import with_nnpack
 from unet_dask.engine.ranges import feature_ranges
+from unet_dask.engine.stream import StreamedUNet
 from unet_dask.errors import OptionError
 from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.unet import layout
@@ -24,8 +23,8 @@ from unet_dask.model.unet import layout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from unet_dask.engine.ranges import Ranges
     from unet_dask.model.file import Model
@@ -68,18 +67,25 @@ class TorchBackend:
         if convolutions:
             network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
-        if device == "cpu":
-            for module in self._network.modules():
-                if hasattr(module, "weight"):
-                    module.register_forward_pre_hook(_room_for_output)
-                    module.register_forward_hook(_room_for_next)
+        self._stream = StreamedUNet(self._network) if device == "cpu" else None
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""
         with torch.inference_mode():
+            if self._stream:
+                return self._streamed(self._stream, torch.from_numpy(tile)[None])
             image = torch.from_numpy(tile)[None].to(self._device, self._dtype)
             output = self._network(image.contiguous(memory_format=self._layout))[0]
             logits: NDArray[np.float32] = output.float().cpu().numpy()
+        return logits
+
+    def _streamed(self, stream: StreamedUNet, image: Tensor) -> NDArray[np.float32]:
+        spec, line = stream.spec, 0
+        core = [side - 2 * halo for side, halo in zip(image.shape[2:], spec.halo, strict=True)]
+        logits = np.empty((spec.classes, *core), np.float32)
+        for strip in stream.logits(image):
+            logits[:, line : line + strip.shape[2]] = strip[0].float().numpy()
+            line += strip.shape[2]
         return logits
 
     def ranges(self, tile: NDArray[np.float32]) -> Ranges:
@@ -87,21 +93,6 @@ class TorchBackend:
         with torch.inference_mode():
             image = torch.from_numpy(tile)[None].to(self._device, self._dtype)
             return feature_ranges(self._network, image.contiguous(memory_format=self._layout))
-
-
-def _room_for_output(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-    """See that there is room for what a module with filters is about to make."""
-    channel = arguments[0][0, 0].nbytes
-    if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
-        make_room(module.out_channels * math.prod(module.stride) * channel)
-    else:
-        make_room(len(module.weight) * channel)  # type: ignore[arg-type] # the weights of whatever has some are a tensor
-
-
-def _room_for_next(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-    """See that there is room for what becomes of an output at once: concatenation, or soft-max."""
-    if 3 not in getattr(module, "kernel_size", (3,)):
-        make_room(2 * output.nbytes)
 
 
 def load_backend(name: str, model: Model, *, device: str, precision: str, ranges: Ranges = ()) -> Backend:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from unet_dask.tiling.valid import aligned, centre
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 NNPACK_STRIP = 16 << 20
 #: Bytes of float32 that the first convolution of a network of bytes makes at a time.
 INTEGER_STRIP = 16 << 20
+
+#: Bytes of the largest feature map of a strip, and the least and most periods of the lattice that it has: with fewer
+#: lines kernels start too often, with more nothing of a strip is left in the cache (decision 14).
+STREAM_STRIP = 48 << 20
+_PERIODS = (1, 16)
 
 #: Fixed price of a pass, in FLOP that the network could have done meanwhile.
 _PASS = 1e9
@@ -138,6 +145,90 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
         features = width * _product(sides)
         peak = np.maximum(peak, held + joined + first + features)
     return peak * item
+
+
+def strip_lines(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
+    """Return the lines along the first axis of a strip of a tile that is streamed, a multiple of the stride.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    item : bytes of a number, 4 for float32
+    """
+    stride = spec.stride[0]
+    period = 2 * spec.width * stride * item * _product(sides[1:])
+    lines: Sides = stride * np.clip(STREAM_STRIP // period, *_PERIODS)
+    return lines
+
+
+def tile_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool = False) -> Sides:
+    """Return the bytes of a tile that is streamed, and of what becomes of it, beside the feature maps.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    averaged : whether a turned copy of the tile and the sum over passes are kept meanwhile
+    """
+    core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
+    images, made = (2, 2) if averaged else (1, 1)
+    # After the last strip: which of the logits are finite; or the soft-max's largest and sum.
+    return 4 * spec.channels * images * _product(sides) + (4 * spec.classes * made + spec.classes + 8) * core
+
+
+def strip_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
+    """Return the most bytes of feature maps that are alive at once while a tile is streamed.
+
+    That is what convolutions and skip connections keep from strip to strip, and the maps of one strip.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+    item : bytes of a number within the network, 4 for float32
+    """
+    strip = strip_lines(spec, sides, item=item)
+    across, before = list(sides[1:]), spec.channels
+    kept = here = peak = 0 * strip
+    waits: list[Sides] = []
+
+    def double(incoming: int, outgoing: int, lines: Sides) -> Sides:
+        """Return what two convolutions have at once, and note what they keep."""
+        nonlocal across, kept
+        most = 0 * lines
+        for channels in (incoming, outgoing):
+            area = _product(across)
+            across = [side - 2 for side in across]
+            # A window beside what it was made of, or beside what is made of it.
+            after = outgoing * lines * _product(across)
+            most = np.maximum(
+                most, channels * (lines + 2) * area + np.maximum(channels * lines * area, after)
+            )
+            kept = kept + 2 * channels * area
+        return most
+
+    for level in range(spec.depth + 1):
+        width, lines = spec.width << level, strip // 2**level
+        peak = np.maximum(peak, here + double(before, width, lines))
+        before = width
+        if level < spec.depth:
+            line = width * _product(across)
+            kept = kept + line * aligned(centre(spec.depth, level), lines)  # earlier strips, as a whole
+            waits.append(line * lines)
+            here = here + waits[-1]
+            across = [side // 2 for side in across]
+    features = before * lines * _product(across)
+    for level in reversed(range(spec.depth)):
+        width, lines = spec.width << level, strip // 2**level
+        across = [2 * side for side in across]
+        corners = width * lines * _product(across)
+        peak = np.maximum(peak, here + features + corners)
+        peak = np.maximum(peak, here + 3 * corners)
+        here = here - waits.pop()
+        peak = np.maximum(peak, here + double(2 * width, width, lines))
+        features = width * lines * _product(across)
+    return item * (peak + kept)
 
 
 def integer_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool = False) -> Sides:

@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.config import format_bytes
-from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE
+from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARE
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
-from unet_dask.model.cost import integer_bytes, nnpack_bytes, parameter_count, pass_bytes, pass_price
+from unet_dask.model.cost import (
+    integer_bytes,
+    nnpack_bytes,
+    parameter_count,
+    pass_bytes,
+    pass_price,
+    strip_bytes,
+    tile_bytes,
+)
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.tiling.valid import aligned
 
@@ -137,19 +145,13 @@ class Demand:
         """
         how = self.arithmetic
         item = {"float32": 4, "int8": 1}.get(how.precision, 2)
-        share = MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
-        alive = (
-            integer_bytes(self.network, tile, averaged=how.averaged)
-            if how.precision == "int8"
-            else pass_bytes(self.network, tile, item=item, averaged=how.averaged)
-        )
-        activations = (1 + share) * alive
+        activations = self._activations(tile, item)
         weights = 2 * parameter_count(self.network) * item
         if how.backend == "nnpack":
             weights += nnpack_bytes(self.network)
         if how.compared:
             weights += 2 * parameter_count(self.network) * 4
-            activations = np.maximum(activations, (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4))
+            activations = np.maximum(activations, self._comparison(probe))
         read = math.prod(side + more for side, more in zip(longest, context, strict=True))
         values = sum(
             (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
@@ -167,6 +169,32 @@ class Demand:
             )
             + min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize),
         )
+
+    def _activations(self, tile: Sequence[Any], item: int) -> Any:
+        """Return the bytes of a tile's pass, with what the heap holds beyond."""
+        how, share = self.arithmetic, MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
+        if how.precision == "int8":
+            return (1 + share) * integer_bytes(self.network, tile, averaged=how.averaged)
+        if how.device == "cpu":
+            return _streamed(
+                self.network, tile, item, averaged=how.averaged, many_shapes=bool(self.mask_bytes)
+            )
+        return (1 + share) * pass_bytes(self.network, tile, item=item, averaged=how.averaged)
+
+    def _comparison(self, probe: Sequence[Any]) -> Any:
+        """Return the same of a pass in float32. Ranges for bytes are measured on whole feature maps."""
+        if self.arithmetic.device == "cpu" and self.arithmetic.precision != "int8":
+            return _streamed(self.network, probe, 4)
+        return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
+
+
+def _streamed(
+    network: NetworkSpec, tile: Sequence[Any], item: int, *, averaged: bool = False, many_shapes: bool = False
+) -> Any:
+    """Return the bytes of a tile that passes in strips, with what the heap holds beyond."""
+    strips = strip_bytes(network, tile, item=item)
+    beside = tile_bytes(network, tile, averaged=averaged)
+    return (1 + MANY_SHAPES_SHARE) * (beside + strips) if many_shapes else beside + (1 + STRIP_SHARE) * strips
 
 
 def predicted(demand: Demand, grid: RegionGrid) -> Memory:

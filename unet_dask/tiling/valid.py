@@ -54,6 +54,19 @@ def halo(depth: int) -> int:
     return 6 * stride(depth) - 4
 
 
+def centre(depth: int, level: int) -> int:
+    """Return the samples of a level that its skip connection crops at each end (paper, N2).
+
+    The levels below consume ``halo(depth - level - 1)`` samples of theirs, each two of this one.
+
+    Examples
+    --------
+    >>> [centre(4, level) for level in range(4)]  # 568 -> 392, 280 -> 200, 136 -> 104, 64 -> 56 in Fig. 1
+    [88, 40, 16, 4]
+    """
+    return 6 * stride(depth - level) - 8
+
+
 def stride(depth: int) -> int:
     """Return the period of the pooling lattice in samples, ``2**depth``.
 
