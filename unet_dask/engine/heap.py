@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: What the kept heap holds beyond the feature maps that are alive, as a share of them. Measured: 0.15 to 0.65, from one
 #: time to the next for the same run, as its threads happen to allocate; the most is planned for.
 HEAP_SHARE = 0.7
-#: The same for strips of a tile: small blocks of many sizes, which take turns. Measured: 0.2 to 1.3.
+#: The same for strips of a tile: blocks of many sizes, which take turns. Measured: 0.1 to 1.2.
 STRIP_SHARE = 1.3
 #: The same for tiles of many shapes, which hardly ever need it given back. Left to itself it came to 0.9 to 1.3.
 MANY_SHAPES_SHARE = 1.5

@@ -264,7 +264,9 @@ def choose(
             f"{format_bytes(least)}. Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or a narrower model."
         )
     price = np.where(fits, _price(tiles * pass_price(network, sides), regions), np.inf)
-    cheapest = index[:, int(price.argmin())]
+    cheapest = index[
+        :, int(np.lexsort((used, price))[0])
+    ]  # of equally cheap ones, what takes the least memory
     return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
 
 
