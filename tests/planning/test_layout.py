@@ -128,7 +128,7 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
         return predicted(demand, plan.grid)
 
     exact, half = memory(), memory(precision="bfloat16")
-    probe = strip_bytes(network, [grid.probe for grid in plan.spatial], item=4)
+    probe = sum(strip_bytes(network, [grid.probe for grid in plan.spatial], item=4))
     assert all(grid.core / 2 <= grid.probe - grid.tile + grid.core < grid.core for grid in plan.spatial)
     assert half.activations >= max(0.49 * exact.activations, probe)
     assert half.network >= exact.network + weights

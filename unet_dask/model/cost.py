@@ -177,16 +177,18 @@ def tile_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool = Fa
     return 4 * spec.channels * images * _product(sides) + (4 * spec.classes * made + spec.classes + 8) * core
 
 
-def strip_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
+def strip_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> tuple[Sides, Sides]:
     """Return the most bytes of feature maps that are alive at once while a tile is streamed.
-
-    That is what convolutions and skip connections keep from strip to strip, and the maps of one strip.
 
     Parameters
     ----------
     spec : of the network
     sides : input size per spatial axis
     item : bytes of a number within the network, 4 for float32
+
+    Returns
+    -------
+    what convolutions and skip connections keep from strip to strip, and the maps of one strip
     """
     strip = strip_lines(spec, sides, item=item)
     across, before = list(sides[1:]), spec.channels
@@ -228,7 +230,7 @@ def strip_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Side
         here = here - waits.pop()
         peak = np.maximum(peak, here + double(2 * width, width, lines))
         features = width * lines * _product(across)
-    return item * (peak + kept)
+    return item * kept, item * peak
 
 
 def integer_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool = False) -> Sides:

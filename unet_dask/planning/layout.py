@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.config import format_bytes
-from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARE
+from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
 from unet_dask.model.cost import (
@@ -192,9 +192,11 @@ def _streamed(
     network: NetworkSpec, tile: Sequence[Any], item: int, *, averaged: bool = False, many_shapes: bool = False
 ) -> Any:
     """Return the bytes of a tile that passes in strips, with what the heap holds beyond."""
-    strips = strip_bytes(network, tile, item=item)
     beside = tile_bytes(network, tile, averaged=averaged)
-    return (1 + MANY_SHAPES_SHARE) * (beside + strips) if many_shapes else beside + (1 + STRIP_SHARE) * strips
+    strips = strip_bytes(network, tile, item=item)
+    if many_shapes:
+        return (1 + MANY_SHAPES_SHARE) * (beside + sum(strips))
+    return beside + sum((1 + share) * each for share, each in zip(STRIP_SHARES, strips, strict=True))
 
 
 def predicted(demand: Demand, grid: RegionGrid) -> Memory:
