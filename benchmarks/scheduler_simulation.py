@@ -1,12 +1,13 @@
 """Where one scheduler ends: the real scheduler, client and waves, with workers that only take their time (S5, C2).
 
     python benchmarks/scheduler_simulation.py [FOLDER] [--workers 16,256] [--regions 0] [--seconds 2.0] [--dims 3]
-        [--single]
+        [--single] [--part 2/4]
 
 The scheduler, the driver and all simulated workers are one process each. The driver makes the graphs of a run (of a
 volume that consists of metadata alone), submits them by `dispatch.run_waves`, fetches every record and appends it to
 a real ledger, flushed to disk. With --single each region is one task instead, submitted by `dispatch.run_calls`, as
-it would be if workers read their context themselves.
+it would be if workers read their context themselves. With --part the driver does one part of the regions, as one of
+several with a scheduler and workers of their own would.
 
 Measured: the CPU seconds per region of scheduler and driver from the second tenth of the regions on (the scheduler's
 less what heartbeats alone cost, which is quoted too), and how their resident memory grew, from the first hundredth of
@@ -38,6 +39,7 @@ from unet_dask.io.sink.store import Sink
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.model.file import model_file, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.part import Part, parse_part
 from unet_dask.pipeline import plan_store
 from unet_dask.run.execute import region_stages
 from unet_dask.run.prepared import Prepared
@@ -109,14 +111,14 @@ def segment(grid: Any, index: tuple[int, ...]) -> None:
     """Stand for a region that is one task; simulated workers do not call it."""
 
 
-def records_of(run: Prepared, cluster: Cluster, sink: Sink, count: int, *, single: bool) -> Iterator[Any]:
+def records_of(run: Prepared, cluster: Cluster, sink: Sink, own: range, *, single: bool) -> Iterator[Any]:
     """Yield a record per region: from the waves of a run, or from one task per region."""
     if not single:
         constants = Normalisation("constant", (0.0,), (1.0,))
-        ((_, records),) = region_stages(run, cluster, sink, range(count), set(), constants)
+        ((_, records),) = region_stages(run, cluster, sink, own, set(), constants)
         yield from records
         return
-    calls = ((index, (run.plan.grid, index)) for index in run.plan.grid.stretch(range(count)))
+    calls = ((index, (run.plan.grid, index)) for index in run.plan.grid.stretch(own))
     for _, made in run_calls(cluster.client, segment, calls, in_flight=3 * cluster.workers):
         yield made[0]
 
@@ -126,8 +128,8 @@ def cost(process: psutil.Process) -> tuple[float, float]:
     return float(sum(process.cpu_times()[:2])), process.memory_info().rss / 2**20
 
 
-def simulate(folder: Path, run: Prepared, workers: int, count: int, seconds: float, single: bool) -> Figures:
-    """Run `count` regions of a plan on simulated workers."""
+def simulate(folder: Path, run: Prepared, workers: int, own: range, seconds: float, single: bool) -> Figures:
+    """Run some regions of a plan on simulated workers."""
     scheduler = subprocess.Popen([sys.executable, "-c", SCHEDULER], stdout=subprocess.PIPE, text=True)
     address = scheduler.stdout.readline().strip()  # type: ignore[union-attr] # it is a pipe
     for name in ("ready", "busy"):
@@ -141,8 +143,8 @@ def simulate(folder: Path, run: Prepared, workers: int, count: int, seconds: flo
                 time.sleep(0.1)
             cluster = Cluster(client, workers, 1, local=False)
             sink = Sink(str(folder / "sink.zarr"), run.plan.arrays)
-            records = records_of(run, cluster, sink, count, single=single)
-            return measured(folder, workers, records, count, scheduler.pid)
+            records = records_of(run, cluster, sink, own, single=single)
+            return measured(folder, workers, records, len(own), scheduler.pid)
     finally:
         crew.kill()
         scheduler.kill()
@@ -183,12 +185,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--dims", type=int, default=3)
     parser.add_argument("--single", action="store_true", help="one task per region instead of waves")
+    parser.add_argument("--part", type=parse_part, default=Part(), help="of the regions")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     run = prepared(options.folder, options.dims)
     for workers in map(int, options.workers.split(",")):
-        count = options.regions or 10 * workers
-        print(simulate(options.folder, run, workers, count, options.seconds, options.single), flush=True)
+        own = options.part.stretch(options.regions or 10 * workers * options.part.count)
+        print(simulate(options.folder, run, workers, own, options.seconds, options.single), flush=True)
 
 
 if __name__ == "__main__":
