@@ -26,7 +26,7 @@ INTEGER_STRIP = 16 << 20
 
 #: Bytes of the largest feature map of a strip, and the least and most periods of the lattice that it has: with fewer
 #: lines kernels start too often, with more nothing of a strip is left in the cache (decision 14).
-STREAM_STRIP = 48 << 20
+STREAM_STRIP = 32 << 20
 _PERIODS = (1, 16)
 
 #: Fixed price of a pass, in FLOP that the network could have done meanwhile.
