@@ -53,6 +53,8 @@ def test_heap_is_given_back_where_the_grant_has_no_room(
     assert bool(asked) is given_back
 
 
+# What a free heap comes to depends on which thread asks first, from 2.6 to 4 times what is alive: the grant is tighter
+# than the plan's own, which a free heap does not always reach, so that here it is certain to bind.
 MANY_SHAPES = """
 import re, sys
 import numpy as np, psutil
@@ -69,7 +71,9 @@ largest = 1000
 backend.logits(np.zeros((1, 100, 100), np.float32))
 beside = psutil.Process().memory_info().rss
 alive = tile_bytes(spec, (largest, largest)) + sum(strip_bytes(spec, (largest, largest), item=4))
-planned = int((1 + heap.MANY_SHAPES_SHARE) * alive)
+share = 0.9
+assert share < heap.MANY_SHAPES_SHARE
+planned = int((1 + share) * alive)
 heap.grant(beside + planned if sys.argv[1] == "granted" else 0)
 rng = np.random.default_rng(0)
 kept = []  # what stays lies in the gaps
