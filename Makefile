@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What pip is asked for as torch, options and all; nothing for the torch that $(VENV) has already. On a machine with a
+# GPU another build may be wanted: see benchmarks/gpu/README.md.
+TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install demo test check lint types contracts format torture audit gpu bench dist clean
+.PHONY: install demo test check lint types contracts format torture audit cuda gpu bench bench-gpu dist clean
 
 install: $(STAMP)
 
 # torch comes first and alone: any other request than the pinned one fetches gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) --constraint constraints.txt --editable ".[http,notebook,test,dev]"
+	$(if $(strip $(TORCH)),$(PIP) $(TORCH))
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(PIP) --constraint $(VENV)/constraints.txt --editable ".[http,notebook,test,dev]"
 	touch $(STAMP)
 
 demo: install
@@ -50,12 +54,26 @@ audit: install
 	$(PIP) pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
-gpu: install
+# Without a GPU all tests of it are skipped, and nothing would be red: so it is looked for first.
+cuda: install
+	@$(BIN)/python -c "import sys, torch; sys.exit(0 if torch.cuda.is_available() else \
+	    f'torch {torch.__version__} finds no CUDA device here. With a GPU: make clean gpu TORCH=..., see benchmarks/gpu/README.md')"
+
+gpu: cuda
 	$(BIN)/python -m pytest -m gpu
 
 bench: install
 	$(BIN)/python benchmarks/bare_loop.py
 	$(BIN)/python benchmarks/plumbing.py
+
+# What each figure is compared with: benchmarks/gpu/README.md. All of it is printed, and nothing is kept.
+bench-gpu: cuda
+	$(BIN)/python benchmarks/gpu/limits.py
+	$(BIN)/python benchmarks/gpu/network.py
+	$(BIN)/python benchmarks/gpu/network.py --dims 3
+	$(BIN)/python benchmarks/gpu/end_to_end.py
+	$(BIN)/python benchmarks/training.py --device cuda --width 64 --tile 384 --threads 4
+	$(BIN)/python benchmarks/training.py --device cuda --width 64 --tile 384 --threads 4 --precision bfloat16
 
 dist: install
 	rm -rf build dist
