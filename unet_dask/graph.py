@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.engine.infer import OutputSpec
+    from unet_dask.engine.infer import Counter, OutputSpec
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.unread import Unread
@@ -53,10 +53,11 @@ class Record:
     Attributes
     ----------
     entry : for the ledger
-    seconds : of wall time in the task
+    seconds : of wall time from when the region was taken in hand, see `engine.turns`
     worker : process number
     peak_bytes : most resident memory of the worker so far
     loads : networks the worker has loaded so far
+    exact : tiles that were run in float32 because they reach beyond what bytes can say
     """
 
     entry: Entry
@@ -64,6 +65,7 @@ class Record:
     worker: int
     peak_bytes: int
     loads: int
+    exact: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,40 +97,83 @@ class RegionTask:
     mask: Mask | None = None
     memory: int = 0
 
-    def products(self, index: Index, block: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
-        """Return the products of a region, with canonical axes; classes have a channel axis of one."""
-        from unet_dask.engine import cache, heap, infer
-        from unet_dask.engine.device import use_threads
+    def products(
+        self, index: Index, block: NDArray[np.generic], counter: Counter | None = None
+    ) -> tuple[NDArray[np.generic], ...]:
+        """Return the products of a region, with canonical axes; classes have a channel axis of one.
+
+        Parameters
+        ----------
+        index : of the region
+        block : completed, but not mirrored
+        counter : of tiles that were run otherwise than was asked
+        """
+        from unet_dask.engine import infer, turns
         from unet_dask.tiling.mirror import extend
 
-        if self.threads:
-            use_threads(self.threads)
         grid, axes = self.grid, self.grid.axes
+        write = grid.write(index)
+        inside = None if self.mask is None else self.mask.inside(write)
+        # (*planes, c, *space): the channel axis stands just before those along which the network looks.
+        channel, before_space = axes.index("c"), len(axes) - self.spec.dims - 1
+        if inside is not None and not inside.any():
+            return self.background(index)
         origin = tuple(start for start, _ in grid.clipped(index))
         block = infer.check_finite(block, origin=origin, axes=axes, nan=self.nan)
         window = extend(block, origin=origin, read=grid.read(index), shape=grid.shape)
-        # (*planes, c, *space): the channel axis stands just before those along which the network looks.
-        channel, before_space = axes.index("c"), len(axes) - self.spec.dims - 1
-        heap.grant(self.memory)
-        try:
-            made = infer.infer(
-                np.moveaxis(window, channel, before_space),
-                grids=grid.grids[-self.spec.dims :],
-                write=grid.write(index)[-self.spec.dims :],
-                through=infer.Pass(
-                    cache.network(self.network), self.normalisation, self.spec, self.tta, self.network.exact()
-                ),
-                outputs=self.outputs,
-                inside=None if self.mask is None else self.mask.inside(grid.write(index)),
-            )
-        finally:
-            heap.grant(0)  # this process may serve other runs
+        with turns.computing:
+            made = self._computed(np.moveaxis(window, channel, before_space), write, inside, counter)
         return tuple(
             np.moveaxis(
                 values if output.has_channels else np.expand_dims(values, before_space), before_space, channel
             )
             for output, values in zip(self.outputs, self._with_objects(index, made), strict=True)
         )
+
+    def _computed(
+        self,
+        window: NDArray[np.generic],
+        write: tuple[tuple[int, int], ...],
+        inside: NDArray[np.bool_] | None,
+        counter: Counter | None,
+    ) -> tuple[NDArray[np.generic], ...]:
+        """Return what the network makes of a window, within what this process may hold."""
+        from unet_dask.engine import cache, heap, infer
+        from unet_dask.engine.device import use_threads
+
+        if self.threads:
+            use_threads(self.threads)
+        heap.grant(self.memory)
+        try:
+            return infer.infer(
+                window,
+                grids=self.grid.grids[-self.spec.dims :],
+                write=write[-self.spec.dims :],
+                through=infer.Pass(
+                    cache.network(self.network),
+                    self.normalisation,
+                    self.spec,
+                    self.tta,
+                    self.network.exact(),
+                    counter or infer.Counter(),
+                ),
+                outputs=self.outputs,
+                inside=inside,
+            )
+        finally:
+            heap.grant(0)  # this process may serve other runs
+
+    def background(self, index: Index) -> tuple[NDArray[np.generic], ...]:
+        """Return the products of a region that lies outside of the mask, with canonical axes."""
+        shape = [stop - start for start, stop in self.grid.write(index)]
+        channel = self.grid.axes.index("c")
+        products = []
+        for output in self.outputs:
+            values = output.background(self.spec.classes)
+            shape[channel] = self.spec.classes if output.has_channels else 1
+            along = [-1 if axis == channel else 1 for axis in range(len(shape))]
+            products.append(np.ascontiguousarray(np.broadcast_to(values.reshape(along), shape)))
+        return tuple(products)
 
     def _with_objects(
         self, index: Index, made: tuple[NDArray[np.generic], ...]
@@ -164,27 +209,26 @@ class WriteRegion:
 
     def __call__(self, block: Unread, block_info: Mapping[int, Mapping[str, Any]]) -> NDArray[np.object_]:
         """Return an array of one element, the :class:`Record`."""
-        began = time.perf_counter()
+        from unet_dask.engine.infer import Counter
+        from unet_dask.engine.turns import in_hand
+
         location = block_info[0]["chunk-location"]
         index = tuple(int(first + offset) for first, offset in zip(self.start, location, strict=True))
-        entry = _write(self.sink, self.task, index, self.task.products(index, block.read()))
-        records = np.empty((1,) * block.ndim, dtype=np.object_)
-        records.flat[0] = record(entry, began)
+        counter, records = Counter(), np.empty((1,) * block.ndim, dtype=np.object_)
+        with in_hand:
+            began = time.perf_counter()
+            entry = _write(self.sink, self.task, index, self.task.products(index, block.read(), counter))
+            records.flat[0] = record(entry, began, exact=counter.exact)
         return records
 
 
 def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
     """Write a region that lies outside of the mask, on a worker: background is really written, and recorded."""
-    began = time.perf_counter()
-    shape = [stop - start for start, stop in task.grid.write(index)]
-    channel = task.grid.axes.index("c")
-    products = []
-    for output in task.outputs:
-        values = output.background(task.spec.classes)
-        shape[channel] = task.spec.classes if output.has_channels else 1
-        along = [-1 if axis == channel else 1 for axis in range(len(shape))]
-        products.append(np.ascontiguousarray(np.broadcast_to(values.reshape(along), shape)))
-    return record(_write(sink, task, index, tuple(products)), began)
+    from unet_dask.engine.turns import in_hand
+
+    with in_hand:
+        began = time.perf_counter()
+        return record(_write(sink, task, index, task.background(index)), began)
 
 
 def _write(sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[np.generic], ...]) -> Entry:
@@ -295,11 +339,11 @@ def _fused(blocks: da.Array, *, group: str) -> Iterator[Task]:
         yield Task.fuse(*needed.values(), key=(group, *key))
 
 
-def record(entry: Entry, began: float) -> Record:
+def record(entry: Entry, began: float, *, exact: int = 0) -> Record:
     """Return the record of work that began at a time of `perf_counter`."""
     from unet_dask.engine import cache
 
-    return Record(entry, time.perf_counter() - began, os.getpid(), peak_bytes(), cache.loads())
+    return Record(entry, time.perf_counter() - began, os.getpid(), peak_bytes(), cache.loads(), exact)
 
 
 def peak_bytes() -> int:

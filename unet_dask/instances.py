@@ -17,9 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +80,8 @@ def numbered(
 
 def _pieces(classes: NDArray[np.integer], dims: int) -> tuple[NDArray[np.int32], int]:
     """Return connected pieces of equal class, counted from 1, and how many there are."""
+    from scipy import ndimage
+
     neighbours = np.zeros((3,) * classes.ndim, np.bool_)
     neighbours[(1,) * classes.ndim] = True
     for axis in range(classes.ndim - dims, classes.ndim):
@@ -136,6 +135,9 @@ def merged(pairs: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.ui
     >>> old.tolist(), new.tolist()
     ([9, 12, 21], [5, 5, 20])
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     numbers, ends = np.unique(pairs, return_inverse=True)
     ends = ends.reshape(-1, 2)
     links = coo_array((np.ones(len(ends), np.bool_), (ends[:, 0], ends[:, 1])), (len(numbers),) * 2)

@@ -19,22 +19,18 @@ from unet_dask.engine.backend import load_backend
 from unet_dask.engine.cache import NetworkKey, network
 from unet_dask.engine.compare import ranges
 from unet_dask.engine.device import choose_precision, native_int8
-from unet_dask.engine.infer import OutputSpec, Pass, infer
-from unet_dask.engine.integer import (
-    Code,
-    FirstConvolution,
-    IntegerConvolution,
-    _concatenated,
-    _pooled,
-    _up_convolution,
-)
-from unet_dask.engine.ranges import count, widest
-from unet_dask.errors import OptionError
+from unet_dask.engine.infer import Counter, OutputSpec, Pass, infer
+from unet_dask.engine.integer import Code, Cuts, FirstConvolution, IntegerConvolution
+from unet_dask.engine.packed import as_corners
+from unet_dask.engine.ranges import BeyondRangesError, count, widest
+from unet_dask.engine.stream import _largest, _place
+from unet_dask.errors import DataError, OptionError
 from unet_dask.io.sink.place import read_manifest
 from unet_dask.lazy import segment
+from unet_dask.model import cost
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
-from unet_dask.model.unet import centre_crop, layout
+from unet_dask.model.unet import layout
 from unet_dask.pipeline import estimated_seconds, plan_store, segment_store
 from unet_dask.tiling.region import AxisGrid, Context
 from unet_dask.verify.store import repair_store, verify_store
@@ -109,11 +105,14 @@ def test_an_up_convolution_puts_every_corner_in_its_place(dims: int) -> None:
     module = kinds[dims](6, 3, kernel_size=2, stride=2).requires_grad_(requires_grad=False)
     incoming, features = code(6), some_bytes((1, 6, *(3, 4, 5)[:dims]))
     expected = module(features.float() * incoming.step.view(1, -1, *(1,) * dims))
-    outgoing = Code.of((1.1 * float(expected.min()), 1.1 * float(expected.max())), 3)
-    skip = some_bytes((1, 3, *(10, 12, 14)[:dims]), seed=5)
-    both = _concatenated(skip, _up_convolution(module, incoming, outgoing)(features))
-    assert both.is_contiguous(memory_format=layout(dims))
-    assert torch.equal(both[:, :3], centre_crop(skip, expected))
+    outgoing = Code.of((1.1 * float(expected.min()), 1.1 * float(expected.max())), 3, signed=True)
+    both = some_bytes((1, 6, *expected.shape[2:]), seed=5)
+    skip = both[:, :3].clone()
+    weight, bias = as_corners(module)
+    assert bias is not None
+    up = IntegerConvolution(weight, bias, incoming, outgoing.repeated(1 << dims))
+    _place(up(features), both[:, 3:])
+    assert torch.equal(both[:, :3], skip)
     shape = (1, -1, *(1,) * dims)
     found = (both[:, 3:].float() - outgoing.zero.view(shape)) * outgoing.step.view(shape)
     assert (found - expected).abs().max() < 2.5 * float(outgoing.step[0])
@@ -123,25 +122,80 @@ def test_an_up_convolution_puts_every_corner_in_its_place(dims: int) -> None:
 def test_pooling_takes_the_largest(shape: tuple[int, ...]) -> None:
     features = some_bytes(shape)
     pool = functional.max_pool2d if len(shape) == 4 else functional.max_pool3d
-    assert torch.equal(_pooled(features).float(), pool(features.float(), 2))
-    assert _pooled(features).is_contiguous(memory_format=layout(len(shape) - 2))
+    expected = pool(features.float(), 2)
+    pooled = torch.empty_like(expected, dtype=torch.uint8, memory_format=layout(len(shape) - 2))
+    _largest(features, pooled)
+    assert torch.equal(pooled.float(), expected)
 
 
-def test_the_first_convolution_goes_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_int8
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_first_convolution_rounds_to_bytes(dims: int) -> None:
     torch.manual_seed(0)
-    convolution = nn.Conv2d(2, 4, 3).requires_grad_(requires_grad=False)
-    image = torch.randn(1, 2, 31, 17).contiguous(memory_format=torch.channels_last)
+    kinds: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+    convolution = kinds[dims](2, 4, 3).requires_grad_(requires_grad=False)
+    image = torch.randn(1, 2, *(31, 17, 9)[:dims]).contiguous(memory_format=layout(dims))
     expected = convolution(image).clamp(min=0)
-    outgoing = Code.of((0.0, float(expected.max())), 4)
-    whole = FirstConvolution(convolution, outgoing)(image)
-    monkeypatch.setattr("unet_dask.engine.integer.INTEGER_STRIP", 4 * 4 * 15 * 5)
-    assert (FirstConvolution(convolution, outgoing)(image).int() - whole.int()).abs().max() <= 1
-    assert (whole.float() * outgoing.step.view(1, -1, 1, 1) - expected).abs().max() < 0.51 * outgoing.step[0]
+    outgoing = Code.of((0.0, float(expected.max())), 4, signed=False)
+    made = FirstConvolution(convolution.weight, convolution.bias, outgoing)(image)
+    assert made.dtype == torch.uint8
+    step = outgoing.step.view(1, -1, *(1,) * dims)
+    assert (made.float() * step - expected).abs().max() < 0.51 * outgoing.step[0]
+
+
+@needs_int8
+@pytest.mark.parametrize("line", range(8))
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_bright_line_is_seen_wherever_it_lies(axis: int, line: int) -> None:
+    """Of every eighth line alone, seven of eight would slip through."""
+    first = FirstConvolution(torch.zeros(4, 1, 3, 3), torch.zeros(4), code(4))
+    made = torch.zeros(1, 4, 40, 72, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    dark, bright = Cuts(), Cuts()
+    dark.look(first, made)
+    dark.require_few()
+    made.select(axis + 1, 10 + line).fill_(255)
+    bright.look(first, made)
+    with pytest.raises(BeyondRangesError):
+        bright.require_few()
+
+
+@needs_int8
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+def test_what_is_not_finite_is_refused(value: float) -> None:
+    """Bytes would hold the largest or the smallest of them in its place, and say nothing."""
+    spec = NetworkSpec(width=4, depth=1)
+    backend = load_backend(
+        "torch", new_model(spec), device="cpu", precision="int8", ranges=((-1.0, 1.0),) * count(spec)
+    )
+    tile = np.zeros((1, 40, 40), np.float32)
+    tile[0, 20, 20] = value
+    with pytest.raises(DataError, match="not finite"):
+        backend.logits(tile)
+
+
+@needs_int8
+def test_ranges_of_another_network_are_refused() -> None:
+    spec = NetworkSpec(width=4, depth=1)
+    for ranges_of_another in ((), ((0.0, 1.0),) * (count(spec) + 1)):
+        with pytest.raises(OptionError, match=f"{count(spec)} feature maps"):
+            load_backend("torch", new_model(spec), device="cpu", precision="int8", ranges=ranges_of_another)
+
+
+@needs_int8
+def test_sums_that_could_overflow_are_refused() -> None:
+    spec = NetworkSpec(dims=3, width=128, depth=5)
+    from unet_dask.engine.integer import _require_exact_sums
+
+    _require_exact_sums(NetworkSpec(dims=3, width=64, depth=5))
+    with pytest.raises(OptionError, match="4096 channels sums 110,592 products"):
+        _require_exact_sums(spec)
 
 
 @needs_int8
 @pytest.mark.parametrize("spec", SPECS, ids=["2-D", "3-D"])
-def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(spec: NetworkSpec) -> None:
+def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(
+    spec: NetworkSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = new_model(spec, seed=2)
     side = 2 * spec.halo[0] + 8 * spec.stride[0]
     tile = np.random.default_rng(0).normal(size=(spec.channels, *(side,) * spec.dims)).astype(np.float32)
@@ -151,22 +205,27 @@ def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(spec: Network
     backend = load_backend("torch", model, device="cpu", precision="int8", ranges=spans)
     logits, expected = backend.logits(tile), exact.logits(tile)
     assert 0 < np.sqrt(np.mean((logits - expected) ** 2)) < 0.1 * expected.std()
-    # Sums of bytes have no rounding that could depend on where a tile begins.
+    # Sums of bytes have no rounding that could depend on where a tile, or a strip, begins.
     moved = 2 * spec.stride[0]
     part = backend.logits(np.ascontiguousarray(tile[..., moved:]))
     assert np.array_equal(part, logits[..., moved:])
+    monkeypatch.setattr(cost, "_PERIODS", (1, 1))
+    assert np.array_equal(backend.logits(tile), logits)
 
 
 @needs_int8
+@pytest.mark.parametrize("length", [60, 33, 13])
 @pytest.mark.parametrize("inside", [None, "mask"])
-def test_what_reaches_beyond_the_ranges_is_run_in_float32(tmp_path: Path, inside: str | None) -> None:
+def test_what_reaches_beyond_the_ranges_is_run_in_float32(
+    tmp_path: Path, inside: str | None, length: int
+) -> None:
     """Ranges of a dim image, and a bright one: bytes would cut its feature maps off, silently."""
     spec = NetworkSpec(width=4, depth=1)
     model = new_model(spec, seed=2)
     save_model(model, tmp_path / "net.safetensors")
     file = load_model(tmp_path / "net.safetensors")
     context = Context(spec.halo[0], spec.stride[0], spec.slack[0])
-    grid = AxisGrid(60, 0, 60, 60, 28, context)
+    grid = AxisGrid(length, 0, length, 60, 28, context)
     sides = (grid.read(0)[1] - grid.read(0)[0],) * 2
     dim = np.random.default_rng(0).normal(size=(1, 1, *sides)).astype(np.float32)
     exact = NetworkKey(str(file.path), file.checksum, "cpu", "float32")
@@ -174,12 +233,13 @@ def test_what_reaches_beyond_the_ranges_is_run_in_float32(tmp_path: Path, inside
     found = ranges(exact, dim[0, :, : grid.probe, : grid.probe], plain)
     reach = tuple((1.5 * low, 1.5 * high) for low, high in found)
     key = replace(exact, precision="int8", ranges=reach)
-    wanted = None if inside is None else np.arange(60 * 60).reshape(1, 60, 60) % 60 < 37
+    wanted = None if inside is None else np.arange(length**2).reshape(1, length, length) % length < 37
     outputs = (OutputSpec("probabilities", "float32"),)
     made: dict[tuple[str, str], Any] = {}
     for name, window in (("dim", dim), ("bright", 10 * dim)):
         for each in (key, exact):
-            through = Pass(network(each), plain, spec, "none", exact)
+            tiles = Counter()
+            through = Pass(network(each), plain, spec, "none", exact, tiles)
             (made[name, each.precision],) = infer(
                 window,
                 grids=(grid, grid),
@@ -188,6 +248,7 @@ def test_what_reaches_beyond_the_ranges_is_run_in_float32(tmp_path: Path, inside
                 outputs=outputs,
                 inside=wanted,
             )
+            assert bool(tiles.exact) == (name == "bright" and each is key)
     assert 1e-4 < np.abs(made["dim", "int8"] - made["dim", "float32"]).max() < 0.35
     np.testing.assert_allclose(made["bright", "int8"], made["bright", "float32"], atol=1e-5)
 

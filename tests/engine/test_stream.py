@@ -108,6 +108,22 @@ def test_without_onednn_torch_convolves_by_itself(monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(made, expected, atol=2e-6 * float(abs(expected).max()), rtol=0)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("where", ["tile", "weight"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(precision: str, where: str, value: float) -> None:
+    """A ReLU of oneDNN makes 0 of NaN: a network that has diverged, or an overflow, would look like background."""
+    spec = NetworkSpec(width=4, depth=2)
+    model, tile = model_of(spec), noise(1, (76, 60))
+    if where == "tile":
+        tile[0, 38, 30] = value
+    else:
+        with torch.no_grad():
+            next(iter(model.network.contracting[1].children())).weight[1, 2, 0, 0] = value  # type: ignore[operator]
+    logits = TorchBackend(model, device="cpu", precision=precision).logits(tile)
+    assert not np.isfinite(logits).all()
+
+
 def test_a_tile_is_left_as_it_is() -> None:
     spec = NetworkSpec(width=2, depth=1)
     tile = noise(1, (40, 40))

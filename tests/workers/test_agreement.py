@@ -46,7 +46,7 @@ def test_only_what_the_mask_holds_is_compared(
     opened, halo, key = open_source(source), plan.header.network.halo[0], Any
     probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
     for index in plan.grid.indices():
-        shares = _agreement(key, key, index, probed)  # type: ignore[arg-type] # nothing is run
+        shares = _agreement(key, key, (index, 0.0), probed)  # type: ignore[arg-type] # nothing is run
         assert (
             shares is None if index in plan.skipped else (shares == 1.0 or not mask[_box(plan, index)].any())
         )
@@ -56,7 +56,7 @@ def test_only_what_the_mask_holds_is_compared(
         shown = tile[0, halo : halo + inside.shape[0], halo : halo + inside.shape[1]]
         assert inside.any()
         assert (shown[inside] == 200).all()
-    assert all(index not in plan.skipped for index in _spread(plan.grid, plan.skipped))
+    assert all(index not in plan.skipped for index, _ in _spread(plan.grid, plan.skipped))
     assert len(_spread(plan.grid, plan.skipped)) >= touched
 
 
@@ -67,14 +67,26 @@ def test_what_has_contrast_is_looked_at_first(tmp_path: Path, cluster: Cluster) 
     plan = plan_store(source, make_model(tmp_path), memory="1GiB", **sizes)
     looked_at = _spread(plan.grid, plan.skipped)
     assert len(looked_at) == len(set(looked_at)) > 20
-    some = looked_at[7]
+    some = looked_at[7][0]
     y, x = (slice(*each) for each in plan.grid.write(some)[1:])
     image[y, x] = np.arange(y.stop - y.start)[:, None]
     zarr.open_array(source)[...] = image
     probed = Probed(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
     found = _telling(cluster, probed, plan.skipped)
-    assert max(abs(a - b) for a, b in zip(found[0], some, strict=True)) <= 1  # its neighbours see it too
+    assert max(abs(a - b) for a, b in zip(found[0][0], some, strict=True)) <= 1  # its neighbours see it too
     assert set(found) == set(looked_at)
+
+
+def test_one_region_is_looked_at_in_many_places(tmp_path: Path) -> None:
+    """Ranges for bytes were measured in its first corner alone."""
+    image = np.random.default_rng(0).integers(0, 256, (500, 500), dtype="u1")
+    source = str(write_array(tmp_path / "s.zarr", image))
+    plan = plan_store(source, make_model(tmp_path), region=(512, 512), tile=(64, 64), memory="1GiB")
+    assert len(plan.grid) == 1
+    probed = Probed(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
+    spots = _spread(plan.grid, plan.skipped)
+    tiles = [found[0].tobytes() for spot in spots if (found := _tile(spot, probed, 32)) is not None]
+    assert len(spots) == len(set(tiles)) > 20
 
 
 @pytest.mark.parametrize("held", [range(3, 6), range(5, 6), range(0)], ids=str)
@@ -97,7 +109,7 @@ def test_the_first_plane_that_a_mask_holds_is_looked_at(
 
     monkeypatch.setattr("unet_dask.io.source.volume.read_window", reading)
     probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
-    found = [each for index in plan.grid.indices() if (each := _tile(index, probed, 32)) is not None]
+    found = [each for index in plan.grid.indices() if (each := _tile((index, 0.4), probed, 32)) is not None]
     assert bool(found) == bool(held)
     halo = plan.header.network.halo[0]
     for tile, inside in found:

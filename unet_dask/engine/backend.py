@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 
 from unet_dask.engine.device import native_int8, require_backend, torch_dtype
 from unet_dask.engine.nnpack import with_nnpack
+from unet_dask.engine.packed import packed
 from unet_dask.engine.ranges import feature_ranges
-from unet_dask.engine.stream import StreamedUNet
+from unet_dask.engine.stream import streamed
 from unet_dask.errors import OptionError
 from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.unet import layout
@@ -23,8 +23,8 @@ from unet_dask.model.unet import layout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from unet_dask.engine.ranges import Ranges
     from unet_dask.model.file import Model
@@ -67,32 +67,23 @@ class TorchBackend:
         if convolutions:
             network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
-        self._stream = StreamedUNet(self._network) if device == "cpu" else None
+        self._layers = packed(self._network) if device == "cpu" else None
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""
         with torch.inference_mode():
-            if self._stream:
-                return self._streamed(self._stream, torch.from_numpy(tile)[None])
+            if self._layers:
+                return streamed(self._layers, tile)
             image = torch.from_numpy(tile)[None].to(self._device, self._dtype)
             output = self._network(image.contiguous(memory_format=self._layout))[0]
             logits: NDArray[np.float32] = output.float().cpu().numpy()
         return logits
 
-    def _streamed(self, stream: StreamedUNet, image: Tensor) -> NDArray[np.float32]:
-        spec, line = stream.spec, 0
-        core = [side - 2 * halo for side, halo in zip(image.shape[2:], spec.halo, strict=True)]
-        logits = np.empty((spec.classes, *core), np.float32)
-        for strip in stream.logits(image):
-            logits[:, line : line + strip.shape[2]] = strip[0].float().numpy()
-            line += strip.shape[2]
-        return logits
-
     def ranges(self, tile: NDArray[np.float32]) -> Ranges:
-        """Return the smallest and largest value of every feature map for a normalised tile."""
+        """Return the smallest and largest value of every feature map for a normalised tile, on a CPU."""
+        assert self._layers
         with torch.inference_mode():
-            image = torch.from_numpy(tile)[None].to(self._device, self._dtype)
-            return feature_ranges(self._network, image.contiguous(memory_format=self._layout))
+            return feature_ranges(self._layers, tile)
 
 
 def load_backend(name: str, model: Model, *, device: str, precision: str, ranges: Ranges = ()) -> Backend:

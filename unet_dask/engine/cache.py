@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_dask.engine.backend import load_backend
 from unet_dask.errors import ModelError
 from unet_dask.model.file import load_model
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from unet_dask.engine.ranges import Ranges
     from unet_dask.model.file import Model
 
-#: A run needs one network, the comparison of precisions two.
-_CAPACITY = 2
+#: A run needs one network, the comparison of precisions two; and a worker may serve two runs.
+_CAPACITY = 4
 
 _lock = threading.Lock()
 _loaded: OrderedDict[NetworkKey, Backend] = OrderedDict()
@@ -67,6 +66,8 @@ def network(key: NetworkKey) -> Backend:
         If the file is missing here, damaged, or not the one that the run was begun with.
     """
     global _loads  # noqa: PLW0603 # one counter per process, read by the tests and the records
+    from unet_dask.engine.backend import load_backend  # torch: a driver names networks, and runs none
+
     with _lock:
         if key not in _loaded:
             _loaded[key] = load_backend(

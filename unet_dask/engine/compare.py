@@ -9,6 +9,8 @@ import numpy as np
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.cache import network
 from unet_dask.engine.heap import give_back
+from unet_dask.engine.ranges import BeyondRangesError
+from unet_dask.engine.turns import computing
 from unet_dask.errors import DataError
 from unet_dask.model.file import normalise
 
@@ -26,22 +28,32 @@ def agreement(
     tile: NDArray[np.generic],
     normalisation: Normalisation,
     inside: NDArray[np.bool_],
-) -> float:
-    """Return the share of some voxels of a tile of grey values that two ways to run a network class alike."""
+) -> float | None:
+    """Return the share of some voxels of a tile of grey values that two ways to run a network class alike.
+
+    None if the tile reaches beyond what bytes can say: the run would do it in float32 anyway.
+    """
     normalised = normalise(tile, normalisation)
     classes = []
-    for each in (key, reference):
-        classes.append(network(each).logits(normalised).argmax(axis=0))
-        give_back()  # the other's feature maps, and those of the run, have other sizes
+    with computing:
+        for each in (key, reference):
+            try:
+                classes.append(network(each).logits(normalised).argmax(axis=0))
+            except BeyondRangesError:
+                return None
+            finally:
+                give_back()  # the other's feature maps, and those of the run, have other sizes
     return float(np.mean((classes[0] == classes[1])[inside]))
 
 
 def ranges(key: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation) -> Ranges:
     """Return how far the feature maps of a network of torch reach on a tile of grey values."""
-    backend = network(key)
-    assert isinstance(backend, TorchBackend)
-    found = backend.ranges(normalise(tile, normalisation))
-    give_back()  # feature maps of bytes would not fit into the gaps
+    normalised = normalise(tile, normalisation)
+    with computing:
+        backend = network(key)
+        assert isinstance(backend, TorchBackend)
+        found = backend.ranges(normalised)
+        give_back()  # feature maps of bytes would not fit into the gaps
     if not np.isfinite(found).all():
         raise DataError(
             "The network's output is not finite on a tile of the source. Use a model for such images."

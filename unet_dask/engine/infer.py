@@ -8,7 +8,8 @@ they are fitted to what it holds (`tiling.cover`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import product
 from typing import TYPE_CHECKING, Literal
@@ -17,11 +18,13 @@ import numpy as np
 
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.cache import network
+from unet_dask.engine.heap import give_back
 from unet_dask.engine.ranges import BeyondRangesError
 from unet_dask.errors import DataError
 from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
 from unet_dask.tiling.cover import fitted
+from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,7 +78,7 @@ class OutputSpec:
             if self.name == "probabilities":
                 values[:, line] = np.rint(probabilities[:, line] * np.float32(254))
             else:
-                values[line] = np.argmax(probabilities[:, line], axis=0)
+                _most_probable(probabilities[:, line], values[line])
 
     def background(self, classes: int) -> NDArray[np.generic]:
         """Return the value of background, with a channel axis where the product has one."""
@@ -101,6 +104,17 @@ class OutputSpec:
             values[:, number][outside] = value
 
 
+def _most_probable(probabilities: NDArray[np.float32], classes: NDArray[np.generic]) -> None:
+    """Write the class of the largest probability, the first of equal ones: as numpy's arg-max does, much faster."""
+    largest = probabilities[0]
+    classes[...] = 0
+    for number, probability in enumerate(probabilities[1:], 1):
+        better = probability > largest
+        np.copyto(classes, number, where=better, casting="unsafe")
+        if number + 1 < len(probabilities):
+            largest = np.maximum(largest, probability)
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the pixel-wise soft-max over the first axis (paper, section 3), in the place of the logits.
 
@@ -110,6 +124,18 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     np.exp(logits, out=logits)
     logits /= reduce(np.add, logits)
     return logits
+
+
+@dataclass(slots=True)
+class Counter:
+    """Counts tiles.
+
+    Attributes
+    ----------
+    exact : that were run in float32 because they reach beyond what bytes can say
+    """
+
+    exact: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +149,7 @@ class Pass:
     spec : of the network
     tta : symmetries to average over, see `engine.augment`
     exact : the network in float32, for tiles that are not for bytes; None if there is none
+    counter : of what was run otherwise than was asked
     """
 
     backend: Backend
@@ -130,6 +157,7 @@ class Pass:
     spec: NetworkSpec
     tta: str = "none"
     exact: NetworkKey | None = None
+    counter: Counter = field(default_factory=Counter)
 
 
 def infer(
@@ -178,7 +206,7 @@ def infer(
 
     for plane in range(len(flat)):
         for core in every if wanted is None else _around(wanted[plane], grids, through.spec):
-            _as_it_can(partial(run, plane), core, through, grids)
+            _as_it_can(partial(run, plane), core, through, grids, lengths)
     if wanted is not None:
         for output, result in zip(outputs, results, strict=True):
             output.clear(result, ~wanted)
@@ -247,24 +275,35 @@ def check_finite(
 
 
 def _as_it_can(
-    run: Callable[[Box, Pass], None], core: Box, through: Pass, grids: tuple[AxisGrid, ...]
+    run: Callable[[Box, Pass], None],
+    core: Box,
+    through: Pass,
+    grids: tuple[AxisGrid, ...],
+    lengths: tuple[int, ...],
 ) -> None:
     """Run a tile; in smaller ones in float32 where its feature maps reach beyond what bytes can say."""
-    try:
+    with suppress(BeyondRangesError):
         run(core, through)
-    except BeyondRangesError:
-        assert through.exact is not None
-        exact = replace(through, backend=network(through.exact))
-        for piece in _pieces(core, grids):
-            run(piece, exact)
+        return
+    # Out of reach of the exception, which holds the maps of bytes.
+    assert through.exact is not None
+    give_back()
+    through.counter.exact += 1
+    exact = replace(through, backend=network(through.exact))
+    for piece in _pieces(core, grids, lengths):
+        run(piece, exact)
 
 
-def _pieces(core: Box, grids: tuple[AxisGrid, ...]) -> Iterator[Box]:
-    """Yield parts of a core that fit the memory of a comparison, in which float32 was planned for."""
+def _pieces(core: Box, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) -> Iterator[Box]:
+    """Yield parts of a core that fit the memory of a comparison, in which float32 was planned for.
+
+    Where the core reaches beyond the region there are none.
+    """
     cuts = []
-    for (start, stop), grid in zip(core, grids, strict=True):
+    for (start, stop), grid, length in zip(core, grids, lengths, strict=True):
         side = grid.probe - (grid.tile - grid.core)
-        cuts.append([(at, min(at + side, stop)) for at in range(start, stop, side)])
+        end = min(stop, aligned(grid.phase + length, grid.context.stride))
+        cuts.append([(at, min(at + side, end)) for at in range(start, end, side)])
     yield from product(*cuts)
 
 

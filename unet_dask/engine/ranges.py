@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from unet_dask.engine.stream import Convolution, Layers
     from unet_dask.model.header import NetworkSpec
-    from unet_dask.model.unet import UNet
 
 #: Smallest and largest value of each feature map, in the order in which a pass makes them: after each ReLU and each
 #: up-convolution.
@@ -21,28 +23,28 @@ class BeyondRangesError(Exception):
     """A feature map reaches beyond the ranges with which a network of bytes was made: it would be cut off."""
 
 
-def feature_ranges(network: UNet, image: Tensor) -> Ranges:
+def feature_ranges(layers: Layers, tile: NDArray[np.float32]) -> Ranges:
     """Return the ranges of one pass.
 
     Parameters
     ----------
-    network : in evaluation mode
-    image : (b, channels, *space), normalised
+    layers : of a network in floating point
+    tile : (c, *input), normalised
     """
-    found: list[tuple[float, float]] = []
+    from unet_dask.engine.stream import streamed
 
-    def look(_: nn.Module, __: tuple[Tensor, ...], made: Tensor) -> None:
-        low, high = made.aminmax()
-        found.append((float(low), float(high)))
+    found: dict[int, tuple[float, float]] = {}
 
-    watched = (nn.ReLU, nn.ConvTranspose2d, nn.ConvTranspose3d)
-    hooks = [each.register_forward_hook(look) for each in network.modules() if isinstance(each, watched)]
-    try:
-        network(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return tuple(found)
+    def look(convolution: Convolution, made: Tensor) -> None:
+        low, high = (float(each) for each in made.aminmax())
+        before = found.get(id(convolution), (low, high))
+        found[id(convolution)] = min(low, before[0]), max(high, before[1])
+
+    streamed(layers, tile, look)
+    order = [each for double in layers.contracting for each in double]
+    for up, double in zip(layers.up, layers.expansive, strict=True):
+        order += [up, *double]
+    return tuple(found[id(each)] for each in order)
 
 
 def widest(several: Iterable[Ranges]) -> Ranges:

@@ -8,17 +8,24 @@ keeps the last two lines that it saw, and every skip connection what the levels 
                                             \ pool                          / up
                                              [..|..] conv ... one level lower ...
 
-Nothing is computed twice and every sum is the same: the logits are those of the whole pass, bit for bit where the
-kernels are. The memory is that of a strip, so within the same memory tiles are many times as large, and pay so much
-less for their context: 1.13 passes over a cube of 512 where whole tiles made 1.56 (decision 14).
+Nothing is computed twice and every sum is the same: the logits are those of the whole pass. The memory is that of a
+strip, so within the same memory tiles are many times as large, and pay so much less for their context: 1.13 passes over
+a cube of 512 where whole tiles made 1.56 (decision 14).
+
+What goes from one convolution to the next is moved as little as can be. Pooling and up-convolution write into the
+window that the next convolution reads. The second convolution of a level has nobody before it who could: it reads its
+lines where they are, but for the first two of what it makes, which look at what was kept.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet_dask.engine.heap import make_room
 from unet_dask.model.cost import strip_lines
@@ -28,43 +35,85 @@ from unet_dask.tiling.valid import centre
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from unet_dask.model.unet import UNet
+    from numpy.typing import NDArray
+
+    from unet_dask.model.header import NetworkSpec
 
 #: Lines that a convolution keeps: it is 3 wide.
 _KEPT = 2
 
 
-class StreamedUNet:
-    """A U-Net that takes tiles of any height in the memory of a strip.
+class Convolution(Protocol):
+    """A convolution without padding, with what follows it: a ReLU, or nothing.
+
+    Attributes
+    ----------
+    incoming, outgoing : channels that it reads, and values that it makes of a pixel
+    filter_bytes : of its filters
+    """
+
+    incoming: int
+    outgoing: int
+    filter_bytes: int
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return (1, outgoing, y - 2, x - 2) for (1, incoming, y, x), or as large as it was where it is 1 wide."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What a U-Net is made of, each convolution with its ReLU.
+
+    Attributes
+    ----------
+    spec : of the network
+    reads, holds : numbers of the image and of feature maps
+    contracting, expansive : two convolutions of each level, in the order of a pass
+    up : up-convolutions (N2); or convolutions 1 wide that make all corners of a pixel, channels within corners
+    classify : makes the logits
+    """
+
+    spec: NetworkSpec
+    reads: torch.dtype
+    holds: torch.dtype
+    contracting: Sequence[tuple[Convolution, Convolution]]
+    up: Sequence[Convolution]
+    expansive: Sequence[tuple[Convolution, Convolution]]
+    classify: Convolution
+
+
+def streamed(
+    layers: Layers, tile: NDArray[np.float32], watch: Callable[[Convolution, Tensor], None] | None = None
+) -> NDArray[np.float32]:
+    """Return float32 logits of (classes, *core) for a normalised tile that goes through the network in strips.
 
     Parameters
     ----------
-    network : on the CPU, batch normalisation folded, in evaluation mode
+    layers : of the network
+    tile : (c, *input)
+    watch : called with every convolution and what it made
     """
+    spec, line = layers.spec, 0
+    core = [side - 2 * halo for side, halo in zip(tile.shape[1:], spec.halo, strict=True)]
+    logits = np.empty((spec.classes, *core), np.float32)
+    for strip in _logits(layers, torch.from_numpy(tile)[None], watch or _look_away):
+        torch.from_numpy(logits[:, line : line + strip.shape[2]]).copy_(strip[0])
+        line += strip.shape[2]
+    return logits
 
-    def __init__(self, network: UNet) -> None:
-        self.spec = network.spec
-        self.contracting = [_convolutions(each) for each in network.contracting]
-        self.pooling = network.pooling
-        self.up = [_up_convolution(each) for each in network.up]
-        self.expansive = [_convolutions(each) for each in network.expansive]
-        self.classify = _convolution(network.classify, relu=False)
-        self._dtype = network.classify.weight.dtype
 
-    def logits(self, image: Tensor) -> Iterator[Tensor]:
-        """Yield the logits of strips, (1, classes, y, x), one below the other.
-
-        Parameters
-        ----------
-        image : (1, channels, y, x), or z before y; a legal input of the network, in float32
-        """
-        lines = int(strip_lines(self.spec, image.shape[2:], item=self._dtype.itemsize))
-        passing = _Passing(self)
-        for start, stop in _strips(image.shape[2], lines, self.spec.stride[0]):
-            strip = image[:, :, start:stop].to(self._dtype)
-            made = passing.push(strip.contiguous(memory_format=layout(self.spec.dims)))
-            if made is not None:
-                yield made
+def _logits(layers: Layers, image: Tensor, watch: Callable[[Convolution, Tensor], None]) -> Iterator[Tensor]:
+    """Yield the logits of an image, (1, classes, y, x), one below the other."""
+    spec = layers.spec
+    lines = int(strip_lines(spec, image.shape[2:], item=layers.holds.itemsize))
+    passing = _Passing(layers, watch)
+    for start, stop in _strips(image.shape[2], lines, spec.stride[0]):
+        # The tile is there as a whole: what the first convolution saw last need not be kept.
+        strip = image[:, :, max(start - _KEPT, 0) : stop]
+        if strip.shape[2] > _KEPT:
+            yield from passing.push(strip.to(layers.reads).contiguous(memory_format=layout(spec.dims)))
+            del strip
 
 
 class _Passing:
@@ -72,93 +121,125 @@ class _Passing:
 
     Parameters
     ----------
-    through : the network
+    layers : of the network
+    watch : called with every convolution and what it made
     """
 
-    def __init__(self, through: StreamedUNet) -> None:
-        depth = through.spec.depth
-        self._through = through
-        self._contracting = [[_Window(each) for each in double] for double in through.contracting]
-        self._expansive = [[_Window(each) for each in double] for double in through.expansive]
+    def __init__(self, layers: Layers, watch: Callable[[Convolution, Tensor], None]) -> None:
+        depth = layers.spec.depth
+        self._layers, self._watch = layers, watch
+        self._contracting = [(_Window(first), _Window(second)) for first, second in layers.contracting]
+        self._expansive = [(_Window(first), _Window(second)) for first, second in layers.expansive]
         self._waiting = [_Waiting(centre(depth, level)) for level in range(depth)]
 
-    def push(self, strip: Tensor) -> Tensor | None:
-        """Return the logits that a strip completes; None if there are none."""
+    def push(self, strip: Tensor) -> list[Tensor]:
+        """Return the logits that a strip completes, in pieces one below the other."""
         # Whatever is done with is in no variable here: the next convolution needs its memory.
-        beside = [[strip]]
+        made = [self._made(self._layers.contracting[0][0], strip)]
         del strip
-        for level, double in enumerate(self._contracting):
-            features = _through(double, beside)
-            if features is None:
-                return None
-            if level < len(self._waiting):
-                self._waiting[level].put(features)
-                features = self._through.pooling(features)
-            beside = [[features]]
-            del features
-        for up, double, waiting in zip(
-            self._through.up, self._expansive, reversed(self._waiting), strict=True
+        pieces = self._second(self._contracting[0][1], made)
+        for waiting, (window, second) in zip(self._waiting, self._contracting[1:], strict=True):
+            if not pieces:
+                return []
+            _pool(pieces, window)
+            waiting.put(pieces)
+            pieces = self._second(second, self._first(window))
+        for up, (window, second), waiting in zip(
+            self._layers.up, self._expansive, reversed(self._waiting), strict=True
         ):
-            corners = up(beside.pop().pop())
-            beside = [waiting.take(corners.shape[2]), [corners]]
-            del corners
-            features = _through(double, beside)
-            if features is None:
-                return None
-            beside = [[features]]
+            if not pieces:
+                return []
+            self._join(pieces, up, waiting, window)
+            pieces = self._second(second, self._first(window))
+        return [self._made(self._layers.classify, pieces.pop(0)) for _ in range(len(pieces))]
+
+    def _made(self, convolution: Convolution, features: Tensor) -> Tensor:
+        make_room(features[0, 0].nbytes * convolution.outgoing)
+        made = convolution(features)
+        self._watch(convolution, made)
+        return made
+
+    def _first(self, window: _Window) -> list[Tensor]:
+        """Return what the first convolution of a level makes of its window, which is full."""
+        features = window.taken()
+        return [] if features is None else [self._made(window.convolution, features)]
+
+    def _second(self, window: _Window, pieces: list[Tensor]) -> list[Tensor]:
+        """Return what the second convolution of a level makes of the one piece that the first made, and empty it."""
+        if not pieces:
+            return []
+        features = pieces.pop()
+        if window.small(features):
+            window.opened(features.shape[2:], features)[...] = features
             del features
-        return self._through.classify(beside.pop().pop())
+            return self._first(window)
+        made = []
+        if window.keeps:
+            window.opened((_KEPT, *features.shape[3:]), features)[...] = features[:, :, :_KEPT]
+            made += self._first(window)
+        window.keep(features)
+        return [*made, self._made(window.convolution, features)]
+
+    def _join(self, pieces: list[Tensor], up: Convolution, waiting: _Waiting, window: _Window) -> None:
+        """Put side by side what has waited and what comes from below, of which every pixel is 2 (N2); empty it."""
+        sides = [2 * sum(piece.shape[2] for piece in pieces), *(2 * side for side in pieces[0].shape[3:])]
+        room, line = window.opened(sides, pieces[0]), 0
+        width = window.convolution.incoming // 2
+        for skipped in waiting.take(sides[0]):
+            room[:, :width, line : line + skipped.shape[2]] = skipped
+            line += skipped.shape[2]
+        line = 0
+        while pieces:
+            below = line + 2 * pieces[0].shape[2]
+            _place(self._made(up, pieces.pop(0)), room[:, width:, line:below])
+            line = below
 
 
 class _Window:
-    """What a convolution looks at: the last lines that it saw, and new ones below.
+    """What a convolution looks at: the last lines that it saw, and below them room for new ones.
 
     Parameters
     ----------
     convolution : 3 wide, without padding
     """
 
-    def __init__(self, convolution: Callable[[Tensor], Tensor]) -> None:
-        self._convolution = convolution
+    def __init__(self, convolution: Convolution) -> None:
+        self.convolution = convolution
         self._kept: Tensor | None = None
+        self._window: Tensor | None = None
 
-    def push(self, beside: list[list[Tensor]]) -> Tensor | None:
-        """Return the lines of the convolution that new lines complete; None if there are none.
+    @property
+    def keeps(self) -> bool:
+        """Whether lines were kept."""
+        return self._kept is not None
 
-        Parameters
-        ----------
-        beside : channels side by side, each in pieces that lie one below the other; emptied, for their memory is needed
-        """
-        window = self._window(beside)
-        beside.clear()
+    def opened(self, sides: Sequence[int], like: Tensor) -> Tensor:
+        """Return room for new lines below those that were kept, (1, channels, *sides), to be written to."""
+        channels, (lines, *across) = self.convolution.incoming, sides
+        kept = 0 if self._kept is None else self._kept.shape[2]
+        make_room(like.element_size() * channels * (kept + lines) * math.prod(across))
+        self._window = like.new_empty((1, kept + lines, *across, channels)).movedim(-1, 1)
+        if self._kept is not None:
+            self._window[:, :, :kept] = self._kept
+        return self._window[:, :, kept:]
+
+    def taken(self) -> Tensor | None:
+        """Return all that the convolution looks at; None where it would make nothing of it yet."""
+        assert self._window is not None
+        window, self._window = self._window, None
         if window.shape[2] <= _KEPT:
             self._kept = window
             return None
-        self._kept = window[:, :, -_KEPT:].clone()
-        return self._convolution(window)
-
-    def _window(self, beside: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Return what was kept and what is new, in one piece."""
-        kept = 0 if self._kept is None else self._kept.shape[2]
-        like = beside[-1][0]
-        if not kept and len(beside) == len(beside[0]) == 1:
-            return like
-        channels = sum(pieces[0].shape[1] for pieces in beside)
-        lines = kept + sum(piece.shape[2] for piece in beside[0])
-        across = like.shape[3:]
-        make_room(like.element_size() * channels * lines * across.numel())
-        # torch.cat takes up to three times as long to put channels last side by side.
-        window = like.new_empty((1, lines, *across, channels)).movedim(-1, 1)
-        if self._kept is not None:
-            window[:, :, :kept] = self._kept
-        first = 0
-        for pieces in beside:
-            line, after = kept, first + pieces[0].shape[1]
-            for piece in pieces:
-                window[:, first:after, line : line + piece.shape[2]] = piece
-                line += piece.shape[2]
-            first = after
+        self.keep(window)
         return window
+
+    def keep(self, features: Tensor) -> None:
+        """Keep the last lines for the next strip."""
+        self._kept = features[:, :, -_KEPT:].clone()
+
+    def small(self, features: Tensor) -> bool:
+        """Return whether it is cheaper to move new lines than to read the filters once more for the first of them."""
+        return features.shape[2] <= _KEPT or (self.keeps and features.nbytes < self.convolution.filter_bytes)
 
 
 class _Waiting:
@@ -173,38 +254,65 @@ class _Waiting:
         self._margin = self._early = margin
         self._pieces: list[Tensor] = []
 
-    def put(self, features: Tensor) -> None:
-        """Let the middle of some lines wait."""
-        early = min(self._early, features.shape[2])
-        self._early -= early
-        features = features[:, :, early:]
-        for axis in range(3, features.dim()):
-            features = features.narrow(axis, self._margin, features.shape[axis] - 2 * self._margin)
-        if features.shape[2]:
-            self._pieces.append(features)
+    def put(self, pieces: list[Tensor]) -> None:
+        """Let the middle of some lines wait; what is put is emptied."""
+        while pieces:
+            features = pieces.pop(0)
+            early = min(self._early, features.shape[2])
+            self._early -= early
+            features = features[:, :, early:]
+            for axis in range(3, features.dim()):
+                features = features.narrow(axis, self._margin, features.shape[axis] - 2 * self._margin)
+            if features.shape[2]:
+                self._pieces.append(features)
 
-    def take(self, lines: int) -> list[Tensor]:
-        """Return the lines that have waited longest, in pieces."""
-        taken = []
+    def take(self, lines: int) -> Iterator[Tensor]:
+        """Yield the lines that have waited longest, in pieces."""
         while lines:
             piece = self._pieces.pop(0)
             if piece.shape[2] > lines:
                 self._pieces.insert(0, piece[:, :, lines:])
                 piece = piece[:, :, :lines]
-            taken.append(piece)
             lines -= piece.shape[2]
-        return taken
+            yield piece
 
 
-def _through(double: Sequence[_Window], beside: list[list[Tensor]]) -> Tensor | None:
-    """Return what two convolutions make of new lines; None if it is nothing. What they are given is emptied."""
-    first, second = double
-    made = first.push(beside)
-    if made is None:
-        return None
-    beside.append([made])
-    del made
-    return second.push(beside)
+def _look_away(_: Convolution, __: Tensor) -> None:
+    """Do nothing with what a convolution made."""
+
+
+def _pool(pieces: Sequence[Tensor], window: _Window) -> None:
+    """Write the largest of every 2 pixels along each axis (N1) where the next convolution looks."""
+    sides = [sum(piece.shape[2] for piece in pieces) // 2, *(side // 2 for side in pieces[0].shape[3:])]
+    room, line = window.opened(sides, pieces[0]), 0
+    for piece in pieces:
+        _largest(piece, room[:, :, line : line + piece.shape[2] // 2])
+        line += piece.shape[2] // 2
+
+
+def _largest(features: Tensor, out: Tensor) -> None:
+    """Write the largest of every 2 pixels along each axis; torch's own pooling looks for their places too."""
+    last = features.dim() - 1
+    make_room(features.nbytes // 2 + features.nbytes // 4 * (last - 3))
+    for axis in range(2, last + 1):
+        even, odd = (
+            features[(slice(None),) * axis + (slice(first, None, 2),)] for first in (0, 1)
+        )  # of an odd side nothing is left over: every pooling sees an even one (N4)
+        features = torch.maximum(even, odd, out=out) if axis == last else torch.maximum(even, odd)
+
+
+def _place(corners: Tensor, room: Tensor) -> None:
+    """Write the corners of every pixel to their places: (1, 4 f, y, x) to (1, f, 2 y, 2 x); or what is there."""
+    if corners.shape == room.shape:
+        room.copy_(corners)
+        return
+    sides, dims = corners.shape[2:], corners.dim() - 2
+    apart = room.movedim(1, -1)
+    for axis in reversed(range(dims)):
+        apart = apart.unflatten(1 + axis, (sides[axis], 2))  # type: ignore[no-untyped-call] # torch's own
+    order = [0, *(1 + axis + part * dims for axis in range(dims) for part in (0, 1)), 1 + 2 * dims]
+    placed = corners.movedim(1, -1).unflatten(-1, (*(2,) * dims, -1))  # type: ignore[no-untyped-call] # torch's own
+    apart.copy_(placed.permute(order))
 
 
 def _strips(length: int, lines: int, stride: int) -> Iterator[tuple[int, int]]:
@@ -216,77 +324,3 @@ def _strips(length: int, lines: int, stride: int) -> Iterator[tuple[int, int]]:
     while start < length:
         yield start, min(stop, length)
         start, stop = stop, stop + lines
-
-
-def _convolutions(double: nn.Module) -> list[Callable[[Tensor], Tensor]]:
-    """Return the two convolutions of a level with their ReLUs."""
-    return [
-        _convolution(each, relu=True)
-        for each in double.children()
-        if not isinstance(each, nn.ReLU | nn.Identity)
-    ]
-
-
-def _convolution(module: nn.Module, *, relu: bool) -> Callable[[Tensor], Tensor]:
-    """Return a convolution, with its ReLU within it where oneDNN is there.
-
-    Its filters are put in the order of the kernels once; by itself torch does so for every strip.
-    """
-    channels = len(module.weight)  # type: ignore[arg-type] # the weights of a convolution are a tensor
-    if not (isinstance(module, nn.Conv2d | nn.Conv3d) and _onednn()):
-
-        def plain(features: Tensor) -> Tensor:
-            _make_room(features, channels)
-            made: Tensor = module(features)
-            return made.relu_() if relu else made
-
-        return plain
-    none, one = [0] * (module.weight.dim() - 2), [1] * (module.weight.dim() - 2)
-    weight = torch.ops.mkldnn._reorder_convolution_weight(module.weight, none, one, one, 1)  # noqa: SLF001 # its only name
-    bias, unary = module.bias, "relu" if relu else "none"
-
-    def packed(features: Tensor) -> Tensor:
-        _make_room(features, channels)
-        made: Tensor = torch.ops.mkldnn._convolution_pointwise(  # noqa: SLF001 # its only name
-            features, weight, bias, none, one, one, 1, unary, [], ""
-        )
-        return made
-
-    return packed
-
-
-def _up_convolution(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return an up-convolution (N1), packed in the same way."""
-    assert isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
-    dims = module.weight.dim() - 2
-    channels = module.out_channels << dims
-    if not _onednn():
-
-        def plain(features: Tensor) -> Tensor:
-            _make_room(features, channels)
-            made: Tensor = module(features)
-            return made
-
-        return plain
-    none, one, two = [0] * dims, [1] * dims, [2] * dims
-    weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(module.weight, none, none, two, one, 1)  # noqa: SLF001 # its only name
-    bias = module.bias
-
-    def packed(features: Tensor) -> Tensor:
-        _make_room(features, channels)
-        made: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(  # noqa: SLF001 # its only name
-            features, weight, bias, none, none, two, one, 1, "none", [], ""
-        )
-        return made
-
-    return packed
-
-
-def _make_room(features: Tensor, channels: int) -> None:
-    """See that there is room for what so many channels make of feature maps."""
-    make_room(features[0, 0].nbytes * channels)
-
-
-def _onednn() -> bool:
-    """Return whether oneDNN is there, with the convolutions whose weights are put in order beforehand."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # type: ignore[no-untyped-call] # torch has no type for it

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Bytes of the transforms that NNPACK is given at a time.
 NNPACK_STRIP = 16 << 20
-#: Bytes of float32 that the first convolution of a network of bytes makes at a time.
-INTEGER_STRIP = 16 << 20
 
 #: Bytes of the largest feature map of a strip, and the least and most periods of the lattice that it has: with fewer
 #: lines kernels start too often, with more nothing of a strip is left in the cache (decision 14).
@@ -184,85 +182,91 @@ def strip_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> tupl
     ----------
     spec : of the network
     sides : input size per spatial axis
-    item : bytes of a number within the network, 4 for float32
+    item : bytes of a number within the network, 4 for float32; of 1 the first convolution makes float32 all the same
 
     Returns
     -------
     what convolutions and skip connections keep from strip to strip, and the maps of one strip
     """
     strip = strip_lines(spec, sides, item=item)
-    across, before = list(sides[1:]), spec.channels
-    kept = here = peak = 0 * strip
-    waits: list[Sides] = []
-
-    def double(incoming: int, outgoing: int, lines: Sides) -> Sides:
-        """Return what two convolutions have at once, and note what they keep."""
-        nonlocal across, kept
-        most = 0 * lines
-        for channels in (incoming, outgoing):
-            area = _product(across)
-            across = [side - 2 for side in across]
-            # A window beside what it was made of, or beside what is made of it.
-            after = outgoing * lines * _product(across)
-            most = np.maximum(
-                most, channels * (lines + 2) * area + np.maximum(channels * lines * area, after)
-            )
-            kept = kept + 2 * channels * area
-        return most
-
+    alive = _Alive(spec, list(sides[1:]), strip)
+    first = 4 if item == 1 else item
+    image = first * spec.channels * (strip + 2) * _product(sides[1:])
+    of_image = image + (5 if item == 1 else item) * spec.width * strip * _product(
+        [side - 2 for side in sides[1:]]
+    )
     for level in range(spec.depth + 1):
-        width, lines = spec.width << level, strip // 2**level
-        peak = np.maximum(peak, here + double(before, width, lines))
-        before = width
-        if level < spec.depth:
-            line = width * _product(across)
-            kept = kept + line * aligned(centre(spec.depth, level), lines)  # earlier strips, as a whole
-            waits.append(line * lines)
-            here = here + waits[-1]
-            across = [side // 2 for side in across]
-    features = before * lines * _product(across)
+        alive.contract(level)
     for level in reversed(range(spec.depth)):
-        width, lines = spec.width << level, strip // 2**level
-        across = [2 * side for side in across]
-        corners = width * lines * _product(across)
-        peak = np.maximum(peak, here + features + corners)
-        peak = np.maximum(peak, here + 3 * corners)
-        here = here - waits.pop()
-        peak = np.maximum(peak, here + double(2 * width, width, lines))
-        features = width * lines * _product(across)
-    return item * kept, item * peak
+        alive.expand(level)
+    # The logits of a strip, and once more in the float32 of those of the tile.
+    alive.have((spec.width + 2 * 4 // item * spec.classes) * strip * _product(alive.across))
+    return item * alive.kept, np.maximum(item * alive.peak, of_image)
 
 
-def integer_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, averaged: bool = False) -> Sides:
-    """Return the same as :func:`pass_bytes` for a network of bytes, whose image and logits are float32.
+class _Alive:
+    """Counts the numbers that are alive while a strip goes through the levels of a network.
 
     Parameters
     ----------
     spec : of the network
-    sides : input size per spatial axis
-    averaged : whether the tile, a turned copy of it and the sum over passes are kept meanwhile
+    across : sides of what a convolution reads next, but the first
+    strip : lines along that first axis, at the highest level
     """
-    image = 2 * 4 * spec.channels * _product(sides)  # as it was normalised, and as the kernels want it
-    core = _product([side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)])
-    earlier = 4 * (spec.classes * core + spec.channels * _product(sides)) if averaged else 0
-    maps = np.maximum(activation_bytes(spec, sides, item=1), _pooling_bytes(spec, sides))
-    # The last maps; and the logits, which of them are finite, and the soft-max's largest and sum.
-    after = core * (spec.width + 5 * spec.classes + 8)
-    most: Sides = image + earlier + np.maximum(maps + 2 * INTEGER_STRIP, after)
-    return most
 
+    def __init__(self, spec: NetworkSpec, across: list[Any], strip: Any) -> None:
+        self.across, self.kept, self.peak = across, 0 * strip, 0 * strip
+        self._spec, self._strip, self._waiting = spec, strip, 0 * strip
+        self._waits: list[Any] = []
 
-def _pooling_bytes(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
-    """Return the most bytes alive while bytes are pooled: one axis after the other, all that was skipped beside."""
-    sides = list(sides)
-    peak = held = 0 * sides[0]
-    for level in range(spec.depth):
-        sides = [side - 4 for side in sides]
-        features = (spec.width << level) * _product(sides)
-        held = held + features
-        peak = np.maximum(peak, held + features * 3 // 4)
-        sides = [side // 2 for side in sides]
-    return peak
+    def have(self, numbers: Any) -> None:
+        """Note what is alive beside what waits."""
+        self.peak = np.maximum(self.peak, self._waiting + numbers)
+
+    def contract(self, level: int) -> None:
+        """Go through the two convolutions of a level on the way down, and the pooling before."""
+        width, lines = self._spec.width << level, self._strip // 2**level
+        if level:
+            self.across = [side // 2 for side in self.across]
+            window = (width >> 1) * (lines + 2) * _product(self.across)
+            self.have(
+                window + self._waits[-1] * (3 if self._spec.dims == 3 else 2) // 4
+            )  # the larger of pairs
+            self._convolve(width >> 1, width, lines)
+        else:
+            self.across = [side - 2 for side in self.across]
+        self._convolve_again(width, lines)
+        if level < self._spec.depth:
+            line = width * _product(self.across)
+            # Of earlier strips, as a whole.
+            self.kept = self.kept + line * aligned(centre(self._spec.depth, level), lines)
+            self._waits.append(line * lines)
+            self._waiting = self._waiting + line * lines
+
+    def expand(self, level: int) -> None:
+        """Go through the up-convolution, the concatenation and the two convolutions of a level on the way up."""
+        width, lines = self._spec.width << level, self._strip // 2**level
+        features = 2 * width * (lines // 2) * _product(self.across)
+        self.across = [2 * side for side in self.across]
+        corners = width * lines * _product(self.across)
+        window = 2 * width * (lines + 2) * _product(self.across)
+        self.have(features + window)
+        self._waiting = self._waiting - self._waits.pop()
+        self.have(features + corners + window)
+        self._convolve(2 * width, width, lines)
+        self._convolve_again(width, lines)
+
+    def _convolve(self, incoming: int, outgoing: int, lines: Any) -> None:
+        """Note a window, what is made of it, and what is kept of it."""
+        window = incoming * (lines + 2) * _product(self.across)
+        self.kept = self.kept + 2 * incoming * _product(self.across)
+        self.across = [side - 2 for side in self.across]
+        self.have(window + outgoing * lines * _product(self.across))
+
+    def _convolve_again(self, width: int, lines: Any) -> None:
+        """Note the same of the second of a level, whose window may be put together beside what the first made."""
+        self.have(width * (2 * lines + 2) * _product(self.across))
+        self._convolve(width, width, lines)
 
 
 def nnpack_bytes(spec: NetworkSpec) -> int:

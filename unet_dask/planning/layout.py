@@ -19,7 +19,6 @@ from unet_dask.engine.heap import HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source import recent
 from unet_dask.model.cost import (
-    integer_bytes,
     nnpack_bytes,
     parameter_count,
     pass_bytes,
@@ -40,10 +39,11 @@ if TYPE_CHECKING:
 #: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux: 380 MiB; and 32 MiB
 #: for what the heap holds beside large blocks.
 PROCESS_BYTES = 412 << 20
-#: Copies of a region's input at once: what was read, as the network wants it, and mirrored.
-INPUT_COPIES = 3
-#: Copies of a region's output at once: whole, and as chunks that are encoded and written.
-OUTPUT_COPIES = 2
+#: Copies of a region's input at once: what was read, as the network wants it, and mirrored; of the next region, what
+#: was read and mirrored.
+INPUT_COPIES, NEXT_INPUT = 3, 2
+#: Copies of a region's output at once: whole, and as chunks that are encoded and written; of the next region, whole.
+OUTPUT_COPIES, NEXT_OUTPUT = 2, 1
 #: Bytes per voxel of numbering objects, beside the numbers, as a share of OUTPUT_COPIES: pieces and their mask.
 _NUMBERING = 4
 #: Fixed price of a region, in FLOP that the network could have done meanwhile.
@@ -132,6 +132,8 @@ class Demand:
         longest: Sequence[Any],
         context: Sequence[int],
         others: int,
+        *,
+        next_one: Any,
     ) -> Any:
         """Return the :class:`Memory` of tiles and regions; sizes may be arrays of candidates.
 
@@ -142,6 +144,7 @@ class Demand:
         longest : size of the longest region, per spatial axis
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
+        next_one : whether there is another region, which a worker has in hand meanwhile, see `engine.turns`
         """
         how = self.arithmetic
         item = {"float32": 4, "int8": 1}.get(how.precision, 2)
@@ -164,8 +167,12 @@ class Demand:
             activations=activations,
             regions=others
             * (
-                INPUT_COPIES * self.network.channels * self.source.dtype.itemsize * read
-                + (OUTPUT_COPIES * values + self.mask_bytes) * math.prod(longest)
+                (INPUT_COPIES + next_one * NEXT_INPUT)
+                * self.network.channels
+                * self.source.dtype.itemsize
+                * read
+                + ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
+                * math.prod(longest)
             )
             + min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize),
         )
@@ -173,8 +180,6 @@ class Demand:
     def _activations(self, tile: Sequence[Any], item: int) -> Any:
         """Return the bytes of a tile's pass, with what the heap holds beyond."""
         how, share = self.arithmetic, MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
-        if how.precision == "int8":
-            return (1 + share) * integer_bytes(self.network, tile, averaged=how.averaged)
         if how.device == "cpu":
             return _streamed(
                 self.network, tile, item, averaged=how.averaged, many_shapes=bool(self.mask_bytes)
@@ -209,6 +214,7 @@ def predicted(demand: Demand, grid: RegionGrid) -> Memory:
         [each.longest for each in spatial],
         [each.before + each.after for each in spatial],
         _planes(grid.axes, grid.grids[:-dims], lambda each: each.longest),
+        next_one=len(grid) > 1,
     )
     return Memory(memory.process, memory.network, int(memory.activations), int(memory.regions))
 
@@ -247,17 +253,18 @@ def choose(
         ]
 
     sides = gather(lambda grid: grid.tile)
+    regions = math.prod(gather(lambda grid: grid.count)) * math.prod(each.count for each in others)
     used = demand.memory(
         sides,
         gather(lambda grid: grid.probe),
         gather(lambda grid: grid.longest),
         [each[0].before + each[0].after for each in candidates],
         _planes(axes, others, lambda each: each.longest),
+        next_one=regions > 1,
     ).total
     tiles = _planes(axes, others, lambda each: each.stop - each.start) * math.prod(
         gather(lambda grid: grid.tile_count)
     )
-    regions = math.prod(gather(lambda grid: grid.count)) * math.prod(each.count for each in others)
     fits = used <= limit
     if not fits.any():
         least = float(used.min())

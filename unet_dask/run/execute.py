@@ -27,7 +27,7 @@ from unet_dask.ledger import Entry
 from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
 from unet_dask.run import join
-from unet_dask.run.events import Listener, Progress, Stage, Started
+from unet_dask.run.events import Listener, Progress, Remark, Stage, Started
 from unet_dask.workers import stalls
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     Outcomes = Generator[Record | Failure, None, None]
 
+#: What the stage is called in which the network is run.
+_REGIONS = "regions"
 #: Regions of a wave, at most; its worker reads what they share once. Larger waves read less context twice, and more
 #: is blamed on the death of a worker.
 _WAVE = 16
@@ -58,12 +60,14 @@ class Done:
     ----------
     computed : pieces of work
     peak_bytes : most resident memory of any worker
+    exact : tiles that were run in float32 because they reach beyond what bytes can say
     remaining : regions that other parts have not done yet
     complete : whether the whole run is done, pyramids included
     """
 
     computed: int = 0
     peak_bytes: int = 0
+    exact: int = 0
     remaining: int = 0
     complete: bool = False
 
@@ -138,7 +142,14 @@ class _Book:
                     self.count += 1
                     self.done.computed += 1
                     self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
+                    self.done.exact += outcome.exact
                 self._tell(Progress(outcome, self.count, self.total))
+        if stage == _REGIONS and self.done.exact:
+            self._tell(
+                Remark(
+                    f"{self.done.exact} tiles reach further than what was measured for int8, and were run in float32"
+                )
+            )
         if failures:
             raise IncompleteError(_report(failures, plan, sink, self.total))
 
@@ -159,7 +170,7 @@ def region_stages(
     """Yield what has to be done of the regions of a stretch: those to compute, and those that a mask leaves out."""
     plan = prepared.plan
     task = _task(prepared, workers, constants)
-    yield "regions", _regions(prepared, workers, sink, task, own, finished)
+    yield _REGIONS, _regions(prepared, workers, sink, task, own, finished)
     if plan.skipped:
         missing = (i for i in plan.grid.stretch(own) if i in plan.skipped and (0, i) not in finished)
         yield "background", _background(workers, sink, task, missing)

@@ -19,7 +19,7 @@ import numpy as np
 
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device
-from unet_dask.engine.infer import OutputSpec
+from unet_dask.engine.infer import Counter, OutputSpec
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
@@ -113,7 +113,13 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     device, notes = _device(plan["device"])
     try:
         theirs = Arithmetic(device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
-        made = exact = _probabilities(stored, origin, grid, theirs)
+        counter = Counter()
+        made = exact = _probabilities(stored, origin, grid, theirs, counter)
+        if counter.exact:
+            # Whether a tile is for bytes is decided tile by tile, and the run's were others.
+            return Outcome(
+                notes=(f"crop {_text(stored, box)} not recomputed: bytes cannot say what it holds",)
+            )
         if theirs != Arithmetic(device):
             exact = _probabilities(stored, origin, grid, Arithmetic(device))
     except (DataError, OptionError, RuntimeError) as error:
@@ -147,7 +153,9 @@ def _device(wished: str) -> tuple[str, tuple[str, ...]]:
         return "cpu", (f"the run used {wished}, which is not there; crops are recomputed on the CPU",)
 
 
-def _probabilities(stored: Stored, origin: Origin, grid: RegionGrid, by: Arithmetic) -> NDArray[np.float32]:
+def _probabilities(
+    stored: Stored, origin: Origin, grid: RegionGrid, by: Arithmetic, counter: Counter | None = None
+) -> NDArray[np.float32]:
     """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
     identity, model = stored.manifest["fingerprint"], origin.model
     offset, scale = stored.manifest["normalisation"]
@@ -167,7 +175,7 @@ def _probabilities(stored: Stored, origin: Origin, grid: RegionGrid, by: Arithme
     )
     index = (0,) * len(grid.axes)
     block = read_window(origin.source.spec, tuple(slice(a, b) for a, b in grid.clipped(index)))
-    (values,) = task.products(index, block)
+    (values,) = task.products(index, block, counter)
     return np.asarray(values, np.float32)
 
 

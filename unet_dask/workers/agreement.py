@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from unet_dask.workers.cluster import Cluster
 
     Index = tuple[int, ...]
+    #: A region, and the share of its voxels that lie before a tile.
+    Spot = tuple[Index, float]
 
 
-#: Regions whose contrast is looked at, and those of them on which feature maps are measured.
+#: Places whose contrast is looked at, and those of them at which feature maps are measured.
 _LOOKED_AT, _MEASURED = 32, 8
 #: Side of the core of tiles that are looked at or measured, by the network's dimensions: seconds, and little memory.
 _SIDE = {2: 384, 3: 64}
@@ -72,8 +74,8 @@ def measured_agreement(
 ) -> float | None:
     """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
 
-    The tile is half of one along each axis, where the mask begins in a region: of many regions the one where it has
-    the most contrast; if that cannot be read, another.
+    The tile is half of one along each axis, within the mask: of many places the one where it has the most contrast; if
+    that cannot be read, another.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def measured_agreement(
 
     Returns
     -------
-    None if no tile that was tried can be read, or their worker died: the regions will tell why
+    None if no tile that was tried can be read or be done in bytes, or their worker died: the regions will tell why
 
     Raises
     ------
@@ -93,9 +95,9 @@ def measured_agreement(
     """
     from distributed import KilledWorker
 
-    for index in _telling(cluster, probed, skipped):
+    for spot in _telling(cluster, probed, skipped):
         with suppress(DataError, KilledWorker):
-            share = answered(cluster.client.submit(_agreement, key, reference, index, probed, pure=False))
+            share = answered(cluster.client.submit(_agreement, key, reference, spot, probed, pure=False))
             if share is not None:
                 return float(share)
     return None
@@ -104,7 +106,7 @@ def measured_agreement(
 def measured_ranges(
     cluster: Cluster, reference: NetworkKey, probed: Probed, skipped: Collection[Index] = ()
 ) -> Ranges:
-    """Return the smallest and largest value of every feature map, over tiles of the few regions with the most contrast.
+    """Return the smallest and largest value of every feature map, over tiles of the few places with the most contrast.
 
     Parameters
     ----------
@@ -127,8 +129,8 @@ def measured_ranges(
     from unet_dask.engine.ranges import widest
 
     found, client = [], cluster.client
-    indices = _telling(cluster, probed, skipped)[:_MEASURED]
-    for future in [client.submit(_ranges, reference, index, probed, pure=False) for index in indices]:
+    spots = _telling(cluster, probed, skipped)[:_MEASURED]
+    for future in [client.submit(_ranges, reference, spot, probed, pure=False) for spot in spots]:
         with suppress(DataError, KilledWorker):
             ranges = answered(future)
             if ranges is not None:
@@ -136,74 +138,79 @@ def measured_ranges(
     return widest(found)
 
 
-def _telling(cluster: Cluster, probed: Probed, skipped: Collection[Index]) -> list[Index]:
-    """Return regions of those looked at, the one with the most contrast first: empty ones say little of a network."""
+def _telling(cluster: Cluster, probed: Probed, skipped: Collection[Index]) -> list[Spot]:
+    """Return places of those looked at, the one with the most contrast first: empty ones say little of a network."""
     from distributed import KilledWorker
 
-    indices = _spread(probed.grid, skipped)
-    waited = [cluster.client.submit(_contrast, index, probed, pure=False) for index in indices]
-    contrasts = dict.fromkeys(indices, -1.0)
-    for index, future in zip(indices, waited, strict=True):
+    spots = _spread(probed.grid, skipped)
+    waited = [cluster.client.submit(_contrast, spot, probed, pure=False) for spot in spots]
+    contrasts = dict.fromkeys(spots, -1.0)
+    for spot, future in zip(spots, waited, strict=True):
         with suppress(DataError, KilledWorker):
-            contrasts[index] = answered(future)
-    return sorted(indices, key=lambda index: -contrasts[index])
+            contrasts[spot] = answered(future)
+    return sorted(spots, key=lambda spot: -contrasts[spot])
 
 
-def _contrast(index: Index, probed: Probed) -> float:
-    """Return the standard deviation of the grey values of a tile of a region; -1 if the mask holds nothing of it."""
-    found = _tile(index, probed, _SIDE[probed.dims])
+def _contrast(spot: Spot, probed: Probed) -> float:
+    """Return the standard deviation of the grey values of a tile; -1 if the mask holds nothing of its region."""
+    found = _tile(spot, probed, _SIDE[probed.dims])
     return -1.0 if found is None else float(found[0].astype(np.float32).std())
 
 
-def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Index]:
-    """Return some regions from all over, the middle one first; of those that a mask leaves, where it skips some.
+def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Spot]:
+    """Return places from all over, the middle region first; of regions that a mask leaves, where it skips some.
 
-    Multiples of the golden ratio fall evenly, and not along rows or columns.
+    Multiples of the golden ratio fall evenly, and not along rows or columns. Few regions are looked at in several
+    places.
     """
     count = len(grid) - len(skipped)
-    places = [int(count * ((0.5 + number * _GOLDEN) % 1)) for number in range(min(count, _LOOKED_AT))]
+    places = [
+        divmod(count * ((0.5 + number * _GOLDEN) % 1), 1) for number in range(_LOOKED_AT if count else 0)
+    ]
     if not skipped:
-        found_at = (np.unravel_index(place, grid.counts) for place in places)
-        return list(dict.fromkeys(tuple(map(int, each)) for each in found_at))
+        return [(tuple(map(int, np.unravel_index(int(at), grid.counts))), within) for at, within in places]
     left = (index for index in grid.indices() if index not in skipped)
-    found = {place: index for place, index in enumerate(left) if place in places}
-    return [found[place] for place in dict.fromkeys(places) if place in found]
+    wanted = {int(at) for at, _ in places}
+    found = {place: index for place, index in enumerate(left) if place in wanted}
+    return [(found[int(at)], within) for at, within in places if int(at) in found]
 
 
-def _agreement(key: NetworkKey, reference: NetworkKey, index: Index, probed: Probed) -> float | None:
-    """Run both on a tile of a region, and compare within the mask; None if the mask holds nothing of the region."""
+def _agreement(key: NetworkKey, reference: NetworkKey, spot: Spot, probed: Probed) -> float | None:
+    """Run both on a tile, and compare within the mask; None if the mask holds nothing of its region."""
     from unet_dask.engine.compare import agreement
 
-    found = _tile(index, probed)
+    found = _tile(spot, probed)
     return None if found is None else agreement(key, reference, found[0], probed.constants, found[1])
 
 
-def _ranges(reference: NetworkKey, index: Index, probed: Probed) -> Ranges | None:
-    """Return the ranges of the feature maps on a tile of a region; None if the mask holds nothing of the region."""
+def _ranges(reference: NetworkKey, spot: Spot, probed: Probed) -> Ranges | None:
+    """Return the ranges of the feature maps on a tile; None if the mask holds nothing of its region."""
     from unet_dask.engine.compare import ranges
 
-    found = _tile(index, probed, _SIDE[probed.dims])
+    found = _tile(spot, probed, _SIDE[probed.dims])
     return None if found is None else ranges(reference, found[0], probed.constants)
 
 
 def _tile(
-    index: Index, probed: Probed, most: int | None = None
+    spot: Spot, probed: Probed, most: int | None = None
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]] | None:
     """Return grey values of a tile of a region, and what the mask holds of it; None if that is nothing.
 
-    Its core is half of that of the plan's tiles, and at most so long.
+    Its core is half of that of the plan's tiles, and at most so long. It begins with the voxel before which so large a
+    share of those within the mask lies.
     """
     from unet_dask.engine.infer import check_finite
     from unet_dask.io.source.volume import read_window
     from unet_dask.tiling.mirror import extend, mirrored
 
-    grid, dims = probed.grid, probed.dims
+    (index, within), grid, dims = spot, probed.grid, probed.dims
     first = len(grid.grids) - dims
     found = _wanted(probed, index)
     if found is None:
         return None
     plane, wanted = found
-    place = np.unravel_index(int(wanted.argmax()), wanted.shape)
+    voxels = np.flatnonzero(wanted)
+    place = np.unravel_index(int(voxels[int(within * len(voxels))]), wanted.shape)
     read, part = [*plane, *grid.read(index)[first:]], []
     for axis, (each, at) in enumerate(zip(grid.grids[first:], place, strict=True), first):
         start, stop = read[axis]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from unet_dask.engine.device import available_cores
+from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import ClusterError
 from unet_dask.workers.homes import present
 
@@ -113,7 +114,7 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
         index: {
             "cls": Nanny,
             "options": {
-                "nthreads": 1,
+                "nthreads": IN_HAND,
                 "memory_limit": limit,
                 "host": "127.0.0.1",
                 "dashboard": False,

@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.engine.turns import IN_HAND
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
@@ -102,8 +104,8 @@ class Homes:
 
     @classmethod
     def of(cls, client: Client) -> Homes:
-        """Return the workers of a cluster; one that has a piece left is given more, so that none ever waits."""
-        return cls(lambda: list(present(client)), low_water=1)
+        """Return the workers of a cluster; one with no more left than it has in hand is given more: none ever waits."""
+        return cls(lambda: list(present(client)), low_water=IN_HAND)
 
     @classmethod
     def anywhere(cls, low_water: int) -> Homes:
