@@ -14,7 +14,7 @@ from unet_dask.graph import RegionTask
 class IdentityTask(RegionTask):
     """The task of a region whose product is the last bit of its source; in a module that workers import."""
 
-    def products(self, index: tuple[int, ...], block: Any) -> tuple[Any, ...]:
+    def products(self, index: tuple[int, ...], block: Any, counter: Any = None) -> tuple[Any, ...]:
         """Return the region itself, after the same mirror as in a run."""
         from unet_dask.tiling.mirror import extend
 

@@ -74,7 +74,7 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
             cluster.client,
             plan.grid.waves(16),
             lambda index: True,
-            lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(replace(task), sink, wave.start)),
+            lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(replace(task), sink)),
         ):
             results.append(result)
             if len(results) == WARM:  # by now every worker has imported what it needs
@@ -86,7 +86,7 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
     assert np.array_equal(written, array[...] & 1)
     shutil.rmtree(source)
     shutil.rmtree(sink.url)
-    size = len(dumps(graph.WriteRegion(task, sink, (0,) * len(plan.grid.axes))))
+    size = len(dumps(graph.WriteRegion(task, sink)))
     return counted, 1e3 * wall / counted, 1e3 * driven / counted, 1e3 * worked / counted, size
 
 

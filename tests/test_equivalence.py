@@ -127,6 +127,7 @@ def test_tiled_equals_whole(case: Case, client: Client, tmp_path: Path) -> None:
         model,
         client=client,
         products="classes,probabilities",
+        precision="float32",
         memory="2GiB",
         **settings,
     )
@@ -224,7 +225,7 @@ def test_batch_norm_is_tiled_exactly(client: Client, tmp_path: Path) -> None:
     write_array(tmp_path / "source.zarr", image)
     segment_store(
         tmp_path / "source.zarr", tmp_path / "sink.zarr", model, client=client,
-        products=("probabilities",), region=(64, 64), tile=(64, 64), chunks=(64, 64),
+        products=("probabilities",), precision="float32", region=(64, 64), tile=(64, 64), chunks=(64, 64),
     )  # fmt: skip
     found = zarr.open_array(tmp_path / "sink.zarr" / "probabilities" / "0", mode="r")[...]
     assert disagreement(np.asarray(found), whole_image(model, image[None])) <= BOUND
@@ -236,7 +237,7 @@ def test_volume_statistics_are_those_of_the_whole(client: Client, tmp_path: Path
     write_array(tmp_path / "source.zarr", image)
     segment_store(
         tmp_path / "source.zarr", tmp_path / "sink.zarr", model, client=client,
-        products=("probabilities",), region=(64, 96), chunks=(32, 32),
+        products=("probabilities",), precision="float32", region=(64, 96), chunks=(32, 32),
     )  # fmt: skip
     bound = model.with_statistics(mean=[float(image.mean())], std=[float(image.std())])
     found = zarr.open_array(tmp_path / "sink.zarr" / "probabilities" / "0", mode="r")[...]
@@ -249,7 +250,7 @@ def test_scaled_probabilities_round_the_float_ones(client: Client, tmp_path: Pat
     write_array(tmp_path / "source.zarr", image)
     segment_store(
         tmp_path / "source.zarr", tmp_path / "sink.zarr", model, client=client,
-        products=("probabilities",), probability_dtype="uint8",
+        products=("probabilities",), probability_dtype="uint8", precision="float32",
     )  # fmt: skip
     found = zarr.open_array(tmp_path / "sink.zarr" / "probabilities" / "0", mode="r")
     expected = whole_image(model, image[None]) * 254
@@ -264,7 +265,7 @@ def test_rgb_with_channels_last_is_segmented(client: Client, tmp_path: Path) -> 
     write_array(tmp_path / "slide.zarr", image)
     segment_store(
         tmp_path / "slide.zarr", tmp_path / "sink.zarr", model, client=client, products=("probabilities",),
-        region=(32, 64), chunks=(16, 32),
+        region=(32, 64), chunks=(16, 32), precision="float32",
     )  # fmt: skip
     found = zarr.open_array(tmp_path / "sink.zarr" / "probabilities" / "0", mode="r")[...]
     expected = whole_image(model, np.ascontiguousarray(np.moveaxis(image, -1, 0)))

@@ -144,7 +144,8 @@ def test_the_result_does_not_depend_on_how_it_was_cut(cluster: Cluster, tmp_path
     model, source = speckled(tmp_path), make_source(tmp_path, (300, 340))
     mask = str(write_array(tmp_path / "mask.zarr", blob((75, 85))))
     for name, cut in (("a", CUTS), ("b", {**CUTS, "region": (320, 256), "tile": (32, 64)})):
-        segment_store(source, tmp_path / f"{name}.zarr", model, client=cluster.client, mask=mask, **cut)
+        settings: dict[str, Any] = {"mask": mask, "precision": "float32", **cut}
+        segment_store(source, tmp_path / f"{name}.zarr", model, client=cluster.client, **settings)
     assert np.array_equal(read(tmp_path / "a.zarr", "classes"), read(tmp_path / "b.zarr", "classes"))
 
 

@@ -91,9 +91,8 @@ def test_each_worker_loads_one_network_and_tells_little(tmp_path: Path) -> None:
         if isinstance(event, Progress) and not isinstance(event.outcome, Failure):
             records.append(event.outcome)
 
-    run = segment_store(
-        source, tmp_path / "sink.zarr", model, workers=2, memory="1GiB", on_event=keep, **CUTS
-    )
+    settings: dict[str, Any] = {"workers": 2, "memory": "1GiB", "precision": "float32", **CUTS}
+    run = segment_store(source, tmp_path / "sink.zarr", model, on_event=keep, **settings)
     regions = [record for record in records if record.entry.level == 0]
     assert len(regions) == run.regions == 25
     assert len({record.worker for record in regions}) == 2
@@ -114,7 +113,7 @@ def test_no_task_carries_a_weight(tmp_path: Path) -> None:
         threads=1,
         nan="stop",
     )
-    size = len(dumps(WriteRegion(task, Sink("sink.zarr", plan.arrays), (0, 0, 0))))
+    size = len(dumps(WriteRegion(task, Sink("sink.zarr", plan.arrays))))
     weights = sum(each.numel() for each in model.network.parameters()) * 4
     assert weights > 100e6
     assert size < 5000
@@ -294,9 +293,8 @@ def test_weights_changed_in_memory_are_the_ones_that_run(cluster: Cluster, tmp_p
     with torch.no_grad():
         for parameter in model.network.classify.parameters():
             parameter.mul_(0.5).add_(0.01)
-    segment_store(
-        source, tmp_path / "sink.zarr", model, client=cluster.client, memory="1GiB", products="probabilities"
-    )
+    settings: dict[str, Any] = {"memory": "1GiB", "products": "probabilities", "precision": "float32"}
+    segment_store(source, tmp_path / "sink.zarr", model, client=cluster.client, **settings)
     found = np.asarray(zarr.open_array(tmp_path / "sink.zarr/probabilities/0", mode="r")[...])
     image = np.asarray(zarr.open_array(source, mode="r")[...])
     assert disagreement(found, whole_image(model, image[None])) <= 1e-5

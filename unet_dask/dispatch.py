@@ -102,7 +102,7 @@ def run_waves(
         if isinstance(outcome, str):
             yield Failure(index, 0, outcome)
         else:
-            yield outcome.reshape(-1)[0]
+            yield outcome
 
 
 def run_calls(

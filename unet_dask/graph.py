@@ -5,8 +5,8 @@ with the context from its neighbours, and :class:`RegionTask` does everything el
 network, write, flush. What comes back is a record of a few hundred bytes, never a voxel.
 
 The blocks of a stored volume are windows that nobody has read (`io.source.unread`). Completing them is arithmetic,
-so all of a region's graph is fused into one task, which reads its window itself: no voxel travels between workers,
-and what fails or dies is one region.
+which the driver does; what it submits is one task a region, which reads its window itself: no voxel travels between
+workers, what fails or dies is one region, and workers need not know Dask's arrays.
 
 How it is used well, each point a trap that was measured:
 
@@ -29,7 +29,7 @@ import numpy as np
 from unet_dask.ledger import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     import dask.array as da
     from dask.task_spec import Task
@@ -200,26 +200,27 @@ class WriteRegion:
     ----------
     task : what to compute
     sink : where to write
-    start : index of the wave's first region
     """
 
     task: RegionTask
     sink: Sink
-    start: Index
 
-    def __call__(self, block: Unread, block_info: Mapping[int, Mapping[str, Any]]) -> NDArray[np.object_]:
-        """Return an array of one element, the :class:`Record`."""
+    def __call__(self, index: Index, window: Unread) -> Record:
+        """Return the record of a region.
+
+        Parameters
+        ----------
+        index : of the region
+        window : all that it reads of the volume
+        """
         from unet_dask.engine.infer import Counter
         from unet_dask.engine.turns import in_hand
 
-        location = block_info[0]["chunk-location"]
-        index = tuple(int(first + offset) for first, offset in zip(self.start, location, strict=True))
-        counter, records = Counter(), np.empty((1,) * block.ndim, dtype=np.object_)
+        counter = Counter()
         with in_hand:
             began = time.perf_counter()
-            entry = _write(self.sink, self.task, index, self.task.products(index, block.read(), counter))
-            records.flat[0] = record(entry, began, exact=counter.exact)
-        return records
+            entry = _write(self.sink, self.task, index, self.task.products(index, window.read(), counter))
+            return record(entry, began, exact=counter.exact)
 
 
 def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
@@ -262,7 +263,7 @@ class ReturnRegion:
 
 
 def overlapped(
-    function: WriteRegion | ReturnRegion,
+    function: Callable[..., NDArray[np.generic]],
     blocks: da.Array,
     wave: Wave,
     *,
@@ -297,46 +298,57 @@ def overlapped(
 
 
 def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index, Task]:
-    """Return one task for every region of a wave of a volume, which returns an array of one :class:`Record`.
+    """Return one task for every region of a wave of a volume, which returns its :class:`Record`.
 
     All tasks of a run are one group to the scheduler, which never forgets a group.
     """
+    from dask.task_spec import Task
+
+    group, name = f"segment-{volume.run}", os.urandom(8).hex()
+    tasks = {}
+    for place, window in windows(volume, wave).items():
+        index = tuple(first + offset for first, offset in zip(wave.start, place, strict=True))
+        tasks[index] = Task((group, name, *place), function, index, window)
+    return tasks
+
+
+def windows(volume: Unread, wave: Wave) -> dict[Index, Unread]:
+    """Return what each region of a wave reads of a volume, by its place in the wave."""
+    import dask
     import dask.array as da
+    from dask.core import flatten
 
     window = volume[tuple(slice(*each) for each in wave.window)]
-    name = os.urandom(8).hex()
     blocks = da.from_array(
         window,
         chunks=wave.chunks,
-        name=f"read-{name}",
+        name="read",  # a name of its own would be a hash, and the graph does not leave this function
         asarray=False,
         lock=False,
         meta=np.empty((0,) * window.ndim, window.dtype),
         inline_array=True,
     )
     ones = tuple((1,) * len(sizes) for sizes in wave.chunks)
-    records = overlapped(function, blocks, wave, chunks=ones, dtype=np.dtype(object), name=name)
-    return {
-        tuple(first + place for first, place in zip(wave.start, task.key[2:], strict=True)): task
-        for task in _fused(records, group=f"segment-{volume.run}")
-    }
+    (completed,) = dask.optimize(
+        overlapped(_held, blocks, wave, chunks=ones, dtype=np.dtype(object), name="completed")
+    )
+    graph = dict(completed.__dask_graph__())
+    made: dict[Hashable, Any] = {}
+
+    def value(key: Hashable) -> Any:  # a window, or an array of one
+        """Return what a node makes; Dask's own schedulers take five times as long to order so little."""
+        if key not in made:
+            made[key] = graph[key]({each: value(each) for each in graph[key].dependencies})
+        return made[key]
+
+    return {tuple(key[1:]): value(key).flat[0] for key in flatten(completed.__dask_keys__())}
 
 
-def _fused(blocks: da.Array, *, group: str) -> Iterator[Task]:
-    """Yield every block, and all that leads to it, as a single task, whose key begins with a group."""
-    import dask
-    from dask.core import flatten
-    from dask.task_spec import Task
-
-    (blocks,) = dask.optimize(blocks)
-    graph = dict(blocks.__dask_graph__())
-    for key in flatten(blocks.__dask_keys__()):
-        needed, open_ends = {}, {key}
-        while open_ends:
-            each = open_ends.pop()
-            needed[each] = graph[each]
-            open_ends |= graph[each].dependencies - needed.keys()
-        yield Task.fuse(*needed.values(), key=(group, *key))
+def _held(block: Unread) -> NDArray[np.object_]:
+    """Return a window as an array of one object, which is what Dask's arrays are made of."""
+    held = np.empty((1,) * block.ndim, dtype=np.object_)
+    held.flat[0] = block
+    return held
 
 
 def record(entry: Entry, began: float, *, exact: int = 0) -> Record:

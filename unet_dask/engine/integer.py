@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _LARGEST, _LARGEST_WEIGHT = 255, 127
 #: Share of a feature map that may be cut off. On images like those that were measured it is at most a few in 100,000.
 _MOST_CUT_OFF = 1e-4
-#: What is looked at may be cut off in so few places besides: rounding lifts the largest value of a small map, now and then.
+#: And so few besides, of what is looked at: rounding lifts the largest value of a small map, now and then.
 _FEW = 4
 #: One of so many pixels is looked at for it, in every line and in every column.
 _EVERY = 8

@@ -230,7 +230,7 @@ def _regions(
         workers.client,
         plan.grid.waves(_wave_sizes(len(own), workers.workers), own),
         lambda index: (0, index) not in finished and index not in plan.skipped,
-        lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(task, sink, wave.start)),
+        lambda wave: graph.wave_tasks(volume, wave, graph.WriteRegion(task, sink)),
         patience=_patience(prepared),
     )
 
