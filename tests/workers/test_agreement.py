@@ -38,17 +38,19 @@ def test_only_what_the_mask_holds_is_compared(
     plan = plan_store(source, make_model(tmp_path), mask=path, memory="1GiB", **sizes)
     seen: list[tuple[Any, Any]] = []
 
-    def look(key: Any, reference: Any, tile: Any, constants: Any, inside: Any) -> float:
+    def look(key: Any, reference: Any, tile: Any, constants: Any, inside: Any) -> tuple[int, int]:
         seen.append((tile, inside))
-        return 1.0
+        return 1, 1
 
     monkeypatch.setattr("unet_dask.engine.compare.agreement", look)
     opened, halo, key = open_source(source), plan.header.network.halo[0], Any
     probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
     for index in plan.grid.indices():
-        shares = _agreement(key, key, (index, 0.0), probed)  # type: ignore[arg-type] # nothing is run
+        shares = _agreement((index, 0.0), key, key, probed)  # type: ignore[arg-type] # nothing is run
         assert (
-            shares is None if index in plan.skipped else (shares == 1.0 or not mask[_box(plan, index)].any())
+            shares is None
+            if index in plan.skipped
+            else (shares == (1, 1) or not mask[_box(plan, index)].any())
         )
     touched = bool((mask[13:300, 5:338] if roi else mask).any())
     assert bool(seen) == touched

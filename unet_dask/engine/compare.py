@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.engine import card
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.cache import network
 from unet_dask.engine.heap import give_back
@@ -28,8 +29,8 @@ def agreement(
     tile: NDArray[np.generic],
     normalisation: Normalisation,
     inside: NDArray[np.bool_],
-) -> float | None:
-    """Return the share of some voxels of a tile of grey values that two ways to run a network class alike.
+) -> tuple[int, int] | None:
+    """Return how many of some voxels of a tile of grey values two ways to run a network class alike, and of how many.
 
     None if the tile reaches beyond what bytes can say: the run would do it in float32 anyway.
     """
@@ -43,7 +44,8 @@ def agreement(
                 return None
             finally:
                 give_back()  # the other's feature maps, and those of the run, have other sizes
-    return float(np.mean((classes[0] == classes[1])[inside]))
+                card.give_back()
+    return int(np.count_nonzero((classes[0] == classes[1]) & inside)), int(np.count_nonzero(inside))
 
 
 def ranges(key: NetworkKey, tile: NDArray[np.generic], normalisation: Normalisation) -> Ranges:

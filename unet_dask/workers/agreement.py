@@ -9,7 +9,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from unet_dask.tiling.valid import aligned
 from unet_dask.workers.preflight import answered
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     Spot = tuple[Index, float]
 
 
-#: Places whose contrast is looked at, and those of them at which feature maps are measured.
-_LOOKED_AT, _MEASURED = 32, 8
+#: Places whose contrast is looked at; those of them at which feature maps are measured, and, after those, two ways to
+#: run the network compared.
+_LOOKED_AT, _MEASURED, _COMPARED = 32, 8, 4
 #: Side of the core of tiles that are looked at or measured, by the network's dimensions: seconds, and little memory.
 _SIDE = {2: 384, 3: 64}
 #: The golden ratio less 1.
@@ -72,10 +73,10 @@ def measured_agreement(
     probed: Probed,
     skipped: Collection[Index] = (),
 ) -> float | None:
-    """Return the share of voxels that two ways to run the network class alike, on a tile of the user's data.
+    """Return the share of voxels that two ways to run the network class alike, on tiles of the user's data.
 
-    The tile is half of one along each axis, within the mask: of many places the one where it has the most contrast; if
-    that cannot be read, another.
+    They lie within the mask, where of many places there is most contrast: empty ones say little of a network. None of
+    them is one at which ranges for bytes were measured.
 
     Parameters
     ----------
@@ -93,13 +94,14 @@ def measured_agreement(
     UnetDaskError
         If the source cannot be reached, or the network cannot be run at all.
     """
-    from distributed import KilledWorker
-
-    for spot in _telling(cluster, probed, skipped):
-        with suppress(DataError, KilledWorker):
-            share = answered(cluster.client.submit(_agreement, key, reference, spot, probed, pure=False))
-            if share is not None:
-                return float(share)
+    spots = _telling(cluster, probed, skipped)
+    spots = spots[_MEASURED if key.ranges else 0 :] or spots
+    alike = looked_at = 0
+    for first in range(0, len(spots), _COMPARED):
+        for found in _asked(cluster, _agreement, spots[first : first + _COMPARED], key, reference, probed):
+            alike, looked_at = alike + found[0], looked_at + found[1]
+        if looked_at:
+            return alike / looked_at
     return None
 
 
@@ -124,18 +126,23 @@ def measured_ranges(
     UnetDaskError
         If the source cannot be reached, or the network cannot be run at all.
     """
-    from distributed import KilledWorker
-
     from unet_dask.engine.ranges import widest
 
-    found, client = [], cluster.client
     spots = _telling(cluster, probed, skipped)[:_MEASURED]
-    for future in [client.submit(_ranges, reference, spot, probed, pure=False) for spot in spots]:
+    return widest(_asked(cluster, _ranges, spots, reference, probed))
+
+
+def _asked(
+    cluster: Cluster, question: Callable[..., Any], spots: Sequence[Spot], *others: Any
+) -> Iterator[Any]:
+    """Yield what workers answer at each place, but where there is nothing to see, or it cannot be read."""
+    from distributed import KilledWorker
+
+    for future in [cluster.client.submit(question, spot, *others, pure=False) for spot in spots]:
         with suppress(DataError, KilledWorker):
-            ranges = answered(future)
-            if ranges is not None:
-                found.append(ranges)
-    return widest(found)
+            found = answered(future)
+            if found is not None:
+                yield found
 
 
 def _telling(cluster: Cluster, probed: Probed, skipped: Collection[Index]) -> list[Spot]:
@@ -175,15 +182,15 @@ def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Spot]:
     return [(found[int(at)], within) for at, within in places if int(at) in found]
 
 
-def _agreement(key: NetworkKey, reference: NetworkKey, spot: Spot, probed: Probed) -> float | None:
-    """Run both on a tile, and compare within the mask; None if the mask holds nothing of its region."""
+def _agreement(spot: Spot, key: NetworkKey, reference: NetworkKey, probed: Probed) -> tuple[int, int] | None:
+    """Run both on a tile: voxels within the mask that they class alike, and all; None if its region has none."""
     from unet_dask.engine.compare import agreement
 
-    found = _tile(spot, probed)
+    found = _tile(spot, probed, _SIDE[probed.dims])
     return None if found is None else agreement(key, reference, found[0], probed.constants, found[1])
 
 
-def _ranges(reference: NetworkKey, spot: Spot, probed: Probed) -> Ranges | None:
+def _ranges(spot: Spot, reference: NetworkKey, probed: Probed) -> Ranges | None:
     """Return the ranges of the feature maps on a tile; None if the mask holds nothing of its region."""
     from unet_dask.engine.compare import ranges
 
@@ -199,7 +206,7 @@ def _tile(
     Its core is half of that of the plan's tiles, and at most so long. It begins with the voxel before which so large a
     share of those within the mask lies.
     """
-    from unet_dask.engine.infer import check_finite
+    from unet_dask.engine.finite import check_finite
     from unet_dask.io.source.volume import read_window
     from unet_dask.tiling.mirror import extend, mirrored
 

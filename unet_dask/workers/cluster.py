@@ -55,8 +55,14 @@ SETTINGS: dict[str, Any] = {
 #: With the patience that a network needs, the driver would wait for it for two minutes.
 _LOOPBACK = {"distributed.comm.retry.count": 0, "distributed.comm.timeouts.connect": "10s"}
 
-#: A terminal sends Ctrl-C to the workers too, and each would print a traceback. They end with the driver.
-_DEAF = "import signal\n\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+#: A terminal sends Ctrl-C to the workers too, and each would print a traceback. They end with the driver. And they load
+#: torch while the driver still asks and plans: it takes a second.
+_PRELOAD = """
+import importlib, signal, threading
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+threading.Thread(target=importlib.import_module, args=["unet_dask.engine.backend"], daemon=True).start()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
                 "host": "127.0.0.1",
                 "dashboard": False,
                 "silence_logs": logging.CRITICAL,
-                "preload": [_DEAF],
+                "preload": [_PRELOAD],
                 "env": environment | _one_gpu(index, device),
             },
         }
@@ -234,14 +240,18 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 
 def _one_gpu(index: int, device: str) -> dict[str, str]:
-    """Show a worker one of the GPUs that this process sees, in turn."""
+    """Show a worker one of the GPUs that this process sees, in turn, and let it grow into the memory of that."""
     if device != "cuda":
         return {}
     import torch
 
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = [name for name in seen if name] or [str(each) for each in range(torch.cuda.device_count())]
-    return {"CUDA_VISIBLE_DEVICES": names[index % len(names)]}
+    return {
+        "CUDA_VISIBLE_DEVICES": names[index % len(names)],
+        # Tiles of many shapes would leave gaps in pieces of fixed sizes, until the card is full of them.
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    }
 
 
 @contextmanager

@@ -7,6 +7,7 @@ reaches workers that join later. Tasks never carry a weight.
 from __future__ import annotations
 
 import time
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -133,12 +134,24 @@ def worker_device(cluster: Cluster, device: str) -> str:
     return chosen
 
 
+def worker_card(cluster: Cluster, device: str) -> int:
+    """Return the bytes that networks may use of the smallest card of the workers; 0 without one."""
+    from unet_dask.engine.device import card_memory
+
+    return min(_asked(cluster.client, card_memory, device).values(), default=0)
+
+
 def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
     """Return whether every worker multiplies in a precision natively, as far as that can be known."""
     from unet_dask.engine.device import native_bfloat16, native_int8
 
-    native = {"bfloat16": native_bfloat16, "int8": native_int8}.get(precision)
-    if native is None or device != "cpu":
+    natives: dict[tuple[str, str], Callable[[], bool]] = {
+        ("bfloat16", "cpu"): native_bfloat16,
+        ("bfloat16", "cuda"): partial(native_bfloat16, "cuda"),
+        ("int8", "cpu"): native_int8,
+    }
+    native = natives.get((precision, device))
+    if native is None:
         return True
     if cluster.local:
         return native()
@@ -146,7 +159,7 @@ def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
 
 
 def require_precision(cluster: Cluster, precision: str, device: str) -> None:
-    """Refuse bfloat16 and int8 on processors that do not have it.
+    """Refuse bfloat16 and int8 on processors, and cards, that do not have it.
 
     torch emulates bfloat16 by unfolding each input to a matrix: in 2-D in 6 times the time, in 3-D in 22 times and more
     than twice the memory of the plan. Sums of bytes saturate on processors without the instructions for it.
@@ -161,7 +174,8 @@ def require_precision(cluster: Cluster, precision: str, device: str) -> None:
             "bfloat16": "it would be emulated, many times slower and in more memory than is planned",
             "int8": "sums of bytes would saturate",
         }
+        what, other = ("card", "float16") if device == "cuda" else ("processor", "float32")
         raise OptionError(
-            f"The processor of the workers has no {precision}: {why[precision]}. Use --precision float32, or other "
+            f"The {what} of the workers has no {precision}: {why[precision]}. Use --precision {other}, or other "
             "machines."
         )
