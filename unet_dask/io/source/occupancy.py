@@ -48,9 +48,9 @@ class Occupancy:
             self._step *= 2
         pooled = self._pooled(sizes)
         self.share = float(pooled.mean()) if pooled.size else 0.0
-        table = pooled.astype(np.int64)
+        table = pooled.astype(np.int32)  # no more than _LARGEST
         for axis in range(table.ndim):
-            table = np.cumsum(table, axis=axis)
+            table = np.cumsum(table, axis=axis, dtype=np.int32)
         self._table = np.pad(table, [(1, 0)] * table.ndim)
 
     def touched(self, intervals: Sequence[Sequence[Interval]]) -> NDArray[np.bool_]:
@@ -109,7 +109,7 @@ class Occupancy:
             stop = min(start + band, sizes[0])
             ranges = dict(zip(self._axes, [(start, stop), *((0, size) for size in sizes[1:])], strict=True))
             values = self._mask.read(ranges)
-            for axis in range(values.ndim):
+            for axis in range(values.ndim if step > 1 else 0):
                 values = np.maximum.reduceat(values, range(0, values.shape[axis], step), axis=axis)
             pooled[start // step : start // step + len(values)] = values
         return pooled
