@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.oracle import write_array
 from tests.test_instances import flooded, speckled
 from tests.test_run import make_model, make_source, tree
-from unet_dask.engine.infer import _around
+from unet_dask.engine.infer import _any_between, _around
 from unet_dask.errors import InputError, MismatchError
 from unet_dask.io.source import occupancy as occupancies
 from unet_dask.io.source.mask import Mask, find_mask, open_mask
@@ -301,3 +301,17 @@ def test_a_full_region_is_waited_for_as_long_beside_specks_as_without_a_mask(
     whole, masked_too = told
     assert masked_too == whole
     assert whole >= plan_store(source, model, **CUTS).flop / 8
+
+
+@pytest.mark.parametrize("length", [61, 64, 333])
+@pytest.mark.parametrize("width", [64, 77])
+def test_cells_are_those_that_hold_anything(length: int, width: int) -> None:
+    """Eight voxels are looked at at once where the lines allow it."""
+    wanted = np.random.default_rng(0).random((length, width)) > 0.995
+    starts = [0, 5, 6, 40, 60]
+    for axis in (0, 1):
+        ends = [*starts[1:], wanted.shape[axis]]
+        expected = [
+            wanted.take(range(start, stop), axis).any(axis) for start, stop in zip(starts, ends, strict=True)
+        ]
+        assert np.array_equal(_any_between(wanted, starts, axis), np.stack(expected, axis))
