@@ -1,6 +1,7 @@
 """What a slide of mostly glass costs with `--mask auto`, against the whole slide (bar S4).
 
-    python benchmarks/background.py [FOLDER] [--side 8192] [--width 16] [--tissue 0.15] [--workers 2]
+    python benchmarks/background.py [FOLDER] [--side 8192] [--width 16] [--tissue 0.15] [--workers 2] [--rounds 1]
+        [--precision bfloat16]
 
 The slide is an RGB pyramid with three blots of tissue on white glass. Both runs do the same work but for the mask; the
 time of the masked run, as a share of the whole, is compared with the share of tissue. The two runs take turns.
@@ -75,13 +76,17 @@ def main() -> None:
     for name, default in (("side", 8192), ("width", 16), ("workers", 2), ("rounds", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--tissue", type=float, default=0.15)
+    parser.add_argument(
+        "--precision", default="float32", help="the network is not trained, so auto is float32 too"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     model, source = options.folder / "model.safetensors", options.folder / "slide.zarr"
     normalisation = Normalisation("constant", (200.0,) * 3, (50.0,) * 3)
     save_model(new_model(NetworkSpec(width=options.width, channels=3), normalisation=normalisation), model)
     share = write_slide(source, options.side, options.tissue)
-    common = ("-m", str(model), "-j", str(options.workers), "-q", "--overwrite")
+    how = ("--precision", options.precision)
+    common = ("-m", str(model), "-j", str(options.workers), *how, "-q", "--overwrite")
     for number in range(options.rounds):
         whole = timed("segment", str(source), "-o", str(options.folder / "whole.zarr"), *common)
         part = timed(

@@ -9,8 +9,9 @@ Every peer runs as its users would run it: its documented function (see `benchma
 two threads or two workers on two cores, blocks of 1,024 (128 in 3-D; smaller ones where the image has no two of them).
 Its network is the same valid one, cut and put back so that its blocks lie on the pooling lattice; Gaussian blending
 alone needs a padded one. All take turns; quoted are medians of wall and CPU seconds, start-up included, their ratios to
-ours, and the share of the chip's limit: one pass over the whole image at the rate of a 2048-cubed float32 matrix
-product measured in the same run. In 2-D `segment` runs once by torch and once by NNPACK.
+ours, and the share of the chip's limit: one pass over the whole image at the rate of a 2048-cubed matrix product
+measured in the same run, of bfloat16 where the processor has it, else of float32. `segment` runs in float32; as it
+chooses, in bfloat16, where the processor has it; in bytes where the network is trained; by NNPACK with --nnpack.
 
 Beside the speed stands the agreement: the share of voxels whose class differs from one pass over the whole mirrored
 image or, where that pass does not fit into memory, from ours. The border zone is where the mirror reaches: the halo and
@@ -38,6 +39,8 @@ import zarr
 from bare_loop import make_image, timed
 from peers import PEERS, module_of
 
+from unet_dask.engine.device import native_bfloat16
+
 #: Cores that everybody gets.
 CORES = 2
 
@@ -54,10 +57,11 @@ def make_volume(path: Path, size: int) -> None:
 
 
 def matrix_rate() -> float:
-    """Return FLOP per second of a 2048-cubed float32 matrix product, the median of 15."""
+    """Return FLOP per second of a 2048-cubed matrix product in the processor's fastest float, the median of 15."""
     import torch
 
-    left, right = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    dtype = torch.bfloat16 if native_bfloat16() else torch.float32
+    left, right = torch.rand(2048, 2048).to(dtype), torch.rand(2048, 2048).to(dtype)
     seconds = []
     for _ in range(15):
         began = time.perf_counter()
@@ -149,6 +153,7 @@ def options_of_the_command() -> argparse.Namespace:
     parser.add_argument(
         "--model", type=Path, help="a trained network instead of a new one: it is run in int8 too"
     )
+    parser.add_argument("--nnpack", action="store_true", help="run our other backend too, in 2-D")
     parser.add_argument("--peers", default=",".join(PEERS), help="names, with commas between them")
     parser.add_argument("--predict", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -202,14 +207,17 @@ def main() -> None:
     folder = options.folder
     source, model = folder / "source.zarr", folder / "net.safetensors"
     prepare(options, source, model)
-    sinks = {name: folder / f"{name}.zarr" for name in ("segment", "nnpack", "int8", "whole", *peers)}
+    ours = ("segment", "auto", "int8", "nnpack")
+    sinks = {name: folder / f"{name}.zarr" for name in (*ours, "whole", *peers)}
     tool = str(Path(sys.executable).with_name("unet-dask"))
     run = [tool, "segment", str(source), "-m", str(model), "-q", "--overwrite", "--workers", str(CORES)]
     commands = {"segment": [*run, "-o", str(sinks["segment"]), "--precision", "float32"]}
-    if options.dims == 2:
-        commands["nnpack"] = [*run, "-o", str(sinks["nnpack"]), "--backend", "nnpack"]
+    if native_bfloat16():
+        commands["auto"] = [*run, "-o", str(sinks["auto"])]
     if options.model:  # one of random weights is sure of nothing, and refused
         commands["int8"] = [*run, "-o", str(sinks["int8"]), "--precision", "int8"]
+    if options.nnpack:
+        commands["nnpack"] = [*run, "-o", str(sinks["nnpack"]), "--backend", "nnpack"]
     commands |= {peer: predicting(module_of(peer), source, sinks[peer], model) for peer in peers}
     times, rate = take_turns(commands, options.rounds)
     if "segment" not in times:

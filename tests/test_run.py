@@ -129,14 +129,15 @@ def test_bfloat16_is_not_emulated(tmp_path: Path, cluster: Cluster) -> None:
     assert not (tmp_path / "sink.zarr").exists()
 
 
-def test_every_worker_is_asked_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_worker_is_asked_for_bfloat16(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"tcp://one": True, "tcp://two": False}
     monkeypatch.setattr("unet_dask.workers.preflight._asked", lambda client, function: answers)
     foreign: Any = SimpleNamespace(local=False, client=None)
-    assert not multiplies(foreign, "bfloat16", "cpu")
-    assert multiplies(foreign, "bfloat16", "cuda")
+    assert not multiplies(foreign, "bfloat16", device)
+    assert multiplies(foreign, "float16", device)
     answers["tcp://two"] = True
-    assert multiplies(foreign, "bfloat16", "cpu")
+    assert multiplies(foreign, "bfloat16", device)
 
 
 @pytest.mark.skipif(native_bfloat16(), reason="this processor has bfloat16")

@@ -108,7 +108,8 @@ class RegionTask:
         block : completed, but not mirrored
         counter : of tiles that were run otherwise than was asked
         """
-        from unet_dask.engine import infer, turns
+        from unet_dask.engine import turns
+        from unet_dask.engine.finite import check_finite
         from unet_dask.tiling.mirror import extend
 
         grid, axes = self.grid, self.grid.axes
@@ -119,7 +120,7 @@ class RegionTask:
         if inside is not None and not inside.any():
             return self.background(index)
         origin = tuple(start for start, _ in grid.clipped(index))
-        block = infer.check_finite(block, origin=origin, axes=axes, nan=self.nan)
+        block = check_finite(block, origin=origin, axes=axes, nan=self.nan)
         window = extend(block, origin=origin, read=grid.read(index), shape=grid.shape)
         with turns.computing:
             made = self._computed(np.moveaxis(window, channel, before_space), write, inside, counter)

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument(
         "--memory",
         default="12GiB",
-        help="of a worker, the card included: more makes maps of over 2^31 numbers",
+        help="of a worker, in the machine: the card's own is another",
     )
     parser.add_argument("--workers", type=numbers, default="1,4", help="on the one card")
     parser.add_argument("--rounds", type=int, default=3)

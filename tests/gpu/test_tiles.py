@@ -61,7 +61,7 @@ def test_classes_in_16_bits_do_not_depend_on_the_tiles(
 
 
 def test_feature_maps_of_more_than_2_to_the_31_numbers_are_right() -> None:
-    """Beyond that, 32 bits do not count a feature map's numbers; large cards are planned such tiles."""
+    """Beyond that, 32 bits do not count a feature map's numbers. So no plan has such tiles; if this passes, it may."""
     spec, side, corner = NetworkSpec(width=64, depth=1), 4128, 316
     assert 2 * spec.width * (side - 12) ** 2 > 1 << 31  # of the two maps that the up-convolution is joined to
     if torch.cuda.mem_get_info()[0] < 24 << 30:

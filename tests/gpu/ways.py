@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from unet_dask.engine.backend import TorchBackend
+from unet_dask.engine.backend import load_backend
 from unet_dask.engine.infer import OutputSpec, Pass, infer
 from unet_dask.model.file import load_model, new_model
 from unet_dask.model.header import Normalisation
@@ -60,7 +60,7 @@ def logits(
     model: Model, tile: NDArray[np.float32], device: str, precision: str = "float32"
 ) -> NDArray[np.float32]:
     """Return what the engine makes of a normalised tile."""
-    return TorchBackend(model, device=device, precision=precision).logits(tile)
+    return load_backend("torch", model, device=device, precision=precision).logits(tile)
 
 
 def mirrored_tile(model: Model, image: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -85,7 +85,7 @@ def tiled(
 ) -> NDArray[np.float32]:
     """Return probabilities of (classes, *space), computed region by region, tile by tile."""
     spec = model.header.network
-    backend = TorchBackend(model, device=device, precision=precision)
+    backend = load_backend("torch", model, device=device, precision=precision)
     grids = tuple(
         AxisGrid(size, 0, size, step, side, Context(*context))
         for size, step, side, *context in zip(

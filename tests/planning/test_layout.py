@@ -14,8 +14,11 @@ from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.model.cost import parameter_count, strip_bytes
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
-from unet_dask.planning.layout import Arithmetic, Demand, Memory, choose, predicted
-from unet_dask.planning.plan import Plan, Wanted, default_limit, make_plan, write_units
+from unet_dask.planning.arithmetic import Arithmetic
+from unet_dask.planning.demand import Demand, Memory, predicted
+from unet_dask.planning.grant import default_limit
+from unet_dask.planning.layout import choose
+from unet_dask.planning.plan import Plan, Wanted, make_plan, write_units
 
 GIB = 1 << 30
 
@@ -36,13 +39,19 @@ class Volume:
 
 
 def plan_of(
-    axes: str, shape: tuple[int, ...], *, limit: int = 3 * GIB, wanted: Wanted | None = None, **network: int
+    axes: str,
+    shape: tuple[int, ...],
+    *,
+    limit: int = 3 * GIB,
+    wanted: Wanted | None = None,
+    how: Arithmetic | None = None,
+    **network: int,
 ) -> Plan:
     spec = NetworkSpec(**network)  # type: ignore[arg-type] # whole numbers all
     header = ModelHeader(spec, Normalisation("constant", (0.0,), (1.0,)), ("background", "class 1"))
     volume: Any = Volume(axes, shape, np.dtype(np.uint8))
     outputs = (OutputSpec("classes", "uint8"), OutputSpec("probabilities", "float32"))
-    return make_plan(volume, header, outputs=outputs, limit=limit, wanted=wanted)
+    return make_plan(volume, header, outputs=outputs, limit=limit, wanted=wanted, arithmetic=how)
 
 
 @settings(deadline=None, max_examples=60)
@@ -153,3 +162,34 @@ def test_wanted_sizes_that_do_not_fit_are_refused(wanted: Wanted, message: str) 
 
 def test_the_granted_memory_does_not_depend_on_few_workers() -> None:
     assert default_limit(16, 128 * GIB, 1) == default_limit(16, 128 * GIB, 8)
+
+
+LARGE = {
+    "2-D": ("cyx", (1, 200_000, 200_000), {"width": 64}),
+    "stack": ("czyx", (1, 500, 30_000, 30_000), {"width": 64}),
+    "3-D": ("czyx", (1, 4096, 8192, 8192), {"width": 32, "depth": 3, "dims": 3}),
+}
+WORKERS = {
+    "float32": (Arithmetic(), 4 * GIB),
+    "bfloat16": (Arithmetic(precision="bfloat16"), 4 * GIB),
+    "int8": (Arithmetic(precision="int8"), 4 * GIB),
+    "card": (Arithmetic("cuda", "bfloat16", card=64 * GIB), 32 * GIB),
+}
+
+
+@pytest.mark.parametrize(("axes", "shape", "network"), LARGE.values(), ids=LARGE.keys())
+@pytest.mark.parametrize(("how", "limit"), WORKERS.values(), ids=WORKERS.keys())
+def test_regions_of_large_volumes_are_worth_what_they_cost(
+    axes: str, shape: tuple[int, ...], network: dict[str, int], how: Arithmetic, limit: int
+) -> None:
+    """Twenty times the 45 ms that one costs at worst, on a core and on a card."""
+    plan = plan_of(axes, shape, limit=limit, how=how, **network)  # type: ignore[arg-type] # no Wanted among them
+    assert len(plan.grid) >= 64
+    assert plan.flop / len(plan.grid) / how.rate >= 0.9
+
+
+def test_small_volumes_are_cut_for_many_workers() -> None:
+    """Where that costs little: not every CPU is as fast as the plan takes it to be."""
+    plan = plan_of("cyx", (1, 8192, 8192), width=32, how=Arithmetic(precision="bfloat16"))
+    assert len(plan.grid) >= 12
+    assert plan.redundancy < 1.15

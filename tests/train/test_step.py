@@ -11,6 +11,7 @@ import torch
 from unet_dask.errors import MismatchError, OptionError
 from unet_dask.model.file import inspect_model, load_model
 from unet_dask.train.config import TrainConfig, network_of
+from unet_dask.train.job import settings_of_torch
 from unet_dask.train.loop import train
 
 if TYPE_CHECKING:
@@ -94,3 +95,11 @@ def test_adam_steps_as_its_authors_wrote(toy: tuple[Path, Path], quick: TrainCon
     steps = torch.cat([(found[name] - start[name]).abs().flatten() for name in found])
     assert float(steps.max()) == pytest.approx(rate, rel=1e-2)
     assert float((steps > 0.99 * rate).float().mean()) > 0.5
+
+
+def test_float32_is_not_cut_to_ten_bits_on_cards_meanwhile() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    with settings_of_torch(TrainConfig()):
+        assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == (False, *before[1:])
+    assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == before

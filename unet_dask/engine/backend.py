@@ -1,12 +1,13 @@
 """What runs a network: one small protocol, and the backend that is always there.
 
+Cards have one of their own (`engine.card`), and so have networks of bytes (`engine.integer`).
+
 A backend is loaded once per process and called with one tile at a time. Without a mask these have one shape, so every
 tile of a run passes the same kernels, and equal tiles give equal bytes.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from unet_dask.engine.packed import packed
 from unet_dask.engine.ranges import feature_ranges
 from unet_dask.engine.stream import streamed
 from unet_dask.errors import OptionError
-from unet_dask.model.folding import fold_batch_norm
+from unet_dask.model.folding import for_inference
 from unet_dask.model.unet import layout
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Backend(Protocol):
     """Something that runs one network on one device."""
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits of (classes, *core) for a normalised tile of (c, *input)."""
+        """Return logits of (classes, *core) for a normalised tile of (c, *input); the caller's until the next call."""
         ...
 
 
@@ -45,7 +46,7 @@ class TorchBackend:
     Parameters
     ----------
     model : to run; it is not changed
-    device : "cpu", "cuda" or "mps"
+    device : "cpu" or "mps"
     precision : "float32", "bfloat16" or "float16"
     convolutions : replaces some of the network's, in place
     """
@@ -58,12 +59,10 @@ class TorchBackend:
         precision: str,
         convolutions: Callable[[UNet], UNet] | None = None,
     ) -> None:
-        network = fold_batch_norm(copy.deepcopy(model.network)).eval().requires_grad_(requires_grad=False)
+        network = for_inference(model.network)
         self._layout = layout(model.header.network.dims)
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
-        # Folding makes new weights; give them the layout again.
-        network.to(memory_format=self._layout)  # type: ignore[call-overload] # torch's stubs omit it
         if convolutions:
             network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
@@ -108,5 +107,9 @@ def load_backend(name: str, model: Model, *, device: str, precision: str, ranges
         if not native_int8():
             raise OptionError("This processor would let sums of bytes saturate. Use --precision float32.")
         return IntegerBackend(model, ranges)
+    if device == "cuda":
+        from unet_dask.engine.card import CardBackend
+
+        return CardBackend(model, precision=precision)
     convolutions = with_nnpack if name == "nnpack" else None
     return TorchBackend(model, device=device, precision=precision, convolutions=convolutions)

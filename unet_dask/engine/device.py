@@ -20,6 +20,8 @@ BACKENDS = ("torch", "nnpack")
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 #: Those that multiply bytes and add them up in 32 bits. Without one of them sums of two products saturate at 16 bits.
 _NATIVE_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
+#: Share of a card's memory that networks may use.
+_CARD_USED = 0.85
 #: Numbers in which a network can be run.
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -48,7 +50,9 @@ def choose_device(device: str) -> str:
 
 def _accelerator_in_sight() -> bool:
     """Return whether this machine may have one; importing torch just to hear no takes seconds."""
-    return platform.system() == "Darwin" or any(Path("/dev").glob("nvidia*")) or Path("/dev/kfd").exists()
+    # NVIDIA's, AMD's, and Windows' own to Linux within it.
+    devices = ("nvidia*", "kfd", "dxg")
+    return platform.system() == "Darwin" or any(any(Path("/dev").glob(name)) for name in devices)
 
 
 def choose_precision(precision: str, device: str, backend: str = "torch") -> str:
@@ -58,8 +62,11 @@ def choose_precision(precision: str, device: str, backend: str = "torch") -> str
     user's own data before it trusts them. Eight are for whoever asks for them.
     """
     if precision == "auto":
-        native = device == "cuda" or (device == "cpu" and native_bfloat16())
-        return "bfloat16" if native and backend == "torch" else "float32"
+        if backend != "torch" or device not in ("cpu", "cuda"):
+            return "float32"
+        if native_bfloat16(device):
+            return "bfloat16"
+        return "float16" if device == "cuda" else "float32"
     if precision not in PRECISIONS:
         raise OptionError(f"There is no precision {precision!r}. Use one of: auto, {', '.join(PRECISIONS)}.")
     if precision == "float16" and device == "cpu":
@@ -88,8 +95,16 @@ def require_backend(name: str, *, device: str, precision: str, dims: int) -> Non
         )
 
 
-def native_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 in hardware."""
+def native_bfloat16(device: str = "cpu") -> bool:
+    """Return whether the processor, or the card, multiplies bfloat16 in hardware.
+
+    Cards do since 2020. Of one that is not here, but perhaps where the workers are, it is taken for granted: they are
+    asked before the run begins.
+    """
+    if device == "cuda":
+        import torch
+
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_NATIVE_BFLOAT16 & _instructions())
 
 
@@ -106,6 +121,20 @@ def _instructions() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(word for line in text.splitlines() if "lags" in line for word in line.split())
+
+
+def card_memory(device: str) -> int:
+    """Return the bytes that networks may use of the card's memory; 0 where there is no card.
+
+    The rest is for CUDA itself and its libraries, which take the better part of a gigabyte, and for a screen.
+    """
+    if device != "cuda":
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0
+    return int(_CARD_USED * torch.cuda.get_device_properties(0).total_memory)
 
 
 def torch_dtype(precision: str) -> torch.dtype:

@@ -10,6 +10,7 @@ in the plan, whatever the shapes (decision 12).
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ HEAP_SHARE = 0.7
 STRIP_SHARES = (0.3, 1.7)
 #: The same for tiles of many shapes, which hardly ever need it given back. Left to itself it came to 0.9 to 1.3.
 MANY_SHAPES_SHARE = 1.5
+#: What a card holds beyond the feature maps that are alive, gaps and workspaces of convolutions, as a share of them.
+#: Not measured: as much as on a host.
+CARD_SHARE = 0.7
 
 _granted = 0
 
@@ -51,7 +55,12 @@ def give_back() -> None:
 
 
 def _resident() -> int:
-    return int(psutil.Process().memory_info().rss)
+    """Return the resident bytes of this process; they are asked for before every feature map."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 # 10 times as fast as by psutil
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return int(psutil.Process().memory_info().rss)
 
 
 @cache

@@ -12,22 +12,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.cache import network
+from unet_dask.engine.finite import require_finite_logits
 from unet_dask.engine.heap import give_back
 from unet_dask.engine.ranges import BeyondRangesError
-from unet_dask.errors import DataError
 from unet_dask.model.cost import pass_price
 from unet_dask.model.file import normalise
 from unet_dask.tiling.cover import fitted
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -126,6 +126,22 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return logits
 
 
+@runtime_checkable
+class Classifier(Protocol):
+    """A backend that also makes of logits what is kept of them, where they are: less has to come back from a card.
+
+    Both raise a `DataError` if logits are not finite, and what they return is the caller's until the next call.
+    """
+
+    def probabilities(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities of (classes, *core) for a normalised tile of (c, *input)."""
+        ...
+
+    def classes(self, tile: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the classes of the largest of these probabilities, (*core), the first of equal ones."""
+        ...
+
+
 @dataclass(slots=True)
 class Counter:
     """Counts tiles.
@@ -200,9 +216,8 @@ def infer(
     def run(plane: int, core: Box, through: Pass) -> None:
         source, target = _kept(core, grids, lengths)
         tile = _tile(flat[plane], core, grids, through.normalisation)
-        probabilities = _probabilities(through, tile, chosen)[(slice(None), *source)]
-        for output, result in zip(outputs, results, strict=True):
-            output.keep(probabilities, result[plane][(..., *target)])
+        rooms = [result[plane][(..., *target)] for result in results]
+        _keep(through, tile, source, chosen, list(zip(outputs, rooms, strict=True)))
 
     for plane in range(len(flat)):
         for core in every if wanted is None else _around(wanted[plane], grids, through.spec):
@@ -213,65 +228,47 @@ def infer(
     return tuple(result.reshape(*planes, *result.shape[1:]) for result in results)
 
 
+def _keep(
+    through: Pass,
+    tile: NDArray[np.float32],
+    part: tuple[slice, ...],
+    chosen: tuple[Symmetry, ...],
+    wanted: list[tuple[OutputSpec, NDArray[np.generic]]],
+) -> None:
+    """Run a tile, and write what is kept of a part of its core to where it is wanted."""
+    backend = through.backend
+    if isinstance(backend, Classifier) and len(chosen) == 1 and not any(o.has_channels for o, _ in wanted):
+        classes = backend.classes(tile)[part]
+        for _, room in wanted:
+            room[...] = classes
+        return
+    probabilities = _probabilities(through, tile, chosen)[(slice(None), *part)]
+    for output, room in wanted:
+        output.keep(probabilities, room)
+
+
 def _probabilities(
     through: Pass, tile: NDArray[np.float32], chosen: tuple[Symmetry, ...]
 ) -> NDArray[np.float32]:
     """Return the mean probabilities of a tile over symmetries."""
     if len(chosen) == 1:
-        return softmax(_logits(through.backend, tile))
+        return _of_one_pass(through.backend, tile)
     core = [side - 2 * halo for side, halo in zip(tile.shape[1:], through.spec.halo, strict=True)]
     # Made before the first pass: later, it would lie in the midst of what the next one wants again.
     total = np.zeros((through.spec.classes, *core), np.float32)
     for symmetry in chosen:
-        total += symmetry.turn_back(softmax(_logits(through.backend, symmetry.turn(tile))))
+        total += symmetry.turn_back(_of_one_pass(through.backend, symmetry.turn(tile)))
     total /= np.float32(len(chosen))
     return total
 
 
-def _logits(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return finite logits of a tile."""
+def _of_one_pass(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities of a tile."""
+    if isinstance(backend, Classifier):
+        return backend.probabilities(tile)
     logits = backend.logits(tile)
-    if not np.isfinite(logits).all():
-        raise DataError(
-            "The network's output is not finite here: the grey values are far outside of what it was trained on, "
-            "or overflow its precision. Use --precision float32, or a model for such images."
-        )
-    return logits
-
-
-def check_finite(
-    window: NDArray[np.generic], *, origin: tuple[int, ...], axes: str, nan: str
-) -> NDArray[np.generic]:
-    """Return the window if the network can be run on it.
-
-    One NaN poisons everything within the halo, and the most probable class of NaN is the first: silently
-    background. So it stops the region, unless the user decided otherwise.
-
-    Parameters
-    ----------
-    window : grey values
-    origin : of the window in the volume
-    axes : of the window
-    nan : "stop", or "zero" to replace what is not finite by zero
-
-    Raises
-    ------
-    DataError
-        If a value is not finite; the message gives the place of the first.
-    """
-    if window.dtype.kind != "f":
-        return window
-    wrong = ~np.isfinite(window)
-    if not wrong.any():
-        return window
-    if nan == "zero":
-        return np.where(wrong, window.dtype.type(0), window)
-    first = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    place = ", ".join(f"{axis}={int(a) + b}" for axis, a, b in zip(axes, first, origin, strict=True))
-    raise DataError(
-        f"The source holds {int(wrong.sum())} values that are not finite in one region, the first at {place}. "
-        "Mend the source, or use --nan zero."
-    )
+    require_finite_logits(finite=bool(np.isfinite(logits).all()))
+    return softmax(logits)
 
 
 def _as_it_can(
@@ -315,9 +312,17 @@ def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: Networ
     cells = wanted
     for axis, grid in enumerate(grids):
         starts = [start for start, _ in grid.cells(wanted.shape[axis])]
-        cells = np.logical_or.reduceat(cells, starts, axis=axis)
+        cells = _any_between(cells, starts, axis)
     cores = fitted(cells, grids, wanted.shape, partial(pass_price, spec))
     return sorted(cores, key=lambda core: -math.prod(stop - start for start, stop in core))
+
+
+def _any_between(wanted: NDArray[np.bool_], starts: Sequence[int], axis: int) -> NDArray[np.bool_]:
+    """Return whether anything is wanted from each start to the next, along an axis."""
+    if axis == wanted.ndim - 1 or wanted.shape[-1] % 8:
+        return np.logical_or.reduceat(wanted, starts, axis=axis)
+    eight = np.ascontiguousarray(wanted).view(np.uint64)  # booleans are bytes of 0 or 1
+    return np.bitwise_or.reduceat(eight, starts, axis=axis).view(np.bool_)
 
 
 def _tile(

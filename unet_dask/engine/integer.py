@@ -18,7 +18,6 @@ References
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -31,7 +30,7 @@ from unet_dask.engine.packed import USUAL_SIDE, as_corners, doubles
 from unet_dask.engine.ranges import BeyondRangesError, count
 from unet_dask.engine.stream import Layers, streamed
 from unet_dask.errors import DataError, OptionError
-from unet_dask.model.folding import fold_batch_norm
+from unet_dask.model.folding import for_inference
 from unet_dask.model.unet import layout
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ _LARGEST, _LARGEST_WEIGHT = 255, 127
 _MOST_CUT_OFF = 1e-4
 #: And so few besides, of what is looked at: rounding lifts the largest value of a small map, now and then.
 _FEW = 4
-#: One of so many pixels is looked at for it, in every line and in every column.
+#: One of so many pixels is looked at for it, in every line and in every column, in runs of as many.
 _EVERY = 8
 #: Grey values beyond it, once they are normalised, could overflow in the first convolution, whose clamp would hide it.
 _FINITE = 1e30
@@ -188,10 +187,7 @@ class Cuts:
         if made.dtype != torch.uint8:
             return
         assert isinstance(convolution, IntegerConvolution | FirstConvolution)
-        pixels = made.movedim(1, -1)[0].numpy()  # numpy counts ten times as fast as torch
-        for row in range(min(_EVERY, pixels.shape[-3])):
-            # Every row and every column is met: a bright line would slip through a coarser grid.
-            seen = pixels[..., row::_EVERY, 3 * row % _EVERY :: _EVERY, :]
+        for seen in _seen(made.movedim(1, -1)[0].numpy()):  # numpy counts ten times as fast as torch
             self._cut[id(convolution)] += int(np.count_nonzero(seen == _LARGEST))
             if convolution.signed:
                 self._cut[id(convolution)] += int(np.count_nonzero(seen == 0))
@@ -207,6 +203,21 @@ class Cuts:
         """
         if any(cut > _FEW + _MOST_CUT_OFF * self._seen[which] for which, cut in self._cut.items()):
             raise BeyondRangesError
+
+
+def _seen(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield what is looked at of feature maps of (*space, channels): one run in eight, another in every line.
+
+    Every eighth line alone would not see a bright one between. Runs of pixels are read as fast as they lie in memory.
+    """
+    width = pixels.shape[-2]
+    whole = width - width % _EVERY**2
+    for row in range(min(_EVERY, pixels.shape[-3])):
+        lines = pixels[..., row::_EVERY, :, :]
+        if whole:
+            runs = lines[..., :whole, :].reshape(*lines.shape[:-2], -1, _EVERY, _EVERY, lines.shape[-1])
+            yield runs[..., 3 * row % _EVERY, :, :]
+        yield lines[..., whole:, :]
 
 
 class IntegerBackend:
@@ -231,7 +242,7 @@ class IntegerBackend:
                 f"This network has {count(spec)} feature maps whose range int8 needs, and {len(ranges)} were measured. "
                 "Use --precision float32."
             )
-        network = fold_batch_norm(copy.deepcopy(model.network)).eval().requires_grad_(requires_grad=False)
+        network = for_inference(model.network)
         with torch.inference_mode():
             self._layers = integers(network, ranges)
 

@@ -145,6 +145,33 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
     return peak * item
 
 
+def largest_map(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
+    """Return the numbers of the largest array of one pass: a feature map, the image or the logits.
+
+    Parameters
+    ----------
+    spec : of the network
+    sides : input size per spatial axis
+
+    Examples
+    --------
+    >>> from unet_dask.model.header import NetworkSpec
+    >>> largest_map(NetworkSpec(), (572, 572)) == 2 * 64 * 392**2  # what the last up-convolution is joined to
+    True
+    """
+    core = [side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)]
+    most: Sides = np.maximum(spec.channels * _product(sides), spec.classes * _product(core))
+    sides = list(sides)
+    for level in range(spec.depth + 1):
+        most = np.maximum(most, (spec.width << level) * _product([side - 2 for side in sides]))
+        sides = [side - 4 if level == spec.depth else (side - 4) // 2 for side in sides]
+    for level in reversed(range(spec.depth)):
+        sides = [2 * side for side in sides]
+        most = np.maximum(most, 2 * (spec.width << level) * _product(sides))
+        sides = [side - 4 for side in sides]
+    return most
+
+
 def strip_lines(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Sides:
     """Return the lines along the first axis of a strip of a tile that is streamed, a multiple of the stride.
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.nn.utils import fusion
 
+from unet_dask.model.unet import layout
+
 if TYPE_CHECKING:
     from unet_dask.model.unet import UNet
+
+
+def for_inference(network: UNet) -> UNet:
+    """Return a copy of a network that is only to be run: batch normalisation folded, weights channels last."""
+    folded = fold_batch_norm(copy.deepcopy(network)).requires_grad_(requires_grad=False)
+    # Folding makes new weights; give them the layout again.
+    folded.to(memory_format=layout(network.spec.dims))  # type: ignore[call-overload] # torch's stubs omit it
+    return folded
 
 
 def fold_batch_norm(network: UNet) -> UNet:

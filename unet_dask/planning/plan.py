@@ -18,7 +18,9 @@ from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.model.cost import tile_flop
-from unet_dask.planning.layout import Arithmetic, Demand, Memory, choose, predicted
+from unet_dask.planning.arithmetic import Arithmetic
+from unet_dask.planning.demand import Demand, Memory, predicted
+from unet_dask.planning.layout import choose
 from unet_dask.planning.masked import left
 from unet_dask.tiling.valid import aligned
 
@@ -51,6 +53,7 @@ class Plan:
     memory : predicted peak of a worker
     limit : bytes granted to a worker
     precision, device : as chosen
+    card : bytes of the card's memory granted to a worker; 0 where there is none, or nobody knows
     skipped : regions that the mask does not touch; they are background
     left : what a mask leaves to be done; None without one
     """
@@ -64,6 +67,7 @@ class Plan:
     limit: int
     precision: str
     device: str
+    card: int = 0
     skipped: frozenset[tuple[int, ...]] = frozenset()
     left: Left | None = None
 
@@ -176,12 +180,14 @@ class Plan:
         most = "about {} of at most" if self.left else "{} of"
         yield "tiles", f"{most.format(self.tiles)} {_sides(self.tile)} in, {_sides(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
+        granted = format_bytes(self.card) if self.card else "unknown"
+        card = f"; of the card {format_bytes(self.memory.card)} (limit {granted})" if self.memory.card else ""
         yield (
             "memory",
             (
                 f"{format_bytes(self.memory.total)} per worker (limit {format_bytes(self.limit)}): process "
                 f"{format_bytes(self.memory.process)}, network {format_bytes(self.memory.network)}, activations "
-                f"{format_bytes(self.memory.activations)}, regions {format_bytes(self.memory.regions)}"
+                f"{format_bytes(self.memory.activations)}, regions {format_bytes(self.memory.regions)}{card}"
             ),
         )
         yield "disk", f"at most {format_bytes(self.disk_bytes)}, before compression"
@@ -204,6 +210,8 @@ class Plan:
             "redundancy": self.redundancy,
             "worker_bytes": self.memory.total,
             "limit_bytes": self.limit,
+            "card_bytes": self.memory.card,
+            "card_limit_bytes": self.card,
             "disk_bytes": self.disk_bytes,
             "precision": self.precision,
             "device": self.device,
@@ -280,6 +288,7 @@ def make_plan(
         limit=limit,
         precision=arithmetic.precision,
         device=arithmetic.device,
+        card=arithmetic.card,
     )
     return plan.within(occupancy) if occupancy else plan
 
@@ -371,16 +380,6 @@ def _array(
         shards,
         pyramid(axes, sizes, source.spacing),
     )
-
-
-def default_limit(cores: int, memory: int, workers: int) -> int:
-    """Return the bytes a worker is granted when nobody said so.
-
-    At most 4 GiB, where larger tiles gain little, and a fair share of the machine. The share is that of one
-    worker per two cores, so that the plan stays the same for any smaller number of workers.
-    """
-    share = 0.8 * memory / max(cores // 2, workers, 1)
-    return int(min(share, 4 << 30))
 
 
 def require(*, workers: int, limit: int, memory: int) -> None:

@@ -49,6 +49,7 @@ def open_sink(
         "normalisation": [list(constants.offset), list(constants.scale)],
         **({"ranges": [list(each) for each in prepared.ranges]} if prepared.ranges else {}),
         "memory": plan.limit,
+        "card": plan.card,
         "precision": plan.precision,
         "model": {"name": prepared.model.path.name, "checksum": prepared.model.checksum},
         "classes": list(header.class_names),

@@ -10,18 +10,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.config import SegmentConfig, parse_roi
-from unet_dask.engine.device import available_cores, choose_device, choose_precision, require_backend
+from unet_dask.engine.device import (
+    available_cores,
+    card_memory,
+    choose_device,
+    choose_precision,
+    require_backend,
+)
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
-from unet_dask.planning.layout import Arithmetic
-from unet_dask.planning.plan import Wanted, default_limit, make_plan, product_types
+from unet_dask.planning.arithmetic import Arithmetic
+from unet_dask.planning.grant import default_limit
+from unet_dask.planning.plan import Wanted, make_plan, product_types
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import Probed, measured_agreement, measured_ranges
-from unet_dask.workers.preflight import multiplies, worker_device
+from unet_dask.workers.preflight import multiplies, worker_card, worker_device
 
 if TYPE_CHECKING:
     import os
@@ -45,8 +52,9 @@ def prepare(
     *,
     stored: Mapping[str, Any],
     device: str | None = None,
+    card: int | None = None,
 ) -> Prepared:
-    """Open, choose and plan; nothing is written. Without a device, this machine's is chosen."""
+    """Open, choose and plan; nothing is written. Without a device and its memory, this machine's are taken."""
     network = model.header.network
     opened = open_source(
         source,
@@ -66,7 +74,18 @@ def prepare(
     require_backend(config.backend, device=device, precision=precision, dims=network.dims)
     mask = find_mask(config.mask, opened)
     limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
-    plan = _plan(opened, model.header, config, mask, limit=limit, precision=precision, device=device)
+    if card is None:
+        card = _granted_of_card(config, device)
+    plan = _plan(
+        opened,
+        model.header,
+        config,
+        mask,
+        limit=limit,
+        precision=precision,
+        device=device,
+        card=int(stored.get("card", card)),
+    )
     return Prepared(opened, model, config, plan, mask)
 
 
@@ -80,11 +99,12 @@ def prepare_there(
 ) -> Prepared:
     """Plan for what the workers of a running cluster have, which need not be what this machine has."""
     there = replace(config, device=worker_device(workers, config.device))
-    prepared = prepare(source, model, there, stored=stored, device=there.device)
+    card = worker_card(workers, there.device)
+    prepared = prepare(source, model, there, stored=stored, device=there.device, card=card)
     ours = config.precision == "auto" and not stored
     if ours and not multiplies(workers, prepared.plan.precision, prepared.plan.device):
         exact = replace(there, precision="float32")
-        return prepare(source, model, exact, stored=stored, device=there.device)
+        return prepare(source, model, exact, stored=stored, device=there.device, card=card)
     return prepared
 
 
@@ -115,7 +135,14 @@ def checked_arithmetic(
     note = f"{name} {agrees} with float32, so float32 is used"
     config, mask = replace(prepared.config, precision="float32"), prepared.mask
     replanned = _plan(
-        prepared.source, plan.header, config, mask, limit=plan.limit, precision="float32", device=plan.device
+        prepared.source,
+        plan.header,
+        config,
+        mask,
+        limit=plan.limit,
+        precision="float32",
+        device=plan.device,
+        card=plan.card,
     )
     return replace(prepared, config=config, plan=replanned), (note,)
 
@@ -153,6 +180,7 @@ def _plan(
     limit: int,
     precision: str,
     device: str,
+    card: int,
 ) -> Plan:
     """Plan what a configuration asks for."""
     types = product_types(config.products, config.probability_dtype, source, header)
@@ -162,12 +190,23 @@ def _plan(
         outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
         limit=limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(device, precision, config.backend, averaged=config.tta != "none"),
+        arithmetic=Arithmetic(device, precision, config.backend, config.tta != "none", card),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=Occupancy(mask) if mask else None,
     )
 
 
 def _granted(config: SegmentConfig, device: str) -> int:
-    workers = config.workers or clusters.default_workers(device)
-    return default_limit(available_cores(), clusters.machine_memory(), workers)
+    workers = clusters.default_workers(device)
+    return default_limit(
+        available_cores(),
+        clusters.machine_memory(),
+        config.workers or workers,
+        cards=workers if device == "cuda" else 0,
+    )
+
+
+def _granted_of_card(config: SegmentConfig, device: str) -> int:
+    """Return the bytes that a worker of this machine may use of its card, which several may share."""
+    cards = clusters.default_workers(device)
+    return card_memory(device) // -(-max(config.workers or 0, cards) // cards)

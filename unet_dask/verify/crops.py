@@ -25,7 +25,7 @@ from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import Normalisation
-from unet_dask.planning.layout import Arithmetic
+from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding
 from unet_dask.verify.stored import ranges_of

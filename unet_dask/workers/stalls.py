@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Seconds that a worker may take for a piece of work, beside what reading and computing it may take at worst.
 PATIENCE = 900.0
-#: Operations and bytes a second below which nobody would call it work.
+#: Operations and bytes a second below which nobody would call it work; of cards a thousand times as many operations.
 _SLOWEST_FLOP, _SLOWEST_READ = 1e9, 1e5
 #: Looks at the workers in that time.
 _LOOKS = 12

@@ -1,0 +1,228 @@
+"""What a run asks of its layout, and the memory that a layout takes: of the machine, and of a card."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
+from unet_dask.io.source import recent
+from unet_dask.model.cost import (
+    largest_map,
+    nnpack_bytes,
+    parameter_count,
+    pass_bytes,
+    strip_bytes,
+    tile_bytes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unet_dask.engine.infer import OutputSpec
+    from unet_dask.io.source.volume import Source
+    from unet_dask.model.header import NetworkSpec
+    from unet_dask.planning.arithmetic import Arithmetic
+    from unet_dask.tiling.region import AxisGrid, RegionGrid
+
+#: Resident bytes of a worker that has imported everything and loaded nothing, measured on Linux: 380 MiB; and 32 MiB
+#: for what the heap holds beside large blocks.
+PROCESS_BYTES = 412 << 20
+#: The same of CUDA and its libraries, once a network was run on a card. Not measured.
+CUDA_BYTES = 3 << 30
+#: Copies of a region's input at once: what was read, as the network wants it, and mirrored; of the next region, what
+#: was read and mirrored.
+INPUT_COPIES, NEXT_INPUT = 3, 2
+#: Copies of a region's output at once: whole, and as chunks that are encoded and written; of the next region, whole.
+OUTPUT_COPIES, NEXT_OUTPUT = 2, 1
+#: Bytes per voxel of numbering objects, beside the numbers, as a share of OUTPUT_COPIES: pieces and their mask.
+_NUMBERING = 4
+#: Times that pinned memory is taken of what goes through it: torch rounds up to a power of two; and keeps what was too
+#: small for a tile, where a mask makes many shapes of them.
+_PINNED, _PINNED_MANY_SHAPES = 2, 4
+#: Numbers in an array that kernels of CUDA count in 32 bits; of larger ones some make nonsense, and some nothing.
+_COUNTED = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Predicted peak of one worker, in bytes.
+
+    Attributes
+    ----------
+    process : interpreter and libraries
+    network : weights, and once more as the kernels want them
+    activations : feature maps and probabilities of one tile, with what the heap holds beyond; of a tile that is run
+        on a card only what goes there and what comes back
+    regions : input, mask and output of a region, with copies, and the chunks that were read last
+    card : of the card's own memory: weights and feature maps
+    """
+
+    process: int
+    network: int
+    activations: int
+    regions: int
+    card: int = 0
+
+    @property
+    def total(self) -> int:
+        """The predicted peak of the worker's process; the card's memory is another."""
+        return self.process + self.network + self.activations + self.regions
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a run asks of its layout.
+
+    Attributes
+    ----------
+    source : to segment
+    network : to run
+    outputs : products to keep
+    arithmetic : of the network
+    roi : (start, stop) per axis of the source
+    units : write unit per axis of the source
+    mask_bytes : of a mask while it is read, per voxel of a region
+    """
+
+    source: Source
+    network: NetworkSpec
+    outputs: tuple[OutputSpec, ...]
+    arithmetic: Arithmetic
+    roi: tuple[tuple[int, int], ...]
+    units: tuple[int, ...]
+    mask_bytes: float = 0.0
+
+    def memory(
+        self,
+        tile: Sequence[Any],
+        probe: Sequence[Any],
+        longest: Sequence[Any],
+        context: Sequence[int],
+        others: int,
+        *,
+        next_one: Any,
+    ) -> Any:
+        """Return the :class:`Memory` of tiles and regions; sizes may be arrays of candidates.
+
+        Parameters
+        ----------
+        tile : input size per spatial axis
+        probe : the same, of the tile on which two ways to run the network are compared
+        longest : size of the longest region, per spatial axis
+        context : voxels read beyond a region, per spatial axis
+        others : planes of a region
+        next_one : whether there is another region, which a worker has in hand meanwhile, see `engine.turns`
+        """
+        read = math.prod(side + more for side, more in zip(longest, context, strict=True))
+        values = sum(
+            (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
+            + (_NUMBERING if each.name == "instances" else 0)
+            for each in self.outputs
+        )
+        regions = others * (
+            (INPUT_COPIES + next_one * NEXT_INPUT) * self.network.channels * self.source.dtype.itemsize * read
+            + ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
+            * math.prod(longest)
+        ) + min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
+        if self.arithmetic.device == "cuda":
+            return self._with_card(tile, probe, regions)
+        return self._without_card(tile, probe, regions)
+
+    def countable(self, tile: Sequence[Any]) -> Any:
+        """Return whether kernels can count the numbers of each feature map of a tile; on a CPU they always can."""
+        on_card = self.arithmetic.device == "cuda"
+        return np.logical_or(not on_card, largest_map(self.network, tile) < _COUNTED)
+
+    def _without_card(self, tile: Sequence[Any], probe: Sequence[Any], regions: Any) -> Any:
+        """Return the memory where the network is run in that of the machine."""
+        how = self.arithmetic
+        activations = self._activations(tile)
+        weights = 2 * parameter_count(self.network) * how.item
+        if how.backend == "nnpack":
+            weights += nnpack_bytes(self.network)
+        if how.compared:
+            weights += 2 * parameter_count(self.network) * 4
+            activations = np.maximum(activations, self._comparison(probe))
+        return Memory(PROCESS_BYTES, weights, activations, regions)
+
+    def _activations(self, tile: Sequence[Any]) -> Any:
+        """Return the bytes of a tile's pass, with what the heap holds beyond."""
+        how, share = self.arithmetic, MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
+        if how.device == "cpu":
+            return _streamed(
+                self.network, tile, how.item, averaged=how.averaged, many_shapes=bool(self.mask_bytes)
+            )
+        return (1 + share) * pass_bytes(self.network, tile, item=how.item, averaged=how.averaged)
+
+    def _comparison(self, probe: Sequence[Any]) -> Any:
+        """Return the same of a pass in float32. Ranges for bytes are measured on whole feature maps."""
+        if self.arithmetic.device == "cpu" and self.arithmetic.precision != "int8":
+            return _streamed(self.network, probe, 4)
+        return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
+
+    def _with_card(self, tile: Sequence[Any], probe: Sequence[Any], regions: Any) -> Any:
+        """Return the memory where the network is run in that of a card."""
+        how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
+        of_logits = 4 * network.classes
+        kept = of_logits if how.averaged or any(each.has_channels for each in self.outputs) else 1
+        here, maps = self._beside_card(tile, kept), pass_bytes(network, tile, item=how.item)
+        there = weights * how.item
+        if (
+            how.compared
+        ):  # each of the two networks has pinned memory of its own; the classes of both are kept
+            here = here + 2 * self._beside_card(probe, of_logits + 8)
+            maps = np.maximum(maps, pass_bytes(network, probe, item=4))
+            there += weights * 4
+        return Memory(
+            process=PROCESS_BYTES + CUDA_BYTES,
+            network=2 * weights * 4,  # while it is loaded: as in the file, and a copy that is folded
+            activations=here,
+            regions=regions,
+            card=there + (1 + CARD_SHARE) * maps,
+        )
+
+    def _beside_card(self, tile: Sequence[Any], kept: int) -> Any:
+        """Return the bytes of a tile on its way to a card, and of what is `kept` of each voxel on the way back."""
+        network, averaged = self.network, self.arithmetic.averaged
+        pinned = _PINNED_MANY_SHAPES if self.mask_bytes else _PINNED
+        image = 4 * network.channels * math.prod(tile)
+        core = math.prod(side - 2 * halo for side, halo in zip(tile, network.halo, strict=True))
+        # Averaged, a turned copy of the tile and the sum over passes are there too.
+        return (1 + averaged + pinned) * image + (pinned * kept + averaged * 4 * network.classes) * core
+
+
+def _streamed(
+    network: NetworkSpec, tile: Sequence[Any], item: int, *, averaged: bool = False, many_shapes: bool = False
+) -> Any:
+    """Return the bytes of a tile that passes in strips, with what the heap holds beyond."""
+    beside = tile_bytes(network, tile, averaged=averaged)
+    strips = strip_bytes(network, tile, item=item)
+    if many_shapes:
+        return (1 + MANY_SHAPES_SHARE) * (beside + sum(strips))
+    return beside + sum((1 + share) * each for share, each in zip(STRIP_SHARES, strips, strict=True))
+
+
+def predicted(demand: Demand, grid: RegionGrid) -> Memory:
+    """Return the memory that a worker needs for a layout."""
+    dims = demand.network.dims
+    spatial = grid.grids[-dims:]
+    memory = demand.memory(
+        [each.tile for each in spatial],
+        [each.probe for each in spatial],
+        [each.longest for each in spatial],
+        [each.before + each.after for each in spatial],
+        planes(grid.axes, grid.grids[:-dims], lambda each: each.longest),
+        next_one=len(grid) > 1,
+    )
+    return Memory(
+        memory.process, memory.network, int(memory.activations), int(memory.regions), int(memory.card)
+    )
+
+
+def planes(axes: str, grids: Sequence[AxisGrid], length: Callable[[AxisGrid], int]) -> int:
+    """Return the product of a length over the axes that are neither channels nor seen by the network."""
+    return math.prod(length(grid) for axis, grid in zip(axes, grids, strict=False) if axis != "c")
