@@ -29,7 +29,7 @@ from unet_dask.run.events import Listener, Stage
 from unet_dask.run.execute import work
 from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
-from unet_dask.run.prepare import checked_arithmetic, prepare, prepare_there, with_ranges
+from unet_dask.run.prepare import checked_arithmetic, prepare, prepare_there
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.preflight import check_workers, require_precision
@@ -147,7 +147,6 @@ def segment_store(
                 prepared = prepare_there(source, file, chosen, workers, stored=stored)
             require_precision(workers, prepared.plan.precision, prepared.plan.device)
             constants = _constants(prepared, workers, stored, tell)
-            prepared = with_ranges(prepared, workers, stored, constants)
             prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
             if not part:
                 opened.enter_context(locks.locked(url))

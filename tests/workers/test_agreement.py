@@ -14,7 +14,7 @@ from unet_dask.io.source.mask import open_mask
 from unet_dask.io.source.volume import open_source, read_window
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store
-from unet_dask.workers.agreement import Probed, _agreement, _spread, _telling, _tile
+from unet_dask.workers.agreement import Probed, _agreement, _spread, _tile, telling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ def test_what_has_contrast_is_looked_at_first(tmp_path: Path, cluster: Cluster) 
     image[y, x] = np.arange(y.stop - y.start)[:, None]
     zarr.open_array(source)[...] = image
     probed = Probed(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
-    found = _telling(cluster, probed, plan.skipped)
+    found = telling(cluster, probed, plan.skipped)
     assert max(abs(a - b) for a, b in zip(found[0][0], some, strict=True)) <= 1  # its neighbours see it too
     assert set(found) == set(looked_at)
 

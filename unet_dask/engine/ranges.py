@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: class than with all values (membranes 0.080 % for 0.088 %, U373 0.033 % for 0.041 %).
 _RARE = 1e-5
 #: Of maps with so many pixels, one of so many is looked at.
-_MANY, _EVERY = 1 << 15, 5
+_MANY, _EVERY = 1 << 15, 17
 #: Smallest and largest value of each feature map, in the order in which a pass makes them: after each ReLU and each
 #: up-convolution.
 Ranges = tuple[tuple[float, float], ...]

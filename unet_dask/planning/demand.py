@@ -159,8 +159,8 @@ class Demand:
         return (1 + share) * pass_bytes(self.network, tile, item=how.item, averaged=how.averaged)
 
     def _comparison(self, probe: Sequence[Any]) -> Any:
-        """Return the same of a pass in float32. Ranges for bytes are measured on whole feature maps."""
-        if self.arithmetic.device == "cpu" and self.arithmetic.precision != "int8":
+        """Return the same of a pass in float32."""
+        if self.arithmetic.device == "cpu":
             return _streamed(self.network, probe, 4)
         return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
 

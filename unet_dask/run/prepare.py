@@ -27,12 +27,12 @@ from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan, product_types
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers.agreement import Probed, measured_agreement, measured_ranges
+from unet_dask.workers.agreement import MEASURED, Probed, measured_agreement, measured_ranges, telling
 from unet_dask.workers.preflight import multiplies, worker_card, worker_device
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
@@ -111,19 +111,26 @@ def prepare_there(
 def checked_arithmetic(
     prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
 ) -> tuple[Prepared, tuple[str, ...]]:
-    """Compare what is faster than torch in float32 with it, on the user's own data.
+    """Compare what is faster than torch in float32 with it, on the user's own data; for bytes measure that first.
 
     Reduced precision that was our choice falls back to float32; 8 bits or another backend were hers, and are refused.
+    Bytes are compared elsewhere than their ranges were measured.
     """
     plan, backend = prepared.plan, prepared.config.backend
     chosen = plan.precision != "float32" and prepared.config.precision == "auto"
     integers = plan.precision == "int8"
+    if stored and integers:
+        prepared = _with_ranges(prepared, stored.get("ranges", ()))
     if stored or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
     name = plan.precision if chosen or integers else backend
-    share = measured_agreement(
-        workers, prepared.key(), prepared.reference(), _probed(prepared, constants), plan.skipped
-    )
+    dims, nan = prepared.model.header.network.dims, prepared.config.nan
+    probed = Probed(prepared.source.spec, plan.grid, dims, constants, nan, prepared.mask)
+    spots = telling(workers, probed, plan.skipped)
+    if integers:
+        ranges = measured_ranges(workers, prepared.reference(), probed, spots[:MEASURED])
+        prepared, spots = _with_ranges(prepared, ranges), spots[MEASURED:] or spots
+    share = measured_agreement(workers, prepared.key(), prepared.reference(), probed, spots)
     if share is not None and share >= _AGREEMENT:
         return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)
     agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
@@ -132,32 +139,13 @@ def checked_arithmetic(
         raise OptionError(
             f"The {kind} {name} {agrees} with float32 by torch; {_AGREEMENT:.1%} are asked. Use {other}."
         )
-    note = f"{name} {agrees} with float32, so float32 is used"
-    config, mask = replace(prepared.config, precision="float32"), prepared.mask
-    replanned = _plan(
-        prepared.source,
-        plan.header,
-        config,
-        mask,
-        limit=plan.limit,
-        precision="float32",
-        device=plan.device,
-        card=plan.card,
-    )
-    return replace(prepared, config=config, plan=replanned), (note,)
+    return _in_float32(prepared), (f"{name} {agrees} with float32, so float32 is used",)
 
 
-def with_ranges(
-    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
-) -> Prepared:
-    """Measure how far feature maps reach on the user's own data, or take what the stored run measured."""
+def _with_ranges(prepared: Prepared, ranges: Sequence[Sequence[float]]) -> Prepared:
+    """Return a run in bytes with the ranges of its feature maps; a run without anything to do needs none."""
     plan = prepared.plan
-    if plan.precision != "int8" or len(plan.skipped) == len(plan.grid):
-        return prepared
-    ranges = stored.get("ranges") or measured_ranges(
-        workers, prepared.reference(), _probed(prepared, constants), plan.skipped
-    )
-    if not ranges:
+    if not ranges and len(plan.skipped) < len(plan.grid):
         raise DataError(
             "No part of the source could be read to measure how far the network's feature maps reach, which int8 "
             "needs. Use --precision float32, which tells what is wrong where."
@@ -165,10 +153,20 @@ def with_ranges(
     return replace(prepared, ranges=tuple((float(low), float(high)) for low, high in ranges))
 
 
-def _probed(prepared: Prepared, constants: Normalisation) -> Probed:
-    """Return what tiles to look at are taken from."""
-    dims, nan = prepared.model.header.network.dims, prepared.config.nan
-    return Probed(prepared.source.spec, prepared.plan.grid, dims, constants, nan, prepared.mask)
+def _in_float32(prepared: Prepared) -> Prepared:
+    """Return the same run, planned for float32."""
+    plan, config = prepared.plan, replace(prepared.config, precision="float32")
+    replanned = _plan(
+        prepared.source,
+        plan.header,
+        config,
+        prepared.mask,
+        limit=plan.limit,
+        precision="float32",
+        device=plan.device,
+        card=plan.card,
+    )
+    return replace(prepared, config=config, plan=replanned)
 
 
 def _plan(

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     Spot = tuple[Index, float]
 
 
-#: Places whose contrast is looked at; those of them at which feature maps are measured, and, after those, two ways to
-#: run the network compared.
-_LOOKED_AT, _MEASURED, _COMPARED = 32, 8, 4
+#: Places at which feature maps are measured for bytes.
+MEASURED = 8
+#: Places whose contrast is looked at; those of them at which two ways to run the network are compared.
+_LOOKED_AT, _COMPARED = 32, 4
 #: Side of the core of tiles that are looked at or measured, by the network's dimensions: seconds, and little memory.
 _SIDE = {2: 384, 3: 64}
 #: The golden ratio less 1.
@@ -66,24 +67,37 @@ class Probed:
     mask: Mask | None = None
 
 
+def telling(cluster: Cluster, probed: Probed, skipped: Collection[Index] = ()) -> list[Spot]:
+    """Return places to look at, the one with the most contrast first: empty ones say little of a network.
+
+    Parameters
+    ----------
+    cluster : whose workers are asked
+    probed : where tiles are taken from
+    skipped : regions that the mask does not touch
+    """
+    from distributed import KilledWorker
+
+    spots = _spread(probed.grid, skipped)
+    waited = [cluster.client.submit(_contrast, spot, probed, pure=False) for spot in spots]
+    contrasts = dict.fromkeys(spots, -1.0)
+    for spot, future in zip(spots, waited, strict=True):
+        with suppress(DataError, KilledWorker):
+            contrasts[spot] = answered(future)
+    return sorted(spots, key=lambda spot: -contrasts[spot])
+
+
 def measured_agreement(
-    cluster: Cluster,
-    key: NetworkKey,
-    reference: NetworkKey,
-    probed: Probed,
-    skipped: Collection[Index] = (),
+    cluster: Cluster, key: NetworkKey, reference: NetworkKey, probed: Probed, spots: Sequence[Spot]
 ) -> float | None:
     """Return the share of voxels that two ways to run the network class alike, on tiles of the user's data.
-
-    They lie within the mask, where of many places there is most contrast: empty ones say little of a network. None of
-    them is one at which ranges for bytes were measured.
 
     Parameters
     ----------
     cluster : whose workers are asked
     key, reference : two ways to run a network
     probed : where tiles are taken from
-    skipped : regions that the mask does not touch
+    spots : the places, a few of which are looked at; others if these cannot be
 
     Returns
     -------
@@ -94,8 +108,6 @@ def measured_agreement(
     UnetDaskError
         If the source cannot be reached, or the network cannot be run at all.
     """
-    spots = _telling(cluster, probed, skipped)
-    spots = spots[_MEASURED if key.ranges else 0 :] or spots
     alike = looked_at = 0
     for first in range(0, len(spots), _COMPARED):
         for found in _asked(cluster, _agreement, spots[first : first + _COMPARED], key, reference, probed):
@@ -105,17 +117,15 @@ def measured_agreement(
     return None
 
 
-def measured_ranges(
-    cluster: Cluster, reference: NetworkKey, probed: Probed, skipped: Collection[Index] = ()
-) -> Ranges:
-    """Return the smallest and largest value of every feature map, over tiles of the few places with the most contrast.
+def measured_ranges(cluster: Cluster, reference: NetworkKey, probed: Probed, spots: Sequence[Spot]) -> Ranges:
+    """Return the smallest and largest value of every feature map, over tiles of the user's data.
 
     Parameters
     ----------
     cluster : whose workers are asked
     reference : the network in float32 by torch
     probed : where tiles are taken from
-    skipped : regions that the mask does not touch
+    spots : the places
 
     Returns
     -------
@@ -128,7 +138,6 @@ def measured_ranges(
     """
     from unet_dask.engine.ranges import widest
 
-    spots = _telling(cluster, probed, skipped)[:_MEASURED]
     return widest(_asked(cluster, _ranges, spots, reference, probed))
 
 
@@ -143,19 +152,6 @@ def _asked(
             found = answered(future)
             if found is not None:
                 yield found
-
-
-def _telling(cluster: Cluster, probed: Probed, skipped: Collection[Index]) -> list[Spot]:
-    """Return places of those looked at, the one with the most contrast first: empty ones say little of a network."""
-    from distributed import KilledWorker
-
-    spots = _spread(probed.grid, skipped)
-    waited = [cluster.client.submit(_contrast, spot, probed, pure=False) for spot in spots]
-    contrasts = dict.fromkeys(spots, -1.0)
-    for spot, future in zip(spots, waited, strict=True):
-        with suppress(DataError, KilledWorker):
-            contrasts[spot] = answered(future)
-    return sorted(spots, key=lambda spot: -contrasts[spot])
 
 
 def _contrast(spot: Spot, probed: Probed) -> float:
