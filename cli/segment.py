@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     help="Average over symmetries of the image [none].",
 )
 @click.option("--nan", type=click.Choice(["stop", "zero"]), help="What to do with NaN and infinity [stop].")
-@click.option("--memory", type=BYTES, metavar="8GiB", help="Memory that one worker may use [up to 4GiB].")
+@click.option(
+    "--memory", type=BYTES, metavar="8GiB", help="Memory one worker may use [up to 4GiB; with a GPU 32]."
+)
 @click.option("--tile", type=SIZES, metavar="512,512", help="What a tile contributes [chosen by the plan].")
 @click.option("--region", type=SIZES, metavar="2048,2048", help="What a task computes [chosen by the plan].")
 @click.option("--chunks", type=SIZES, metavar="512,512", help="Chunks of the result [512; in 3-D 128].")

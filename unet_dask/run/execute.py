@@ -245,7 +245,8 @@ def _patience(prepared: Prepared) -> float:
     tiles = math.prod(len(each.tiles(each.longest)) for each in space)
     flop = planes * tiles * float(tile_flop(network, plan.tile))
     window = math.prod(grid.longest + grid.before + grid.after for grid in plan.grid.grids)
-    return stalls.patience(passes * flop, window * prepared.source.dtype.itemsize)
+    read = window * prepared.source.dtype.itemsize
+    return stalls.patience(passes * flop, read, card=plan.device == "cuda")
 
 
 def _wave_sizes(regions: int, workers: int) -> Iterator[int]:
