@@ -19,17 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from distributed.batched import BatchedSend
 from distributed.comm import connect
 from distributed.core import Server, Status, rpc
 from distributed.protocol import to_serialize
 
+from unet_dask.engine.turns import IN_HAND
 from unet_dask.graph import Record
 from unet_dask.ledger import Entry
 
-VALUE = np.empty((1,), dtype=object)
-VALUE[0] = Record(Entry((0, 0, 0), 0, {"classes": "0" * 32}), 2.0, 1, 1 << 30, 1)
+VALUE = Record(Entry((0, 0, 0), 0, {"classes": "0" * 32}), 2.0, 1, 1 << 30, 1)
 METRICS = {
     "task_counts": {}, "bandwidth": {"total": 1e8, "workers": {}, "types": {}}, "digests_total_since_heartbeat": {},
     "managed_bytes": 0, "spilled_bytes": {"memory": 0, "disk": 0}, "event_loop_interval": 0.02, "cpu": 100.0,
@@ -63,7 +62,7 @@ class SimulatedWorker(Server):
         await comm.write(
             {
                 "op": "register-worker", "reply": False, "address": self.address, "status": Status.running.name,
-                "nthreads": 1, "name": self.number, "now": time.time(), "resources": {}, "memory_limit": 4 << 30,
+                "nthreads": IN_HAND, "name": self.number, "now": time.time(), "resources": {}, "memory_limit": 4 << 30,
                 "local_directory": "", "services": {}, "nanny": None, "pid": self.number, "versions": {},
                 "metrics": METRICS, "extra": {}, "stimulus_id": "begin", "server_id": self.id,
             },
@@ -144,7 +143,7 @@ class SimulatedWorker(Server):
         self.stream.send(
             {
                 "op": "task-finished", "status": "OK", "key": key, "run_id": run, "nbytes": 1000,
-                "type": KIND, "typename": "ndarray", "metadata": {}, "thread": 1, "stimulus_id": f"finished-{now}",
+                "type": KIND, "typename": "Record", "metadata": {}, "thread": 1, "stimulus_id": f"finished-{now}",
                 "startstops": [{"action": "compute", "start": now - max(seconds, 1e-3), "stop": now}],
             }
         )  # fmt: skip
@@ -155,7 +154,7 @@ class SimulatedWorker(Server):
         return Status.dont_reply
 
 
-KIND = pickle.dumps(np.ndarray)
+KIND = pickle.dumps(Record)
 
 
 async def main() -> None:
