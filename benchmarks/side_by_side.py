@@ -4,6 +4,7 @@
     python benchmarks/side_by_side.py [FOLDER] [--size 8192] [--width 32] [--rounds 2] [--image EM.tif]
     python benchmarks/side_by_side.py [FOLDER] --model models/isbi2012.safetensors --image EM.tif
     python benchmarks/side_by_side.py [FOLDER] --dims 3 --size 512 --width 16 --depth 3 --peers torch-em,daisy
+        [--model NUCLEI.safetensors --image STACK.tif]
 
 Every peer runs as its users would run it: its documented function (see `benchmarks/peers/`), torch's own convolutions,
 two threads or two workers on two cores, blocks of 1,024 (128 in 3-D; smaller ones where the image has no two of them).
@@ -47,10 +48,18 @@ CORES = 2
 Times = dict[str, list[tuple[float, float]]]
 
 
-def make_volume(path: Path, size: int) -> None:
-    """Write a cube of smooth noise."""
+def make_volume(path: Path, size: int, image: Path | None) -> None:
+    """Write a cube of noise, or of a real stack that is mirrored at its ends."""
     rng = np.random.default_rng(0)
     array = zarr.create_array(path, shape=(size,) * 3, chunks=(128,) * 3, dtype="uint8", overwrite=True)
+    if image is not None:
+        import tifffile
+
+        stack = tifffile.imread(image)
+        array[...] = np.pad(stack, [(0, max(size - side, 0)) for side in stack.shape], mode="symmetric")[
+            :size, :size, :size
+        ]
+        return
     block = rng.integers(0, 256, (size, size), dtype=np.uint8)
     for z in range(size):
         array[z] = np.roll(block, (z, 2 * z), axis=(0, 1))
@@ -149,7 +158,7 @@ def options_of_the_command() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--image", type=Path, help="a real image to tile")
+    parser.add_argument("--image", type=Path, help="a real image to tile, in 3-D a stack to mirror")
     parser.add_argument(
         "--model", type=Path, help="a trained network instead of a new one: it is run in int8 too"
     )
@@ -169,7 +178,7 @@ def prepare(options: argparse.Namespace, source: Path, model: Path) -> None:
     if options.dims == 2:
         make_image(source, options.size, options.image)
     else:
-        make_volume(source, options.size)
+        make_volume(source, options.size, options.image)
     if options.model:
         shutil.copyfile(options.model, model)
         return
