@@ -286,7 +286,7 @@ def test_a_full_region_is_waited_for_as_long_beside_specks_as_without_a_mask(
 ) -> None:
     told: list[float] = []
 
-    def patience(flop: float, read: float) -> float:
+    def patience(flop: float, read: float, **_: bool) -> float:
         told.append(flop)
         return 900.0
 
