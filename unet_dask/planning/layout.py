@@ -23,7 +23,6 @@ from unet_dask.tiling.valid import aligned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unet_dask.planning.arithmetic import Arithmetic
     from unet_dask.planning.demand import Demand
 
 #: Seconds that a region costs, beside what the network takes: its task, its files and their flush; 45 ms at worst.
@@ -31,6 +30,9 @@ _REGION_PRICE = 0.035
 #: A run should have this many regions, so that its workers end together; worth this share of its price.
 _MANY_REGIONS = 16
 _MANY_REGIONS_WORTH = 0.15
+#: The same within a mask: most regions are empty, and a full one is a large part of the work. On a slide of 15 % tissue
+#: with 32 regions one of two workers stood idle for a quarter of the time.
+_MANY_WITHIN_MASK = 64
 #: Seconds that a region should keep a worker busy where there are many of them: over 20 times that.
 _REGION_SECONDS = 1.0
 #: Sides of a region in write units, and tiles along it, that are looked at (and one region for all). A card has done
@@ -91,7 +93,7 @@ def choose(
     fits = on_card & (needed.total <= limit)
     if not fits.any():
         raise MemoryPlanError(_too_large(demand.arithmetic.card, limit, needed, countable, on_card))
-    price = _price(tiles * pass_price(network, sides), regions, demand.arithmetic)
+    price = _price(tiles * pass_price(network, sides), regions, demand)
     # Of equally cheap ones, what takes the least memory.
     cheapest = index[:, int(np.lexsort((needed.total, np.where(fits, price, np.inf)))[0])]
     return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
@@ -117,11 +119,12 @@ def _too_large(card: int, limit: int, needed: Any, countable: Any, on_card: Any)
     )
 
 
-def _price(flop: Any, regions: Any, how: Arithmetic) -> Any:  # arrays of candidates
+def _price(flop: Any, regions: Any, demand: Demand) -> Any:  # arrays of candidates
     """Return what layouts cost, in FLOP: their work, and a share of it for too few or too small regions."""
+    how, many = demand.arithmetic, _MANY_WITHIN_MASK if demand.mask_bytes else _MANY_REGIONS
     seconds = flop / regions / how.rate
-    too_few = np.maximum(1 - regions / _MANY_REGIONS, 0)
-    too_small = np.maximum(1 - seconds / _REGION_SECONDS, 0) * np.maximum(1 - _MANY_REGIONS / regions, 0)
+    too_few = np.maximum(1 - regions / many, 0)
+    too_small = np.maximum(1 - seconds / _REGION_SECONDS, 0) * np.maximum(1 - many / regions, 0)
     price = flop + regions * _REGION_PRICE * how.least_rate
     return price * (1 + _MANY_REGIONS_WORTH * (too_few + too_small))
 
