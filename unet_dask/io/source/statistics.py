@@ -18,10 +18,14 @@ from unet_dask.io.source.volume import read_window
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from numpy.typing import NDArray
+
     from unet_dask.io.source.volume import Source, SourceSpec
 
 #: Voxels read at once, about.
 _BLOCK_VOXELS = 1 << 24
+#: Voxels that are computed with at once.
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,26 @@ def windows(source: Source) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]
 def moments(spec: SourceSpec, window: tuple[slice, ...], channel: int) -> Moments:
     """Return the moments of one block; `channel` is the place of the channel axis."""
     values = np.moveaxis(read_window(spec, window), channel, 0)
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    finite = [each[np.isfinite(each)] for each in flat]
-    mean = [float(each.mean()) if each.size else 0.0 for each in finite]
-    squares = [float(((each - m) ** 2).sum()) for each, m in zip(finite, mean, strict=True)]
-    return Moments(tuple(each.size for each in finite), tuple(mean), tuple(squares))
+    found = [_of_channel(each.reshape(-1)) for each in values]
+    count, mean, squares = zip(*found, strict=True)
+    return Moments(count, mean, squares)
+
+
+def _of_channel(values: NDArray[np.generic]) -> tuple[int, float, float]:
+    """Return count, mean and squared deviations of the finite values, a piece at a time: in float64 they are large."""
+    count, mean, squares = 0, 0.0, 0.0
+    for start in range(0, len(values), _PIECE):
+        piece = values[start : start + _PIECE].astype(np.float64)
+        piece = piece[np.isfinite(piece)]
+        if not piece.size:
+            continue
+        own = float(piece.mean())
+        piece -= own
+        share, delta = piece.size / (count + piece.size), own - mean
+        squares += float(piece @ piece) + delta**2 * count * share
+        mean += delta * share
+        count += piece.size
+    return count, mean, squares
 
 
 def merge(parts: Iterable[Moments]) -> tuple[tuple[float, ...], tuple[float, ...]]:
