@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=512)
     parser.add_argument("--region", type=int, default=2048)
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--precision", default="float32", help="auto reads some tiles more, to compare")
     options = parser.parse_args()
     folder: Path = options.folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,7 +98,13 @@ def main() -> None:
             with local_cluster(workers=workers, threads=1, limit=3 << 30, device="cpu") as cluster:
                 cluster.client.run(count_here, str(folder))
                 unet_dask.segment_store(
-                    url, sink, model, client=cluster.client, region=(options.region,) * 2, memory="3GiB"
+                    url,
+                    sink,
+                    model,
+                    client=cluster.client,
+                    region=(options.region,) * 2,
+                    memory="3GiB",
+                    precision=options.precision,
                 )
             read = CountingHandler.sent
             logs = list(folder.glob("read-*"))

@@ -41,6 +41,8 @@ MEASURED = 8
 _LOOKED_AT, _COMPARED = 32, 4
 #: Side of the core of tiles that are looked at or measured, by the network's dimensions: seconds, and little memory.
 _SIDE = {2: 384, 3: 64}
+#: Side of the patches whose contrast is looked at.
+_PATCH = {2: 64, 3: 32}
 #: The golden ratio less 1.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -155,9 +157,30 @@ def _asked(
 
 
 def _contrast(spot: Spot, probed: Probed) -> float:
-    """Return the standard deviation of the grey values of a tile; -1 if the mask holds nothing of its region."""
-    found = _tile(spot, probed, _SIDE[probed.dims])
-    return -1.0 if found is None else float(found[0].astype(np.float32).std())
+    """Return the standard deviation of the grey values of a patch; -1 if the mask holds nothing of its region.
+
+    It begins where a tile does, and is small: of most sources it is one chunk.
+    """
+    from unet_dask.io.source.volume import read_window
+
+    index, within = spot
+    found = _wanted(probed, index)
+    if found is None:
+        return -1.0
+    window = [slice(*each) for each in found[0]]
+    for at, (start, stop) in zip(
+        _place(found[1], within), probed.grid.write(index)[len(window) :], strict=True
+    ):
+        end = min(start + at + _PATCH[probed.dims], stop)
+        window.append(slice(max(end - _PATCH[probed.dims], start), end))
+    contrast = float(read_window(probed.source, tuple(window)).astype(np.float32).std())
+    return contrast if math.isfinite(contrast) else -1.0
+
+
+def _place(wanted: NDArray[np.bool_], within: float) -> tuple[int, ...]:
+    """Return the voxel of what is wanted of a region before which so large a share of it lies."""
+    voxels = np.flatnonzero(wanted)
+    return tuple(map(int, np.unravel_index(int(voxels[int(within * len(voxels))]), wanted.shape)))
 
 
 def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Spot]:
@@ -212,8 +235,7 @@ def _tile(
     if found is None:
         return None
     plane, wanted = found
-    voxels = np.flatnonzero(wanted)
-    place = np.unravel_index(int(voxels[int(within * len(voxels))]), wanted.shape)
+    place = _place(wanted, within)
     read, part = [*plane, *grid.read(index)[first:]], []
     for axis, (each, at) in enumerate(zip(grid.grids[first:], place, strict=True), first):
         start, stop = read[axis]

@@ -99,3 +99,21 @@ def test_the_oldest_goes_first_and_the_limit_holds() -> None:
 
     asyncio.run(scenario())
     assert counting.asked == ["a", "b", "c", "b", "large", "large", "none", "none"]
+
+
+def test_what_two_regions_ask_for_at_once_is_read_once() -> None:
+    class Slow(Counting):
+        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+            await asyncio.sleep(0.01)
+            return await super().get(key, prototype, byte_range)
+
+    async def ask() -> tuple[list[str], list[bytes]]:
+        plain = MemoryStore()
+        await plain.set("c/0", default_buffer_prototype().buffer.from_bytes(b"seven"))
+        slow = Slow(plain)
+        recent = RecentChunks(slow)
+        found = await asyncio.gather(*(recent.get("c/0", default_buffer_prototype()) for _ in range(3)))
+        assert not recent._reading
+        return slow.asked, [each.to_bytes() for each in found if each is not None]
+
+    assert asyncio.run(ask()) == (["c/0"], [b"seven"] * 3)

@@ -6,6 +6,7 @@ and it fails when a key is evicted while another read waits for its lock.
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class RecentChunks(WrapperStore[Store]):
         super().__init__(store)
         self._limit = limit
         self._kept: OrderedDict[tuple[str, str], Buffer] = OrderedDict()
+        self._reading: dict[tuple[str, str], Lock] = {}
         self._bytes = 0
 
     async def get(
@@ -42,14 +44,26 @@ class RecentChunks(WrapperStore[Store]):
     ) -> Buffer | None:
         """Return the value of a key, or a part of it, None where there is none."""
         name = key, repr(byte_range)
-        kept = self._kept.get(name)
-        if kept is not None:
-            self._kept.move_to_end(name)
-            return kept
-        found = await super().get(key, prototype, byte_range)
-        if found is not None:
-            self._keep(name, found)
-        return found
+        if name in self._kept:
+            return self._again(name)
+        # A worker reads two regions side by side, which share chunks: who asks second waits for the first.
+        lock = self._reading.setdefault(name, Lock())
+        try:
+            async with lock:
+                if name in self._kept:
+                    return self._again(name)
+                found = await super().get(key, prototype, byte_range)
+                if found is not None:
+                    self._keep(name, found)
+                return found
+        finally:
+            if not lock.locked():  # nobody else waits
+                self._reading.pop(name, None)
+
+    def _again(self, name: tuple[str, str]) -> Buffer:
+        """Return what was kept, the last to be let go of from now on."""
+        self._kept.move_to_end(name)
+        return self._kept[name]
 
     def _keep(self, name: tuple[str, str], value: Buffer) -> None:
         """Keep a value, and let go of the oldest; never awaits, so no other read sees it half done."""
