@@ -24,7 +24,7 @@ from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.part import WHOLE, Part, parse_part
-from unet_dask.planning.plan import require
+from unet_dask.planning.grant import require
 from unet_dask.run.events import Listener, Stage
 from unet_dask.run.execute import work
 from unet_dask.run.manifest import open_sink

@@ -1,6 +1,9 @@
-"""The memory that a worker is granted when nobody said so."""
+"""The memory that a worker is granted when nobody said so, and what all of them together may be."""
 
 from __future__ import annotations
+
+from unet_dask.config import format_bytes
+from unet_dask.errors import OptionError
 
 #: Share of the machine's memory that workers are granted together.
 _GRANTED = 0.8
@@ -23,3 +26,12 @@ def default_limit(cores: int, memory: int, workers: int, *, cards: int = 0) -> i
     """
     usual, most = (cards, _MOST_WITH_CARD) if cards else (cores // 2, _MOST)
     return int(min(_GRANTED * memory / max(usual, workers, 1), most))
+
+
+def require(*, workers: int, limit: int, memory: int) -> None:
+    """Raise if the workers together were granted more than the machine has."""
+    if workers * limit > memory:
+        raise OptionError(
+            f"{workers} workers of {format_bytes(limit)} need {format_bytes(workers * limit)}, but this machine has "
+            f"{format_bytes(memory)}. Use fewer --workers or a smaller --memory."
+        )

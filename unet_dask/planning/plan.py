@@ -382,15 +382,6 @@ def _array(
     )
 
 
-def require(*, workers: int, limit: int, memory: int) -> None:
-    """Raise if the workers together were granted more than the machine has."""
-    if workers * limit > memory:
-        raise OptionError(
-            f"{workers} workers of {format_bytes(limit)} need {format_bytes(workers * limit)}, but this machine has "
-            f"{format_bytes(memory)}. Use fewer --workers or a smaller --memory."
-        )
-
-
 def _sides(sides: tuple[int, ...]) -> str:
     return " x ".join(map(str, sides))
 
