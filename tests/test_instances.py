@@ -104,7 +104,7 @@ def test_pieces_of_any_regions_join_to_the_objects_of_the_whole(
         found[window] = numbered(classes[window], start=start, shape=classes.shape, dims=dims, dtype=dtype)
     pairs = [np.empty((0, 2), np.uint64)]
     for index in grid.indices():
-        for across, box in boxes.faces(index, dims):
+        for across, box, _ in boxes.faces(index, dims):
             window = tuple(slice(first, stop) for first, stop in box)
             one, two = (np.moveaxis(each[window], across, 0) for each in (found, classes))
             pairs.append(touching(one[0], one[1], two[0], two[1]))

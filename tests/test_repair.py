@@ -19,8 +19,8 @@ from unet_dask.errors import MismatchError, ModelError, SinkError, UnetDaskError
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink.durable import sync_folder
 from unet_dask.ledger import Entry, Ledger
+from unet_dask.run.dependents import dependents
 from unet_dask.run.events import Progress
-from unet_dask.verify.repair import dependents
 from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def test_whatever_was_made_from_a_region_is_done_again(bench: Bench) -> None:
         if piece.level and piece.box[-1][0] << piece.level < 1024 and piece.box[-1][1] << piece.level > 768
     }
     region = {(0, (0, 0, 3)), (-1, (0, 0, 3))}
-    assert dependents(stored, [(0, (0, 0, 3))], entries) == region | made_from_it
+    assert dependents(stored.arrays, stored.grid, [(0, (0, 0, 3))], entries) == region | made_from_it
     assert 0 < len(made_from_it) < sum(piece.level > 0 for piece in stored.pieces())
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Record:
     peak_bytes : most resident memory of the worker so far
     loads : networks the worker has loaded so far
     exact : tiles that were run in float32 because they reach beyond what bytes can say
+    attempt : that staged what was written, "" if it lies in its place: see `io.sink.session`
     """
 
     entry: Entry
@@ -66,6 +68,7 @@ class Record:
     peak_bytes: int
     loads: int
     exact: int = 0
+    attempt: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,8 +223,12 @@ class WriteRegion:
         counter = Counter()
         with in_hand:
             began = time.perf_counter()
-            entry = _write(self.sink, self.task, index, self.task.products(index, window.read(), counter))
-            return record(entry, began, exact=counter.exact)
+            values, stamp = window.read_stamped()
+            products = self.task.products(index, values, counter)
+            del values
+            with self.sink.attempted() as sink:
+                entry = _write(sink, self.task, index, products, stamp)
+                return record(entry, began, exact=counter.exact, attempt=sink.attempt)
 
 
 def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
@@ -230,10 +237,13 @@ def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
 
     with in_hand:
         began = time.perf_counter()
-        return record(_write(sink, task, index, task.background(index)), began)
+        with sink.attempted() as own:
+            return record(_write(own, task, index, task.background(index)), began, attempt=own.attempt)
 
 
-def _write(sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[np.generic], ...]) -> Entry:
+def _write(
+    sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[np.generic], ...], stamp: str = ""
+) -> Entry:
     """Write the products of a region, with canonical axes, and return its entry for the ledger."""
     grid = task.grid
     checksums: dict[str, str] = {}
@@ -244,10 +254,13 @@ def _write(sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[n
         if not output.has_channels:
             values = values.squeeze(channel)
             start = place[:channel] + place[channel + 1 :]
-        digest = sink.write(output.name, 0, start, values)
-        if output.name != "instances":  # whose numbers are provisional: see unet_dask.run.join
-            checksums[output.name] = digest
-    return Entry(index, 0, checksums)
+        if (
+            output.name == "instances"
+        ):  # they are joined later, and take their place then: see unet_dask.run.join
+            sink.write(NUMBERS, 0, start, values)
+        else:
+            checksums[output.name] = sink.write(output.name, 0, start, values)
+    return Entry(index, 0, checksums, stamp)
 
 
 @dataclass(frozen=True)
@@ -352,11 +365,12 @@ def _held(block: Unread) -> NDArray[np.object_]:
     return held
 
 
-def record(entry: Entry, began: float, *, exact: int = 0) -> Record:
+def record(entry: Entry, began: float, *, exact: int = 0, attempt: str = "") -> Record:
     """Return the record of work that began at a time of `perf_counter`."""
     from unet_dask.engine import cache
 
-    return Record(entry, time.perf_counter() - began, os.getpid(), peak_bytes(), cache.loads(), exact)
+    seconds = time.perf_counter() - began
+    return Record(entry, seconds, os.getpid(), peak_bytes(), cache.loads(), exact, attempt)
 
 
 def peak_bytes() -> int:

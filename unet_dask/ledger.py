@@ -16,7 +16,7 @@ import os
 import uuid
 import zlib
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import merge
 from itertools import groupby, islice
 from tempfile import TemporaryFile
@@ -26,7 +26,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from unet_dask.errors import SinkLostError
-from unet_dask.io.sink.durable import sync_folder
+from unet_dask.io.sink.durable import sync_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -50,11 +50,13 @@ class Entry:
     index : of the region, or of the block of a pyramid level
     level : 0 for a region, else the pyramid level
     checksums : of the values written, per product, bound to their place
+    stamp : of the files of the source that a region was computed from, see `io.source.witness`; "" for none
     """
 
     index: tuple[int, ...]
     level: int = 0
     checksums: Mapping[str, str] = field(default_factory=dict)
+    stamp: str = ""
 
     @property
     def key(self) -> tuple[int, tuple[int, ...]]:
@@ -100,6 +102,16 @@ class Ledger:
         """Return whether the run came to its end: one file stands for those of all drivers."""
         return self._fs.exists(f"{self._root}/{_FINAL}") and not self._fs.isdir(f"{self._root}/{_FOLDER}")
 
+    def unsorted(self) -> Iterator[Entry]:
+        """Yield all finished work one at a time, of all drivers so far; what was done twice comes twice."""
+        yield from self._read()
+
+    def own(self) -> Iterator[Entry]:
+        """Yield what this driver has recorded, unless it was replaced since."""
+        for path in self._files():
+            if path.rpartition("/")[2].startswith(self._name):
+                yield from self._entries_in(path)
+
     def append(self, entry: Entry) -> None:
         """Record finished work, durably: when this returns, a power cut does not lose it."""
         data = _encode(entry)
@@ -132,8 +144,17 @@ class Ledger:
         What is kept is written before the old files go. Killed in between, the ledger says what it said before,
         and never less than what is kept. The run is no longer complete, even if nothing is taken out.
         """
+        self._rewrite(entry for key, entry in sorted(self.entries().items()) if key not in keys)
+
+    def vouch(self) -> None:
+        """Take the stamps of the source from all finished work: whoever resumes vouches for what it was made from."""
+        if any(entry.stamp for entry in self._read()):
+            self._rewrite(replace(entry, stamp="") for _, entry in sorted(self.entries().items()))
+
+    def _rewrite(self, entries: Iterable[Entry]) -> None:
+        """Replace all files by one with these entries, durably, which is there before the old ones go."""
         self.close()
-        kept = b"".join(_encode(entry) for key, entry in sorted(self.entries().items()) if key not in keys)
+        kept = b"".join(map(_encode, entries))
         old = list(self._files())
         name = f"{self._root}/{_FOLDER}/{uuid.uuid4().hex}.jsonl"
         if self._local:
@@ -169,15 +190,18 @@ class Ledger:
     def _read(self) -> Iterator[Entry]:
         """Yield all entries, of all drivers, one at a time."""
         for path in self._files():
-            try:
-                file = self._fs.open(path, "rb")
-            except FileNotFoundError:  # another driver has just put it into the final file, which comes last
-                continue
-            with file:
-                for line in file:
-                    entry = _decode(line.rstrip(b"\n"))
-                    if entry is not None:
-                        yield entry
+            yield from self._entries_in(path)
+
+    def _entries_in(self, path: str) -> Iterator[Entry]:
+        try:
+            file = self._fs.open(path, "rb")
+        except FileNotFoundError:  # another driver has just put it into the final file, which comes last
+            return
+        with file:
+            for line in file:
+                entry = _decode(line.rstrip(b"\n"))
+                if entry is not None:
+                    yield entry
 
     def _sorted(self) -> Iterator[bytes]:
         """Yield the lines of all entries in order, each once, without holding them: sorted runs are merged."""
@@ -207,17 +231,18 @@ class Ledger:
 
 def _replace(path: str, lines: Iterable[bytes]) -> None:
     """Write a local file, durably: whole under its name, or not at all."""
-    partial = f"{path}.partial"
-    with open(partial, "wb") as file:  # noqa: PTH123 # the file system's own path
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)  # noqa: PTH105
+    write_whole(path, lines)
     sync_folder(os.path.dirname(path))  # noqa: PTH120
 
 
 def _encode(entry: Entry) -> bytes:
-    record = {"checksums": dict(entry.checksums), "index": list(entry.index), "level": entry.level}
+    record: dict[str, Any] = {
+        "checksums": dict(entry.checksums),
+        "index": list(entry.index),
+        "level": entry.level,
+    }
+    if entry.stamp:
+        record["stamp"] = entry.stamp
     text = json.dumps(record, sort_keys=True).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
@@ -238,4 +263,4 @@ def _decode(line: bytes) -> Entry | None:
     if not text or checksum != b"%08x" % zlib.crc32(text):
         return None
     record: dict[str, Any] = json.loads(text)
-    return Entry(tuple(record["index"]), record["level"], record["checksums"])
+    return Entry(tuple(record["index"]), record["level"], record["checksums"], record.get("stamp", ""))

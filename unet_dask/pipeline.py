@@ -19,6 +19,7 @@ from unet_dask.io import remote
 from unet_dask.io.sink import claim as claims
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
+from unet_dask.io.sink.session import session
 from unet_dask.io.source import statistics
 from unet_dask.ledger import Ledger
 from unet_dask.model.file import model_file, verify_model
@@ -153,8 +154,9 @@ def segment_store(
             if not overwrite:
                 _require_unchanged(url, stored)
             place = open_sink(prepared, url, stored, constants)
+            own = opened.enter_context(session(url))
             with Ledger(place.run_folder) as ledger:
-                done = work(prepared, workers, place, ledger, constants, tell, notes)
+                done = work(prepared, workers, place, ledger, constants, tell, notes, own)
     return Run(
         url,
         prepared.plan,

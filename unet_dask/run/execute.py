@@ -11,7 +11,7 @@ import math
 import os
 import time
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unet_dask import graph
@@ -22,11 +22,13 @@ from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
+from unet_dask.io.sink import session as sessions
+from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
 from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
-from unet_dask.run import join
+from unet_dask.run import join, seal
 from unet_dask.run.events import Listener, Progress, Remark, Stage, Started
 from unet_dask.workers import stalls
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
 
     from unet_dask.graph import Record
-    from unet_dask.io.sink import store as sinks
+    from unet_dask.io.sink.session import Session
     from unet_dask.ledger import Key, Ledger
     from unet_dask.model.header import Normalisation
     from unet_dask.planning.plan import Plan
@@ -80,6 +82,7 @@ def work(
     constants: Normalisation,
     tell: Listener,
     notes: tuple[str, ...],
+    session: Session,
 ) -> Done:
     """Do what the ledger does not hold yet: all of it, or the regions of a part and perhaps what comes after all.
 
@@ -93,7 +96,8 @@ def work(
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
     count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
     tell(Started(plan, sink.url, count, total, notes))
-    book = _Book(ledger, tell, count, total)
+    sink = replace(sink, session=session.name)
+    book = _Book(ledger, session, tell, count, total)
     if before < len(own):
         for stage, outcomes in region_stages(prepared, workers, sink, own, finished, constants):
             book.enter(stage, outcomes, plan, sink)
@@ -104,6 +108,7 @@ def work(
             return book.done
     with nullcontext(True) if part is None else locks.finishing(sink.url) as chosen:
         if chosen and part is not None:  # drivers that were killed may never come back
+            sessions.end_all(sink.url, but=session.name)
             places.sweep(sink.url)
             locks.sweep(sink.url)
         if chosen:
@@ -111,19 +116,23 @@ def work(
             book.count, book.total = len(finished), total_work(plan)
             for stage, outcomes in _last_stages(plan, workers, sink, finished):
                 book.enter(stage, outcomes, plan, sink)
+            tell(Stage("last look"))
+            seal.require_whole(prepared, workers, sink, ledger)
+            sinks.remove_numbers(sink)
             ledger.compact()
             book.done.complete = True
     return book.done
 
 
 class _Book:
-    """Where outcomes are entered: in the ledger first, then anybody hears of them."""
+    """Where outcomes are entered: put in their place, then in the ledger, then anybody hears of them."""
 
-    def __init__(self, ledger: Ledger, tell: Listener, count: int, total: int) -> None:
+    def __init__(self, ledger: Ledger, session: Session, tell: Listener, count: int, total: int) -> None:
         self.done = Done()
         self.count = count
         self.total = total
         self._ledger = ledger
+        self._session = session
         self._tell = tell
 
     def enter(self, stage: str, outcomes: Outcomes, plan: Plan, sink: sinks.Sink) -> None:
@@ -138,6 +147,7 @@ class _Book:
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                 else:
+                    self._session.place(outcome.attempt)
                     self._ledger.append(outcome.entry)
                     self.count += 1
                     self.done.computed += 1
@@ -292,8 +302,9 @@ def _blocks(workers: Cluster, sink: sinks.Sink, level: int, finished: Collection
 def _write_block(sink: sinks.Sink, array: sinks.ArraySpec, level: int, index: tuple[int, ...]) -> Record:
     """Make one block of a pyramid level on a worker; the index begins with the number of the product."""
     began = time.perf_counter()
-    checksum = pyramid.write_block(sink, array, level, index[1:])
-    return graph.record(Entry(index, level, {array.name: checksum}), began)
+    with sink.attempted() as own:
+        checksum = pyramid.write_block(own, array, level, index[1:])
+        return graph.record(Entry(index, level, {array.name: checksum}), began, attempt=own.attempt)
 
 
 def total_work(plan: Plan) -> int:

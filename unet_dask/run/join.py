@@ -1,11 +1,11 @@
 """Objects across regions: the stage that follows the regions when a run makes `instances`.
 
-Each region has numbered its pieces by itself, while their classes were at hand. Here the faces between regions are
-looked at, the driver finds out which numbers are one object, and each region is renumbered: see
-:mod:`unet_dask.instances` for why that may be interrupted anywhere and done again.
+Each region has numbered its pieces by itself, while their classes were at hand, and put the numbers aside (`NUMBERS`).
+Here the faces between regions are looked at, the driver finds out which numbers are one object, and each region is
+written to the product, renumbered: see :mod:`unet_dask.instances` for why that may be interrupted anywhere and done
+again. Of a region that is done, the numbers that it has now meet those of its neighbours in the same objects.
 
-The ledger holds the checksum of a region's numbers from this stage, at level :data:`LEVEL`; before it they are
-provisional.
+The ledger holds the checksum of a region's numbers from this stage, at level :data:`LEVEL`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls
 from unet_dask.instances import merged, renumbered, touching
-from unet_dask.io.sink.store import checksum
+from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
 
 if TYPE_CHECKING:
@@ -58,7 +58,21 @@ def join(
     if not missing:
         return
     boxes = _Boxes(grid)
-    faces = ((index, (sink, boxes.faces(index, dims), several)) for index in grid.indices())
+
+    def of(index: Index) -> str:
+        return PRODUCT if (LEVEL, index) in done else NUMBERS
+
+    faces = (
+        (
+            index,
+            (
+                sink,
+                [(axis, box, (of(index), of(other))) for axis, box, other in boxes.faces(index, dims)],
+                several,
+            ),
+        )
+        for index in grid.indices()
+    )
     pairs: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
     failed = False
     for index, outcome in run_calls(workers.client, _meetings, faces, in_flight=4 * workers.workers):
@@ -94,15 +108,16 @@ class _Boxes:
             for axis in self._axes
         )
 
-    def faces(self, index: Index, dims: int) -> tuple[tuple[int, Box], ...]:
-        """Return the upper faces of a region that have a neighbour: axis across, and a box two voxels thick."""
+    def faces(self, index: Index, dims: int) -> list[tuple[int, Box, Index]]:
+        """Return the upper faces of a region that have a neighbour: axis across, a box two voxels thick, and that."""
         own, found = self.of(index), []
         for place in range(len(self._axes) - dims, len(self._axes)):
             axis = self._axes[place]
             if index[axis] + 1 < self._grid.counts[axis]:
                 stop = own[place][1]
-                found.append((place, (*own[:place], (stop - 1, stop + 1), *own[place + 1 :])))
-        return tuple(found)
+                other = (*index[:axis], index[axis] + 1, *index[axis + 1 :])
+                found.append((place, (*own[:place], (stop - 1, stop + 1), *own[place + 1 :]), other))
+        return found
 
     def by_region(
         self, old: NDArray[np.uint64], new: NDArray[np.uint64]
@@ -124,24 +139,26 @@ class _Boxes:
         }
 
 
-def _meetings(sink: Sink, faces: tuple[tuple[int, Box], ...], several: bool) -> NDArray[np.uint64]:
-    """Return the numbers that meet at a region's upper faces."""
+def _meetings(sink: Sink, faces: list[tuple[int, Box, tuple[str, str]]], several: bool) -> NDArray[np.uint64]:
+    """Return the numbers that meet at a region's upper faces, each side read from where its numbers are."""
     found = [np.empty((0, 2), np.uint64)]
-    for across, box in faces:
-        window = tuple(slice(start, stop) for start, stop in box)
-        sides = [np.moveaxis(sink.read(PRODUCT, 0, window), across, 0)]
-        if several:
-            sides.append(np.moveaxis(sink.read("classes", 0, window), across, 0))
-        found.append(touching(*(side[half] for side in sides for half in (0, 1))))
+    for across, box, places in faces:
+        middle = box[across][0] + 1
+        halves = [
+            tuple(slice(*(span if axis == across else each)) for axis, each in enumerate(box))
+            for span in ((middle - 1, middle), (middle, middle + 1))
+        ]
+        sides = [sink.read(name, 0, half) for name, half in zip(places, halves, strict=True)]
+        sides += [sink.read("classes", 0, half) for half in halves if several]
+        found.append(touching(*sides))  # type: ignore[arg-type] # numbers, then classes
     return np.concatenate(found)
 
 
 def _renumber(sink: Sink, index: Index, box: Box, old: NDArray[np.uint64], new: NDArray[np.uint64]) -> Record:
-    """Renumber a region on a worker."""
+    """Write the numbers of a region's objects, on a worker."""
     began = time.perf_counter()
     start = tuple(first for first, _ in box)
-    values = sink.read(PRODUCT, 0, tuple(slice(first, stop) for first, stop in box))
-    changed = renumbered(values, old, new)  # type: ignore[arg-type] # numbers
-    same = np.array_equal(changed, values)
-    digest = checksum(values, start) if same else sink.write(PRODUCT, 0, start, changed)
-    return graph.record(Entry(index, LEVEL, {PRODUCT: digest}), began)
+    values = sink.read(NUMBERS, 0, tuple(slice(first, stop) for first, stop in box))
+    with sink.attempted() as own:
+        digest = own.write(PRODUCT, 0, start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
+        return graph.record(Entry(index, LEVEL, {PRODUCT: digest}), began, attempt=own.attempt)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.errors import SinkError
+from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
+from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
+from unet_dask.ledger import Ledger
 from unet_dask.run.execute import total_work
 from unet_dask.run.fingerprint import compare
 from unet_dask.workers.preflight import installed
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
     from unet_dask.model.header import Normalisation
     from unet_dask.run.prepared import Prepared
+
+#: Of what lies in a run's folder while it goes on; 2 since numbers that are not joined have a place of their own.
+LAYOUT = 2
 
 
 def open_sink(
@@ -32,12 +39,17 @@ def open_sink(
     if stored:
         others = "name another place with -o" if prepared.part else "start over with --overwrite"
         compare(stored["fingerprint"], identity, url, mended=prepared.config.mended, otherwise=others)
+        _require_joinable(place, stored)
         if stored["fingerprint"] != identity:
             sinks.restamp(place, {**stored, "fingerprint": identity})
+            Ledger(place.run_folder).vouch()
         if prepared.part is None:  # else others may be writing
+            sessions.end_all(url)
             places.sweep(url)
             locks.sweep(url)
+        sinks.create_numbers(place)
         return place
+    sessions.end_all(url)
     places.remove(url)
     corner = {
         axis: prepared.source.translation.get(axis, 0.0) + start * prepared.source.spacing.get(axis, 1.0)
@@ -45,6 +57,7 @@ def open_sink(
         if axis != "c"
     }
     manifest = {
+        "layout": LAYOUT,
         "fingerprint": identity,
         "normalisation": [list(constants.offset), list(constants.scale)],
         **({"ranges": [list(each) for each in prepared.ranges]} if prepared.ranges else {}),
@@ -70,6 +83,17 @@ def open_sink(
         name=prepared.source.name,
     )
     return place
+
+
+def _require_joinable(sink: sinks.Sink, stored: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run of an earlier version, whose numbers of objects lie where those of the result do."""
+    joined = any(array.name == "instances" for array in sink.arrays)
+    if joined and stored.get("layout", 1) != LAYOUT and not Ledger(sink.run_folder).complete():
+        raise SinkError(
+            f"{redact_url(sink.url)} was begun by an earlier version of unet-dask, which kept numbers of objects "
+            f"elsewhere (layout {stored.get('layout', 1)}, now {LAYOUT}), and is not complete. Start over with "
+            "--overwrite, or go on with that version."
+        )
 
 
 def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:

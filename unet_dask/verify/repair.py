@@ -8,18 +8,17 @@ Killed before the ledger is changed, the sink is what it was; killed after, it i
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
-from unet_dask.io.sink import pyramid
 from unet_dask.io.source.mask import find_mask
 from unet_dask.ledger import Ledger
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.run.dependents import dependents
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepared import Prepared
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from unet_dask.io.sink.store import ArraySpec
     from unet_dask.run.events import Listener
     from unet_dask.verify.finding import Key
-    from unet_dask.verify.stored import Box, Stored
+    from unet_dask.verify.stored import Stored
 
 
 def repair(
@@ -81,46 +79,9 @@ def repair(
                 f"{remote.redact_url(url)} was replaced by another run just now. Verify it again."
             )
         with Ledger(stored.sink.run_folder) as ledger:
-            ledger.forget(dependents(stored, wrong, set(ledger.entries())))
+            ledger.forget(dependents(stored.arrays, stored.grid, wrong, ledger.finished()))
     settings = replace(settings, workers=workers)
     run = segment_store(
         address, url, file.path, client=client, resume=True, config=settings, on_event=on_event
     )
     return run.computed
-
-
-def dependents(stored: Stored, wrong: Iterable[Key], recorded: set[Key]) -> set[Key]:
-    """Return wrong pieces of work with all that was made from them, whether it is wrong or not.
-
-    Parameters
-    ----------
-    stored : sink
-    wrong : pieces of work
-    recorded : all entries of the ledger; of a region every stage is taken, since later ones change what earlier ones
-        wrote
-    """
-    doomed = set(wrong)
-    regions = {index for level, index in doomed if level <= 0}
-    doomed |= {key for key in recorded if key[0] <= 0 and key[1] in regions}
-    for array in stored.arrays:
-        for index in regions:
-            doomed |= _blocks_over(stored, array, 0, stored.region_box(array, index))
-    for level, index in list(doomed):
-        if level > 0 and index[0] < len(stored.arrays):
-            array = stored.arrays[index[0]]
-            if level < len(array.levels):
-                doomed |= _blocks_over(stored, array, level, stored.block(array, level, index[1:]).box)
-    return doomed
-
-
-def _blocks_over(stored: Stored, array: ArraySpec, level: int, box: Box) -> set[Key]:
-    """Return the blocks of coarser levels that were made from a box of a level."""
-    found: set[Key] = set()
-    for coarser in range(level + 1, len(array.levels)):
-        step = array.levels[coarser].step_from(array.levels[level])
-        ranges = [
-            range(start // (by * side), -(-stop // (by * side)))
-            for (start, stop), by, side in zip(box, step, pyramid.block_shape(array), strict=True)
-        ]
-        found |= {(coarser, (stored.numbers[array.name], *index)) for index in product(*ranges)}
-    return found

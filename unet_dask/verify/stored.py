@@ -21,6 +21,7 @@ from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink.multiscale import Level
 from unet_dask.io.sink.store import ArraySpec, Sink, array_settings
+from unet_dask.run.dependents import region_box
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding, Key
 
@@ -106,14 +107,7 @@ class Stored:
 
     def region_box(self, array: ArraySpec, index: tuple[int, ...]) -> Box:
         """Return the voxels of a region in level 0 of a product, channels included."""
-        place = {
-            axis: (a - first, b - first)
-            for axis, (a, b), (first, _) in zip(
-                self.grid.axes, self.grid.write(index), self.grid.roi, strict=True
-            )
-        }
-        place["c"] = (0, array.levels[0].shape[array.axes.index("c")]) if "c" in array.axes else (0, 1)
-        return tuple(place[axis] for axis in array.axes)
+        return region_box(self.grid, array, index)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield all that a complete run has written: regions, then level by level the blocks of the pyramids."""
@@ -126,12 +120,7 @@ class Stored:
 
     def block(self, array: ArraySpec, level: int, index: tuple[int, ...]) -> Piece:
         """Return a block of a pyramid level."""
-        box = tuple(
-            (i * side, min((i + 1) * side, size))
-            for i, side, size in zip(
-                index, pyramid.block_shape(array), array.levels[level].shape, strict=True
-            )
-        )
+        box = pyramid.block_box(array, level, index)
         return Piece(array.name, level, (self.numbers[array.name], *index), box)
 
     def read(self, name: str, level: int, box: Box) -> NDArray[np.generic]:

@@ -34,6 +34,10 @@ MARK = "unet_dask"
 _SEAL = "checksum"
 #: Beginning of the names of files in the run's folder while drivers hold parts of the sink.
 LOCK = "lock"
+#: Beginning of the names of what stands in the run's folder for the sessions of drivers.
+SESSION = "session-"
+#: Where numbers of objects lie until those of all regions are known and joined.
+NUMBERS = f"{RUN_FOLDER}/numbers"
 #: What lies in a sink.
 _OURS = {"zarr.json", RUN_FOLDER, *PRODUCTS}
 #: Beginning of the names of objects by which drivers and workers try whether a place can be written.
@@ -255,6 +259,11 @@ def locate(url: str) -> tuple[Any, str]:
             f"The sink {redact_url(url)} cannot be opened: {error}. Use a path, or a URL such as s3://bucket/out.zarr."
         ) from error
     return fs, str(path).rstrip("/")
+
+
+def is_local(fs: Any) -> bool:
+    """Return whether a file system is one of this machine."""
+    return isinstance(fs, LocalFileSystem)
 
 
 def names_in(fs: Any, path: str) -> list[str]:

@@ -43,18 +43,21 @@ def block_indices(array: ArraySpec, level: int) -> Iterator[tuple[int, ...]]:
     )
 
 
+def block_box(array: ArraySpec, level: int, index: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return (start, stop) of a block in the array of its level."""
+    return tuple(
+        (i * side, min((i + 1) * side, size))
+        for i, side, size in zip(index, block_shape(array), array.levels[level].shape, strict=True)
+    )
+
+
 def write_block(sink: Sink, array: ArraySpec, level: int, index: tuple[int, ...]) -> str:
     """Make one block of a level from the finer level, and return its checksum."""
     here, finer = array.levels[level], array.levels[level - 1]
     step = here.step_from(finer)
-    start = tuple(each * side for each, side in zip(index, block_shape(array), strict=True))
-    stop = tuple(
-        min(first + side, size)
-        for first, side, size in zip(start, block_shape(array), here.shape, strict=True)
-    )
+    box = block_box(array, level, index)
     window = tuple(
-        slice(a * by, min(b * by, size))
-        for a, b, by, size in zip(start, stop, step, finer.shape, strict=True)
+        slice(a * by, min(b * by, size)) for (a, b), by, size in zip(box, step, finer.shape, strict=True)
     )
     values = coarser(sink.read(array.name, level - 1, window), step, how=_HOW[array.name])
-    return sink.write(array.name, level, start, values)
+    return sink.write(array.name, level, tuple(start for start, _ in box), values)

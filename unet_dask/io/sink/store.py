@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,18 +30,20 @@ import numpy as np
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
+from zarr.storage import StorePath
 
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
-from unet_dask.io.sink import node
+from unet_dask.io.sink import node, session
 from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.multiscale import Level, image_metadata, label_metadata
-from unet_dask.io.sink.place import MARK, RUN_FOLDER, sealed
+from unet_dask.io.sink.place import MARK, NUMBERS, RUN_FOLDER, locate, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from zarr.abc.store import Store
 
 #: Above this many chunks, chunks are bundled into shards: file systems suffer before we do.
 _MANY_CHUNKS = 10_000
@@ -84,10 +86,14 @@ class Sink:
     ----------
     url : path or URL of the group
     arrays : one per product
+    session : of the driver whose workers write, see `io.sink.session`; "" for one who writes in place, unguarded
+    attempt : at a piece of work, within the session; "" outside of one
     """
 
     url: str
     arrays: tuple[ArraySpec, ...]
+    session: str = ""
+    attempt: str = ""
 
     @property
     def run_folder(self) -> str:
@@ -99,14 +105,39 @@ class Sink:
         """Whether the sink is on a file system of this machine."""
         return isinstance(fsspec.core.url_to_fs(self.url)[0], LocalFileSystem)
 
+    @contextmanager
+    def attempted(self) -> Iterator[Sink]:
+        """Yield the sink as one attempt at a piece of work writes it; the driver must put in place what it stages.
+
+        Raises
+        ------
+        SinkLostError
+            If the session has ended: the work is nobody's any more.
+        """
+        if not self.session:
+            yield self
+            return
+        with session.attempt(self.url, self.session) as made:
+            yield replace(self, attempt=made)
+
     def write(self, name: str, level: int, start: Sequence[int], values: NDArray[np.generic]) -> str:
-        """Write values at a place, flush them to disk, and return their checksum."""
+        """Write values at a place, flush them to disk, and return their checksum.
+
+        Parameters
+        ----------
+        name : of a product, or `NUMBERS` for numbers of objects that are not joined yet
+        level : of its pyramid
+        start : of the values in the level's array
+        values : whole write units, but at the end of the array
+        """
         window = tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))
         reason = ""
         try:
-            self._array(name, level)[window] = values
-            if self.local:
+            self._writable(name, level)[window] = values
+            if self.local and not self.attempt:
                 self._flush(name, level, start, values.shape)
+        except SinkError as error:
+            raise type(error)(str(error)) from None  # as below
         except OSError as error:
             reason = str(error.strerror or error)
         if reason:  # raised out here: errors of Zarr and of cloud drivers, as a cause, cannot be unpickled
@@ -120,19 +151,39 @@ class Sink:
         """Return values of a product."""
         return np.asarray(self._array(name, level)[window])
 
+    def _spec(self, name: str) -> ArraySpec:
+        """Return the description of a product; numbers that are not joined lie in an array like that of the joined."""
+        wanted = "instances" if name == NUMBERS else name
+        return next(each for each in self.arrays if each.name == wanted)
+
     def _array(self, name: str, level: int) -> zarr.Array[Any]:
-        spec = next(each for each in self.arrays if each.name == name)
+        spec = self._spec(name)
         return _open_array(
-            self.url, f"{name}/{level}", spec.levels[level].shape, spec.chunks, spec.shards, spec.dtype
+            self.url, _path(name, level), spec.levels[level].shape, spec.chunks, spec.shards, spec.dtype
+        )
+
+    def _writable(self, name: str, level: int) -> zarr.Array[Any]:
+        """Return an array as this attempt writes it: into files of its own, or object by object while it may."""
+        array = self._array(name, level)
+        if not self.session:
+            return array
+        if self.attempt:
+            store: Store = session.StagedFiles(self.url, self.session, self.attempt)
+        else:
+            store = session.GuardedObjects(self.url, self.session)
+        there = array.async_array
+        return zarr.Array(
+            zarr.AsyncArray(
+                metadata=there.metadata, store_path=StorePath(store, there.path), config=there.config
+            )
         )
 
     def _flush(self, name: str, level: int, start: Sequence[int], shape: Sequence[int]) -> None:
         """Flush every file under the written window, then their folders, up to the array's own: any may be new."""
-        spec = next(each for each in self.arrays if each.name == name)
-        root = Path(fsspec.core.url_to_fs(self.url)[1]) / name / str(level) / "c"
+        root = Path(fsspec.core.url_to_fs(self.url)[1]) / _path(name, level) / "c"
         ranges = [
             range(a // unit, -(-(a + n) // unit))
-            for a, n, unit in zip(start, shape, spec.write_unit, strict=True)
+            for a, n, unit in zip(start, shape, self._spec(name).write_unit, strict=True)
         ]
         folders: set[Path] = set()
         for index in np.ndindex(*(len(each) for each in ranges)):
@@ -141,6 +192,11 @@ class Sink:
             folders.update(path.parents[: len(index) + 1])
         for folder in folders:
             sync_folder(folder)
+
+
+def _path(name: str, level: int) -> str:
+    """Return the path of an array in a sink."""
+    return name if name == NUMBERS else f"{name}/{level}"
 
 
 def checksum(values: NDArray[np.generic], start: Sequence[int]) -> str:
@@ -200,6 +256,7 @@ def create(
             group = root.create_group(spec.name, attributes={"ome": attributes})
             for number in range(len(spec.levels)):
                 group.create_array(str(number), **array_settings(spec, number))
+        create_numbers(sink)
         _sync_tree(sink)
         paths = [f"{spec.name}/{number}" for spec in sink.arrays for number in range(len(spec.levels))]
         nodes = node.checksums(sink.url, ["", *(spec.name for spec in sink.arrays), *paths])
@@ -211,6 +268,27 @@ def create(
             f"The sink {redact_url(sink.url)} cannot be created: {error.strerror or error}. Name a place that can be "
             "written with -o."
         ) from error
+
+
+def create_numbers(sink: Sink) -> None:
+    """Create the array for numbers of objects that are not joined yet, unless it is there; no result ever holds them.
+
+    Where regions keep numbers of their own, and where those of whole objects come, are different places: a worker that
+    is late with the first can never write over the second.
+    """
+    for spec in sink.arrays:
+        if spec.name == "instances":
+            fs, path = locate(sink.url)
+            if not fs.exists(f"{path}/{NUMBERS}/zarr.json"):
+                # A store of its own: within that of the sink, Zarr would make a group of the folder above.
+                zarr.create_array(f"{sink.url.rstrip('/')}/{NUMBERS}", **array_settings(spec, 0))
+
+
+def remove_numbers(sink: Sink) -> None:
+    """Remove the numbers that have all been joined."""
+    fs, path = locate(sink.url)
+    if fs.exists(f"{path}/{NUMBERS}"):
+        fs.rm(f"{path}/{NUMBERS}", recursive=True)
 
 
 def array_settings(spec: ArraySpec, level: int) -> dict[str, Any]:

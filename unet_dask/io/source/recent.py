@@ -6,6 +6,7 @@ and it fails when a key is evicted while another read waits for its lock.
 
 from __future__ import annotations
 
+import os
 from asyncio import Lock
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -13,9 +14,18 @@ from typing import TYPE_CHECKING
 from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
+from unet_dask.io import remote
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
+
+    from unet_dask.io.remote import Location
+
+    #: Name of what was asked for: its key, the part of it, and the version that lay there.
+    Name = tuple[str, str, Hashable]
 
 #: Encoded bytes that a worker keeps: a row of a wave's regions, and the plan counts them.
 LIMIT = 64 << 20
@@ -24,26 +34,30 @@ LIMIT = 64 << 20
 class RecentChunks(WrapperStore[Store]):
     """A store that remembers what it was asked for last.
 
-    It knows nothing of changes, so it must not outlive a run.
+    Where versions are not told it knows nothing of changes, so it must not outlive a run.
 
     Parameters
     ----------
     store : to read from
     limit : bytes to keep
+    version : says of a key what changes when its value does; by default nothing
     """
 
-    def __init__(self, store: Store, limit: int = LIMIT) -> None:
+    def __init__(
+        self, store: Store, limit: int = LIMIT, version: Callable[[str], Hashable] = lambda key: None
+    ) -> None:
         super().__init__(store)
         self._limit = limit
-        self._kept: OrderedDict[tuple[str, str], Buffer] = OrderedDict()
-        self._reading: dict[tuple[str, str], Lock] = {}
+        self._version = version
+        self._kept: OrderedDict[Name, Buffer] = OrderedDict()
+        self._reading: dict[Name, Lock] = {}
         self._bytes = 0
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the value of a key, or a part of it, None where there is none."""
-        name = key, repr(byte_range)
+        name = key, repr(byte_range), self._version(key)
         if name in self._kept:
             return self._again(name)
         # A worker reads two regions side by side, which share chunks: who asks second waits for the first.
@@ -60,12 +74,12 @@ class RecentChunks(WrapperStore[Store]):
             if not lock.locked():  # nobody else waits
                 self._reading.pop(name, None)
 
-    def _again(self, name: tuple[str, str]) -> Buffer:
+    def _again(self, name: Name) -> Buffer:
         """Return what was kept, the last to be let go of from now on."""
         self._kept.move_to_end(name)
         return self._kept[name]
 
-    def _keep(self, name: tuple[str, str], value: Buffer) -> None:
+    def _keep(self, name: Name, value: Buffer) -> None:
         """Keep a value, and let go of the oldest; never awaits, so no other read sees it half done."""
         size = len(value)
         if size > self._limit or name in self._kept:
@@ -75,3 +89,19 @@ class RecentChunks(WrapperStore[Store]):
         while self._bytes > self._limit:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= len(oldest)
+
+
+def file_versions(location: Location) -> Callable[[str], Hashable]:
+    """Return what tells the versions of files of a local store; of another, what tells nothing."""
+    if not remote.is_local(location.url):
+        return lambda key: None
+    root = str(remote.local_path(location.url))
+
+    def version(key: str) -> Hashable:
+        try:
+            found = os.stat(f"{root}/{key}")  # noqa: PTH116 # a thousand times a second
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    return version

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.errors import GeometryError
-from unet_dask.io.source.window import SourceSpec, read_window
+from unet_dask.io.source.window import SourceSpec, read_stamped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,11 @@ class Unread:
 
     def read(self) -> NDArray[np.generic]:
         """Return the values, as `read_window` does."""
-        return read_window(self.spec, tuple(slice(start, stop) for start, stop in self.window), run=self.run)
+        return self.read_stamped()[0]
+
+    def read_stamped(self) -> tuple[NDArray[np.generic], str]:
+        """Return the values and a stamp of the files that hold them, as `read_stamped` does."""
+        return read_stamped(self.spec, tuple(slice(start, stop) for start, stop in self.window), run=self.run)
 
 
 def _join(windows: Sequence[Unread], axis: int = 0) -> Unread:

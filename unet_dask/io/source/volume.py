@@ -19,7 +19,7 @@ from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.source import choice, content
+from unet_dask.io.source import choice, content, witness
 from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def open_source(
         channels=picked,
         zarr_format=chosen.node.zarr_format,
         metadata=sha256(chosen.node.document).hexdigest(),
+        written=witness.written(location, chosen.node.key, chosen.node.zarr_format),
     )
     order = axes_.canonical(stored)
     sizes = dict(zip(stored, array.shape, strict=True))

@@ -1,12 +1,11 @@
 """Reading windows of an array in any process: opened once, decoded by Zarr, distrusted.
 
 Zarr reads missing data as fill value without a word. That is right where nothing was stored, and wrong
-where a write was cut short or a mount was lost; the two are told apart here.
+where a write was cut short or a mount was lost; the two are told apart by :mod:`unet_dask.io.source.witness`.
 """
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +20,9 @@ from unet_dask import axes as axes_
 from unet_dask.errors import DataError, GeometryError, InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.source import node
-from unet_dask.io.source.recent import RecentChunks
+from unet_dask.io.source import node, witness
+from unet_dask.io.source.absent import NotedAbsences, noted
+from unet_dask.io.source.recent import RecentChunks, file_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +45,7 @@ class SourceSpec:
     channels : the channels to read, in this order; None for all
     zarr_format : 2 or 3
     metadata : SHA-256 of the documents of the array, so that a changed array is a different spec
+    written : time of change (ns) of the document, by which an array with the same document is known; 0 for any
     """
 
     url: str
@@ -53,6 +54,7 @@ class SourceSpec:
     channels: tuple[int, ...] | None
     zarr_format: int
     metadata: str
+    written: int = 0
 
     def __repr__(self) -> str:
         return (
@@ -70,7 +72,7 @@ def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -
     ----------
     spec : of the source
     window : one slice per canonical axis
-    run : name of a run, in which the source does not change: chunks that were read last are kept; "" for none
+    run : name of a run, in which chunks that were read last are kept; "" for none
 
     Raises
     ------
@@ -79,19 +81,46 @@ def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -
     DataError
         If a chunk is damaged, or the array was replaced since it was opened.
     UnreachableError
-        If the store does not answer.
+        If the store does not answer, or what lies there was moved or changed while it was read.
     """
+    return read_stamped(spec, window, run=run)[0]
+
+
+def read_stamped(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> tuple[NDArray[Any], str]:
+    """Return the values of a window, as `read_window` does, and a stamp of the files that hold it."""
     array = _opened_in(spec, run) if run else opened(spec)
     parts = _bounds(spec, array.shape, window)
-    if spec.channels is None or "c" not in spec.axes:
-        return _native(_repeated(spec, _stored(spec, array, parts), parts))
-    chosen = spec.channels[parts["c"]]
+    pieces, looks = [], []
+    for span, kept in _spans(spec, array, parts):
+        values, look = _stored(spec, array, span)
+        pieces.append(
+            values if kept is None else values.take(kept, axis=axes_.canonical(spec.axes).index("c"))
+        )
+        looks.append(look)
     position = axes_.canonical(spec.axes).index("c")
-    pieces = [
-        _stored(spec, array, parts | {"c": span}).take(kept, axis=position)
-        for span, kept in _runs(chosen, array.chunks[spec.axes.index("c")])
-    ]
-    return _native(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=position))
+    joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=position)
+    return _native(_repeated(spec, joined, parts)), witness.stamp(looks)
+
+
+def stamp_of(spec: SourceSpec, window: tuple[slice, ...]) -> str:
+    """Return the stamp of the files that hold a window now; nothing of it is read."""
+    array = opened(spec)
+    spans = _spans(spec, array, _bounds(spec, array.shape, window))
+    return witness.stamp(witness.look(spec, array, _selection(spec, span)) for span, _ in spans)
+
+
+def _spans(
+    spec: SourceSpec, array: zarr.Array[Any], parts: dict[str, slice]
+) -> list[tuple[dict[str, slice], list[int] | None]]:
+    """Return the parts of an array to read for a window, and which channels of each to keep, None for all."""
+    if spec.channels is None or "c" not in spec.axes:
+        return [(parts, None)]
+    chosen = spec.channels[parts["c"]]
+    return [(parts | {"c": span}, kept) for span, kept in _runs(chosen, array.chunks[spec.axes.index("c")])]
+
+
+def _selection(spec: SourceSpec, parts: dict[str, slice]) -> tuple[slice, ...]:
+    return tuple(parts[axis] for axis in spec.axes)
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
@@ -130,19 +159,38 @@ def _runs(channels: Sequence[int], chunk: int) -> list[tuple[slice, list[int]]]:
     ]
 
 
-def _stored(spec: SourceSpec, array: zarr.Array[Any], parts: dict[str, slice]) -> NDArray[Any]:
-    """Return stored values in canonical order, or the reason why they cannot be read."""
-    selection = tuple(parts[axis] for axis in spec.axes)
-    _refuse_empty_shards(spec, array, selection)
-    try:
+def _stored(
+    spec: SourceSpec, array: zarr.Array[Any], parts: dict[str, slice]
+) -> tuple[NDArray[Any], witness.Look | None]:
+    """Return stored values in canonical order and the files that hold them, or the reason why they cannot be read."""
+    for last in (False, False, True):
+        try:
+            stored, look = _witnessed(spec, array, _selection(spec, parts))
+        except witness.ChangedError:
+            if last:
+                raise
+        except (MemoryError, InputError):
+            raise
+        except (Exception, RecursionError) as error:
+            _opened_in.cache_clear()  # what was kept may be what is wrong
+            _refuse_read(spec, parts, error)
+        else:
+            break
+    return axes_.to_canonical(stored, spec.axes), look
+
+
+def _witnessed(
+    spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...]
+) -> tuple[NDArray[Any], witness.Look | None]:
+    """Return stored values, if what lay there before they were read is what lies there afterwards."""
+    before = witness.look(spec, array, selection)
+    if before is not None and array.shards is not None:
+        _refuse_empty_shards(spec, before)
+    with noted() as absent:
         stored = np.asarray(array[selection])
-        _refuse_vanished(spec, array, stored)
-    except (MemoryError, InputError):
-        raise
-    except (Exception, RecursionError) as error:
-        _opened_in.cache_clear()  # what was kept may be what is wrong
-        _refuse_read(spec, parts, error)
-    return axes_.to_canonical(stored, spec.axes)
+    after = witness.look(spec, array, selection)
+    witness.require_same(spec, before, after, absent)
+    return stored, after
 
 
 @lru_cache(maxsize=32)
@@ -166,7 +214,10 @@ def _opened_in(spec: SourceSpec, run: str) -> zarr.Array[Any]:
 def _found(spec: SourceSpec) -> Node:
     location = Location(spec.url)
     found = node.read_node(location, spec.key)
-    if found is None or found.kind != "array" or sha256(found.document).hexdigest() != spec.metadata:
+    same = found is not None and sha256(found.document).hexdigest() == spec.metadata
+    if spec.written and same:  # another array may have the same document, byte for byte
+        same = witness.written(location, spec.key, spec.zarr_format) == spec.written
+    if found is None or found.kind != "array" or not same:
         raise DataError(
             f"The array {location.describe(spec.key)} was replaced since it was opened. Open the source "
             f"again."
@@ -193,7 +244,7 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=RecentChunks(_store(found.location)) if keep else _store(found.location),
+                store=NotedAbsences(_kept(found.location) if keep else _store(found.location)),
                 path=found.key,
                 mode="r",
                 zarr_format=found.zarr_format,
@@ -218,6 +269,11 @@ def _store(location: Location) -> Store:
         return LocalStore(remote.local_path(location.url), read_only=True)
     url, options = location.options()
     return FsspecStore.from_url(url, storage_options=options, read_only=True)
+
+
+def _kept(location: Location) -> Store:
+    """Return a store that keeps what was read last, and of files knows when they have changed."""
+    return RecentChunks(_store(location), version=file_versions(location))
 
 
 def _refuse_bomb(found: Node, array: zarr.Array[Any]) -> None:
@@ -256,42 +312,14 @@ def _bounds(spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...])
     return parts
 
 
-def _refuse_empty_shards(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...]) -> None:
+def _refuse_empty_shards(spec: SourceSpec, look: witness.Look) -> None:
     """Refuse shards of zero length, what a power cut can leave: Zarr would read them as fill value."""
-    if array.shards is None or not remote.is_local(spec.url):
-        return
-    root = remote.local_path(spec.url) / spec.key
-    touched = [
-        range(part.start // shard, -(-part.stop // shard))
-        for part, shard in zip(selection, array.shards, strict=True)
-    ]
-    for position in itertools.product(*touched):
-        name = array.metadata.encode_chunk_key(position)
-        try:
-            empty = (root / name).stat().st_size == 0
-        except OSError:
-            continue  # a shard that is not there is fill value, by the specification
-        if empty:
+    for key, found in look.chunks.items():
+        if found is not None and found[1] == 0:
             raise DataError(
-                f"The shard {name!r} of the array {Location(spec.url).describe(spec.key)} has zero length: "
+                f"The shard {key!r} of the array {Location(spec.url).describe(spec.key)} has zero length: "
                 f"its writing was cut short. Write it again."
             )
-
-
-def _refuse_vanished(spec: SourceSpec, array: zarr.Array[Any], stored: NDArray[Any]) -> None:
-    """Refuse a window of fill value from a store that is gone, such as one on a lost mount.
-
-    Zarr reads every chunk of it as missing and says nothing.
-    """
-    fill = np.asarray(array.metadata.fill_value or 0, dtype=stored.dtype)
-    if not stored.size or not np.array_equal(stored.flat[:1], fill[None], equal_nan=fill.dtype.kind == "f"):
-        return
-    missing = np.isnan(stored) if fill.dtype.kind == "f" and np.isnan(fill) else stored == fill
-    if missing.all() and node.read_node(Location(spec.url), spec.key) is None:
-        raise remote.UnreachableError(
-            f"The array {Location(spec.url).describe(spec.key)} is no longer there. Check that its disk is "
-            f"mounted or its service running, and resume."
-        )
 
 
 def _refuse_read(spec: SourceSpec, parts: dict[str, slice], error: BaseException) -> NoReturn:

@@ -1,0 +1,271 @@
+"""Sessions: what keeps a worker that was given up from writing over what has been finished since.
+
+A worker may be suspended, or its disk may stall, for any time; its region is then done again by another, the run ends,
+perhaps another run takes the place of the sink; and at last the worker wakes, in the middle of a write. To ask before
+a write whether it is still wanted leaves the moment between question and write. So on a local file system workers never
+write where a result lies. Each attempt at a piece of work has a folder of its own, where files are written and flushed;
+the driver moves them to their places, by renames, once it holds the attempt's record, and enters them in the ledger.
+What comes late was never moved, and never will be.
+
+The folders of attempts lie in that of the driver's session. A driver that leaves takes it away, and so does the next
+one, by a rename, which is one step; and they are made within a session that is there, or not at all: whoever wakes
+after that finds no place to write to.
+
+In an object store nothing can be renamed. There a session is an object, every write asks first whether it is still
+there, and what remains is the time of one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import FsspecStore, MemoryStore, WrapperStore
+
+from unet_dask.errors import SinkError, SinkLostError
+from unet_dask.io.remote import redact_url
+from unet_dask.io.sink.durable import sync_folder, write_whole
+from unet_dask.io.sink.place import RUN_FOLDER, SESSION, is_local, locate, names_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zarr.core.buffer import Buffer
+
+#: End of the name of a session's folder while it is removed.
+_ENDED = ".ended"
+
+
+class Session:
+    """The driver's side: where its workers stage, and how what they staged comes to its place.
+
+    Parameters
+    ----------
+    url : of the sink
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = f"{SESSION}{uuid.uuid4().hex}"
+        self._url = url
+        self._fs, path = locate(url)
+        self._root = Path(path)
+        self._local = is_local(self._fs)
+        self._key = f"{path}/{RUN_FOLDER}/{self.name}"
+        #: Folders whose own names are known to be on disk.
+        self._durable: set[Path] = set()
+
+    def begin(self) -> None:
+        """Open the session."""
+        if self._local:
+            os.makedirs(self._key)  # noqa: PTH103 # the file system's own path
+        else:
+            self._fs.pipe_file(self._key, b"unet-dask")
+
+    def end(self) -> None:
+        """End it: from here on nothing that belongs to it can be written, or put in its place."""
+        _end(self._fs, self._key)
+
+    def place(self, attempt: str) -> None:
+        """Move what an attempt has staged to its place, durably.
+
+        Parameters
+        ----------
+        attempt : its name; "" if it wrote in place, as in an object store
+
+        Raises
+        ------
+        SinkError
+            If the sink has lost an array, or its session.
+        SinkLostError
+            If its file system refuses.
+        """
+        if not attempt:
+            return
+        staged, changed = Path(self._key) / attempt, set()
+        try:
+            for folder, _, names in os.walk(staged):
+                place = self._root / Path(folder).relative_to(staged)
+                if names:
+                    self._make(place)
+                    changed.add(place)
+                for name in names:
+                    os.replace(Path(folder, name), place / name)  # noqa: PTH105
+            for place in changed:
+                sync_folder(place)
+        except OSError as error:
+            if isinstance(error, SinkError):
+                raise
+            raise SinkLostError(
+                f"The sink {redact_url(self._url)} cannot be written: {error.strerror or error}. What is done is kept; "
+                "mend the cause and --resume."
+            ) from error
+        shutil.rmtree(staged, ignore_errors=True)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder of chunks within its array, and flush the names above it: another driver may have made them.
+
+        The array itself must be there: without it its chunks are nothing.
+        """
+        if (folder in self._durable and folder.is_dir()) or (folder / "zarr.json").is_file():
+            return
+        if self._root not in folder.parents:
+            raise SinkError(
+                f"An array of {redact_url(self._url)} was removed while the run was going on. Restore it from a copy "
+                "and --resume, or start over with --overwrite."
+            )
+        self._make(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        sync_folder(folder.parent)
+        self._durable.add(folder)
+
+
+@contextmanager
+def session(url: str) -> Iterator[Session]:
+    """Open a session on a sink, and end it whatever happens.
+
+    Raises
+    ------
+    SinkLostError
+        If it cannot be opened.
+    """
+    opened = Session(url)
+    try:
+        opened.begin()
+    except OSError as error:
+        raise SinkLostError(
+            f"The sink {redact_url(url)} cannot be written: {error.strerror or error}. What is done is kept; mend the "
+            "cause and --resume."
+        ) from error
+    try:
+        yield opened
+    finally:
+        with suppress(OSError):  # what ended the run is what is to be told
+            opened.end()
+
+
+def end_all(url: str, *, but: str = "") -> None:
+    """End whatever sessions others have left on a sink, but one; no other driver may be at work there."""
+    fs, path = locate(url)
+    folder = f"{path}/{RUN_FOLDER}"
+    for name in names_in(fs, folder):
+        if name.startswith(SESSION) and name != but:
+            _end(fs, f"{folder}/{name}")
+
+
+def _end(fs: object, key: str) -> None:
+    if not is_local(fs):
+        with suppress(FileNotFoundError):
+            fs.rm_file(key)  # type: ignore[attr-defined] # fsspec has no types
+        return
+    gone = key if key.endswith(_ENDED) else f"{key}{_ENDED}"
+    with suppress(FileNotFoundError):
+        if gone != key:
+            os.rename(key, gone)  # noqa: PTH104 # one step, after which no late worker finds a way in
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def attempt(url: str, name: str) -> Iterator[str]:
+    """Make the folder of an attempt, on a worker, and yield its name; "" in an object store, which has none.
+
+    Parameters
+    ----------
+    url : of the sink
+    name : of the session
+
+    Raises
+    ------
+    SinkLostError
+        If the session has ended.
+    """
+    fs, path = locate(url)
+    if not is_local(fs):
+        yield ""
+        return
+    made = uuid.uuid4().hex
+    folder = Path(path, RUN_FOLDER, name, made)
+    try:
+        folder.mkdir()
+    except FileNotFoundError as error:
+        raise SinkLostError(ended(url)) from error
+    try:
+        yield made
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # a full disk has no room for what nobody will move
+        raise
+
+
+def ended(url: str) -> str:
+    """Return what a worker is told whose session has ended."""
+    return (
+        f"The run that this work on {redact_url(url)} belonged to has ended, or another has taken its place; nothing "
+        "was written. What is done is kept; use --resume."
+    )
+
+
+class StagedFiles(MemoryStore):
+    """A store of an attempt's files, for Zarr to write chunks to: nothing is read from it, and each file is flushed.
+
+    Parameters
+    ----------
+    url : of the sink
+    name, made : of the session and of the attempt
+    """
+
+    def __init__(self, url: str, name: str, made: str) -> None:
+        super().__init__()
+        self._url = url
+        self._folder = Path(locate(url)[1], RUN_FOLDER, name, made)
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        """Write and flush a file."""
+        await asyncio.to_thread(self._write, key, value)
+
+    def _write(self, key: str, value: Buffer) -> None:
+        file = self._folder / key
+        try:
+            self._make(file.parent)
+            write_whole(file, [value.as_buffer_like()])
+        except FileNotFoundError as error:
+            raise SinkLostError(ended(self._url)) from error
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder below that of the attempt, which is never made anew."""
+        if folder != self._folder:
+            with suppress(FileExistsError):
+                try:
+                    folder.mkdir()
+                except FileNotFoundError:
+                    self._make(folder.parent)
+                    folder.mkdir()
+        elif not folder.is_dir():
+            raise FileNotFoundError(folder)
+
+
+class GuardedObjects(WrapperStore[Store]):
+    """An object store that is written only while a session is open.
+
+    Parameters
+    ----------
+    url : of the sink
+    name : of the session
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__(FsspecStore.from_url(url))
+        self._url = url
+        self._session = f"{RUN_FOLDER}/{name}"
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object, unless the session has ended."""
+        if await super().get(self._session, default_buffer_prototype()) is None:
+            raise SinkLostError(ended(self._url))
+        await super().set(key, value)

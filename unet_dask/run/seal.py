@@ -1,0 +1,206 @@
+"""The last look before a result is called complete: all of it is there, and was made from the source as it is.
+
+Folders are moved, disks unmounted and files rewritten while a run goes on for days. What the ledger on disk does not
+hold any more, what has lost its files, and what was computed from parts of the source that have changed since, is taken
+out of the record with all that was made from it; the run then ends as incomplete, and `--resume` does it again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NoReturn
+
+from unet_dask.dispatch import run_calls
+from unet_dask.errors import IncompleteError, SinkError, UnetDaskError
+from unet_dask.io.remote import redact_url
+from unet_dask.io.sink import node, pyramid
+from unet_dask.io.sink import place as places
+from unet_dask.io.sink.files import stored_chunks
+from unet_dask.io.source.volume import open_source
+from unet_dask.io.source.window import stamp_of
+from unet_dask.run import join
+from unet_dask.run.dependents import dependents, region_box
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from unet_dask.io.sink.store import ArraySpec, Sink
+    from unet_dask.io.source.window import SourceSpec
+    from unet_dask.ledger import Entry, Key, Ledger
+    from unet_dask.planning.plan import Plan
+    from unet_dask.run.prepared import Prepared
+    from unet_dask.workers.cluster import Cluster
+
+#: Regions whose files are looked at by one task.
+_BATCH = 64
+
+
+def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledger) -> None:
+    """Raise unless a run may be called complete.
+
+    Parameters
+    ----------
+    prepared : run
+    workers : that look at the files of the source
+    sink : all of whose work is done
+    ledger : of the run
+
+    Raises
+    ------
+    SinkError
+        If metadata of the sink was changed or removed; then it cannot be resumed.
+    IncompleteError
+        If work has to be done again.
+    """
+    _require_metadata(sink)
+    plan = prepared.plan
+    recorded = ledger.finished()
+    gone = sum(key not in recorded for key in planned(plan))
+    if gone:
+        raise IncompleteError(
+            f"{gone} pieces of work are not in the record of {redact_url(sink.url)} any more: it was changed or "
+            "removed while the run was going on. --resume does them again."
+        )
+    lost = set(_lost(plan, sink))
+    if lost:
+        _take_back(
+            plan, ledger, lost, recorded,
+            f"Files of {len(lost)} regions or blocks have vanished from {redact_url(sink.url)} while the run was going "
+            "on. They will be made again: --resume.",
+        )  # fmt: skip
+    _require_source(prepared, workers, sink, ledger, recorded)
+
+
+def planned(plan: Plan) -> Iterator[Key]:
+    """Yield the key of every piece of work of a run."""
+    joined = any(each.name == join.PRODUCT for each in plan.outputs)
+    for index in plan.grid.indices():
+        yield 0, index
+        if joined:
+            yield join.LEVEL, index
+    for number, array in enumerate(plan.arrays):
+        for level in range(1, len(array.levels)):
+            for block in pyramid.block_indices(array, level):
+                yield level, (number, *block)
+
+
+def _require_metadata(sink: Sink) -> None:
+    """Raise if the manifest, or the document of any array, is not what was written."""
+    manifest = places.read_manifest(sink.url)
+    if manifest is None:
+        raise SinkError(_damaged(sink, "its manifest was removed"))
+    for path, checksum in manifest.get("nodes", {}).items():
+        try:
+            same = node.checksum(sink.url, path) == checksum
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            raise SinkError(_damaged(sink, f"{path or '.'}/zarr.json was changed or removed"))
+
+
+def _damaged(sink: Sink, what: str) -> str:
+    return (
+        f"{redact_url(sink.url)} is not whole: {what} while the run was going on. Restore it from a copy and --resume, "
+        "or start over with --overwrite."
+    )
+
+
+def _lost(plan: Plan, sink: Sink) -> Iterator[Key]:
+    """Yield the pieces of work some of whose files are not there, or are empty."""
+    for number, array in enumerate(sink.arrays):
+        for level in range(len(array.levels)):
+            there = stored_chunks(sink, array, level)
+            if there.all():
+                continue
+            boxes = _regions(plan, array) if level == 0 else _blocks(array, number, level)
+            for key, box in boxes:
+                files = tuple(
+                    slice(start // unit, -(-stop // unit))
+                    for (start, stop), unit in zip(box, array.write_unit, strict=True)
+                )
+                if not there[files].all():
+                    yield key
+
+
+def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, tuple[tuple[int, int], ...]]]:
+    for index in plan.grid.indices():
+        yield (0, index), region_box(plan.grid, array, index)
+
+
+def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, tuple[tuple[int, int], ...]]]:
+    for block in pyramid.block_indices(array, level):
+        yield (level, (number, *block)), pyramid.block_box(array, level, block)
+
+
+def _require_source(
+    prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledger, recorded: set[Key]
+) -> None:
+    """Raise if source or mask are not what they were, or a region was computed from what has changed."""
+    stale = set(_stale(prepared, workers, ledger))
+    different = _differences(prepared, places.read_manifest(sink.url) or {})
+    if not stale and not different:
+        return
+    if different and not stale:
+        # Where files cannot be looked at, or a mask has changed, nobody knows which regions have seen it.
+        stale = {entry.key for entry in ledger.own() if entry.level == 0 and not entry.stamp}
+    what = f" ({', '.join(different)})" if different else ""
+    _take_back(
+        prepared.plan, ledger, stale, recorded,
+        f"The source was changed while it was read{what}; {len(stale)} regions that were computed from what is not "
+        f"there any more were taken out of {redact_url(sink.url)}. Put back what it was and --resume; or, to go on "
+        "with what it is now, --resume --mended.",
+    )  # fmt: skip
+
+
+def _differences(prepared: Prepared, manifest: Mapping[str, object]) -> list[str]:
+    """Return the fields in which source and mask are not what the manifest says."""
+    spec = prepared.source.spec
+    identity = manifest.get("fingerprint")
+    try:
+        now = open_source(spec.url, key=spec.key or None, axes=spec.axes, channels=spec.channels).identity()
+        if prepared.mask:
+            now |= prepared.mask.identity()
+    except UnetDaskError as error:
+        raise IncompleteError(
+            f"The source cannot be looked at again: {error} All regions are written; bring it back and --resume."
+        ) from error
+    assert isinstance(identity, dict)
+    return [name for name, value in now.items() if identity.get(name) != value]
+
+
+def _stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> Iterator[Key]:
+    """Yield the regions whose part of the source is not what they were computed from."""
+    stamped = (entry for entry in ledger.unsorted() if entry.level == 0 and entry.stamp)
+    batches = iter(lambda: list(itertools.islice(stamped, _BATCH)), [])
+    calls = (
+        ((number,), (prepared.source.spec, [_window(prepared.plan, each) for each in batch], batch))
+        for number, batch in enumerate(batches)
+    )
+    for _, found in run_calls(workers.client, _changed, calls, in_flight=4 * workers.workers):
+        if isinstance(found, str):
+            raise IncompleteError(
+                f"The source cannot be looked at again: {found} All regions are written; bring it back and --resume."
+            )
+        yield from found
+
+
+def _window(plan: Plan, entry: Entry) -> tuple[slice, ...]:
+    """Return what a region reads of the source."""
+    return tuple(slice(*each) for each in plan.grid.clipped(entry.index))
+
+
+def _changed(spec: SourceSpec, windows: list[tuple[slice, ...]], entries: list[Entry]) -> list[Key]:
+    """Return the regions whose files have changed, on a worker."""
+    return [
+        entry.key
+        for window, entry in zip(windows, entries, strict=True)
+        if stamp_of(spec, window) != entry.stamp
+    ]
+
+
+def _take_back(
+    plan: Plan, ledger: Ledger, wrong: Iterable[Key], recorded: set[Key], message: str
+) -> NoReturn:
+    """Take wrong work out of the record, with all that was made from it, and say so."""
+    ledger.forget(dependents(plan.arrays, plan.grid, wrong, recorded))
+    raise IncompleteError(message)
