@@ -93,6 +93,7 @@ def work(
     plan, part = prepared.plan, prepared.part
     own = (part or WHOLE).stretch(len(plan.grid))
     finished = ledger.finished()
+    finished -= seal.without_numbers(plan, sink, finished)
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
     count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
     tell(Started(plan, sink.url, count, total, notes))
@@ -112,6 +113,7 @@ def work(
             places.sweep(sink.url)
             locks.sweep(sink.url)
         if chosen:
+            seal.require_numbers(plan, sink, ledger)
             finished = ledger.finished()
             book.count, book.total = len(finished), total_work(plan)
             for stage, outcomes in _last_stages(plan, workers, sink, finished):

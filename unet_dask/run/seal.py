@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.window import SourceSpec
     from unet_dask.ledger import Entry, Key, Ledger
     from unet_dask.planning.plan import Plan
+    from unet_dask.run.dependents import Box
     from unet_dask.run.prepared import Prepared
     from unet_dask.workers.cluster import Cluster
 
@@ -73,15 +74,65 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
 
 def planned(plan: Plan) -> Iterator[Key]:
     """Yield the key of every piece of work of a run."""
-    joined = any(each.name == join.PRODUCT for each in plan.outputs)
     for index in plan.grid.indices():
         yield 0, index
-        if joined:
+        if _joins(plan):
             yield join.LEVEL, index
     for number, array in enumerate(plan.arrays):
         for level in range(1, len(array.levels)):
             for block in pyramid.block_indices(array, level):
                 yield level, (number, *block)
+
+
+def without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+    """Return the regions whose objects are not joined, and whose own numbers are not there to be joined.
+
+    They are as good as not done. No run leaves them; a record that was damaged may.
+    """
+    if not _joins(plan):
+        return set()
+    waiting = [
+        (0, index)
+        for index in plan.grid.indices()
+        if (0, index) in recorded and (join.LEVEL, index) not in recorded
+    ]
+    if not waiting:
+        return set()
+    array = next(each for each in sink.arrays if each.name == join.PRODUCT)
+    there = stored_chunks(sink, array, places.NUMBERS)
+    boxes = ((key, region_box(plan.grid, array, key[1])) for key in waiting)
+    return {key for key, box in boxes if not there[_files(array, box)].all()}
+
+
+def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
+    """Raise if the objects of some regions cannot be joined.
+
+    Raises
+    ------
+    IncompleteError
+        Naming how many have to be done again; they are taken out of the ledger.
+    """
+    recorded = ledger.finished()
+    wanting = without_numbers(plan, sink, recorded)
+    if wanting:
+        _take_back(
+            plan, ledger, wanting, recorded,
+            f"The numbers of objects of {len(wanting)} regions have vanished from {redact_url(sink.url)}. They will be "
+            "made again: --resume.",
+        )  # fmt: skip
+
+
+def _joins(plan: Plan) -> bool:
+    """Return whether objects are joined across regions."""
+    return any(each.name == join.PRODUCT for each in plan.outputs)
+
+
+def _files(array: ArraySpec, box: Box) -> tuple[slice, ...]:
+    """Return which files of a level hold a box."""
+    return tuple(
+        slice(start // unit, -(-stop // unit))
+        for (start, stop), unit in zip(box, array.write_unit, strict=True)
+    )
 
 
 def _require_metadata(sink: Sink) -> None:
@@ -109,25 +160,21 @@ def _lost(plan: Plan, sink: Sink) -> Iterator[Key]:
     """Yield the pieces of work some of whose files are not there, or are empty."""
     for number, array in enumerate(sink.arrays):
         for level in range(len(array.levels)):
-            there = stored_chunks(sink, array, level)
+            there = stored_chunks(sink, array, f"{array.name}/{level}", level)
             if there.all():
                 continue
             boxes = _regions(plan, array) if level == 0 else _blocks(array, number, level)
             for key, box in boxes:
-                files = tuple(
-                    slice(start // unit, -(-stop // unit))
-                    for (start, stop), unit in zip(box, array.write_unit, strict=True)
-                )
-                if not there[files].all():
+                if not there[_files(array, box)].all():
                     yield key
 
 
-def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, tuple[tuple[int, int], ...]]]:
+def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
     for index in plan.grid.indices():
         yield (0, index), region_box(plan.grid, array, index)
 
 
-def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, tuple[tuple[int, int], ...]]]:
+def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, Box]]:
     for block in pyramid.block_indices(array, level):
         yield (level, (number, *block)), pyramid.block_box(array, level, block)
 
@@ -144,11 +191,15 @@ def _require_source(
         # Where files cannot be looked at, or a mask has changed, nobody knows which regions have seen it.
         stale = {entry.key for entry in ledger.own() if entry.level == 0 and not entry.stamp}
     what = f" ({', '.join(different)})" if different else ""
+    undone = (
+        f"{len(stale)} regions that were computed from what is not there any more are to be done again"
+        if stale
+        else "no region was computed from what is not there any more"
+    )
     _take_back(
         prepared.plan, ledger, stale, recorded,
-        f"The source was changed while it was read{what}; {len(stale)} regions that were computed from what is not "
-        f"there any more were taken out of {redact_url(sink.url)}. Put back what it was and --resume; or, to go on "
-        "with what it is now, --resume --mended.",
+        f"The source of {redact_url(sink.url)} was changed while it was read{what}; {undone}. Put back what it was and "
+        "--resume; or, to go on with what it is now, --resume --mended.",
     )  # fmt: skip
 
 

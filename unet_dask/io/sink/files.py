@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from unet_dask.io.sink.store import ArraySpec, Sink
 
 
-def stored_chunks(sink: Sink, array: ArraySpec, level: int) -> NDArray[np.bool_]:
-    """Return for each chunk of a level, or shard where chunks are bundled, whether it has a file that is not empty."""
+def stored_chunks(sink: Sink, array: ArraySpec, path: str, level: int = 0) -> NDArray[np.bool_]:
+    """Return for each chunk of an array, or shard where chunks are bundled, whether it has a file that is not empty.
+
+    Parameters
+    ----------
+    sink : where it lies
+    array, level : what it is
+    path : of it in the sink
+    """
     shape = array.levels[level].shape
     there = np.zeros([-(-size // unit) for size, unit in zip(shape, array.write_unit, strict=True)], np.bool_)
     fs, root = locate(sink.url)
-    folder = f"{root}/{array.name}/{level}/c"
+    folder = f"{root}/{path}/c"
     names = _local(folder, there.ndim) if is_local(fs) else _remote(fs, folder)
     for place, size in names:
         if (

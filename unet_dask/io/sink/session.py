@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, MemoryStore, WrapperStore
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
-from unet_dask.io.sink.durable import sync_folder, write_whole
+from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.place import RUN_FOLDER, SESSION, is_local, locate, names_in
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from zarr.core.buffer import Buffer
 
+#: A file in a session's folder, which nobody but its driver makes.
+_OPEN = "open"
 #: End of the name of a session's folder while it is removed.
 _ENDED = ".ended"
 
@@ -64,7 +66,8 @@ class Session:
     def begin(self) -> None:
         """Open the session."""
         if self._local:
-            os.makedirs(self._key)  # noqa: PTH103 # the file system's own path
+            Path(self._key).mkdir(parents=True)
+            Path(self._key, _OPEN).touch()
         else:
             self._fs.pipe_file(self._key, b"unet-dask")
 
@@ -193,7 +196,7 @@ def attempt(url: str, name: str) -> Iterator[str]:
     made = uuid.uuid4().hex
     folder = Path(path, RUN_FOLDER, name, made)
     try:
-        folder.mkdir()
+        folder.mkdir()  # in a session that is there, or not at all
     except FileNotFoundError as error:
         raise SinkLostError(ended(url)) from error
     try:
@@ -211,8 +214,8 @@ def ended(url: str) -> str:
     )
 
 
-class StagedFiles(MemoryStore):
-    """A store of an attempt's files, for Zarr to write chunks to: nothing is read from it, and each file is flushed.
+class StagedFiles(LocalStore):
+    """The files of an attempt, for Zarr to write chunks to; each is flushed.
 
     Parameters
     ----------
@@ -221,33 +224,22 @@ class StagedFiles(MemoryStore):
     """
 
     def __init__(self, url: str, name: str, made: str) -> None:
-        super().__init__()
         self._url = url
-        self._folder = Path(locate(url)[1], RUN_FOLDER, name, made)
+        self._session = Path(locate(url)[1], RUN_FOLDER, name)
+        super().__init__(self._session / made)
 
-    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+    async def set(self, key: str, value: Buffer) -> None:
         """Write and flush a file."""
-        await asyncio.to_thread(self._write, key, value)
+        await super().set(key, value)
+        await asyncio.to_thread(self._keep, key)
 
-    def _write(self, key: str, value: Buffer) -> None:
-        file = self._folder / key
-        try:
-            self._make(file.parent)
-            write_whole(file, [value.as_buffer_like()])
-        except FileNotFoundError as error:
-            raise SinkLostError(ended(self._url)) from error
-
-    def _make(self, folder: Path) -> None:
-        """Make a folder below that of the attempt, which is never made anew."""
-        if folder != self._folder:
-            with suppress(FileExistsError):
-                try:
-                    folder.mkdir()
-                except FileNotFoundError:
-                    self._make(folder.parent)
-                    folder.mkdir()
-        elif not folder.is_dir():
-            raise FileNotFoundError(folder)
+    def _keep(self, key: str) -> None:
+        if not (
+            self._session / _OPEN
+        ).exists():  # Zarr makes folders that are not there: of a session that has ended
+            shutil.rmtree(self._session, ignore_errors=True)
+            raise SinkLostError(ended(self._url))
+        sync_file(self.root / key)
 
 
 class GuardedObjects(WrapperStore[Store]):
