@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
@@ -19,6 +18,8 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from unet_dask.model.file import Model
 
 BOUND = 1e-5

@@ -52,10 +52,14 @@ class Answer:
         return np.asarray(iio.imread(io.BytesIO(self.content), extension=".png"))
 
 
-def ask(server: Server, path: str, *, method: str = "GET", host: str | None = None) -> Answer:
+def ask(
+    server: Server, path: str, *, method: str = "GET", host: str | None = None, cookie: str | None = None
+) -> Answer:
+    """Ask as a browser that has been let in, unless another cookie is given."""
     connection = HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     connection.putrequest(method, path, skip_host=True)  # the path goes out as it is, dots and all
     connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    connection.putheader("Cookie", server.guest.cookie.partition(";")[0] if cookie is None else cookie)
     connection.endheaders()
     got = connection.getresponse()
     answer = Answer(got.status, got.getheader("Content-Type", "") or "", got.read())
@@ -315,5 +319,5 @@ def test_interrupt_ends_it_well(made: Made) -> None:
     rest = running.communicate(timeout=30)[1]
     assert running.returncode == 0
     assert "not complete" in lines[0]
-    assert re.search(r"http://127\.0\.0\.1:\d+/ ", lines[1])
+    assert re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43} ", lines[1])
     assert rest == ""

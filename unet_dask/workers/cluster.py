@@ -1,9 +1,8 @@
 """Where a run computes: workers of this machine, or a cluster that is already running.
 
 Local workers are spawned processes, never forked (a forked torch hangs), listening on the loopback interface
-only, and to this run only. The settings below were each found by a failure: a nanny that gives up on a worker killed twice in
-fifteen seconds, a worker that pauses for ever because its memory is "unmanaged", a dashboard open to the
-network.
+only, and to this run only. The settings below were each found by a failure: a nanny that gives up on a worker
+killed twice in fifteen seconds, a worker that pauses for ever because its memory is "unmanaged".
 """
 
 from __future__ import annotations
