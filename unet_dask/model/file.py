@@ -275,7 +275,9 @@ def model_file(model: Model | str | os.PathLike[str]) -> Iterator[ModelFile]:
         yield ModelFile(model.path, model.header, model.checksum)
     else:
         with private.folder() as folder:
-            yield save_model(model, folder / "model.safetensors")
+            saved = save_model(model, folder / "model.safetensors")
+            saved.path.chmod(0o600)
+            yield saved
 
 
 def new_model(

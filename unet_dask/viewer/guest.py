@@ -60,7 +60,9 @@ class Guest:
         """Return what the browser has kept for this server."""
         # Not http.cookies, which gives all up at one cookie that it cannot read, and others of this machine set theirs.
         pairs = (each.split("=", 1) for line in headers.get_all("Cookie", []) for each in line.split(";"))
-        return next((pair[1].strip() for pair in pairs if len(pair) == 2 and pair[0].strip() == self._name), "")
+        return next(
+            (pair[1].strip() for pair in pairs if len(pair) == 2 and pair[0].strip() == self._name), ""
+        )
 
     def _is_token(self, text: str) -> bool:
         # The time that it takes does not tell how much was right.
