@@ -82,7 +82,7 @@ def speak(scheme, port, **arguments):
 def raw(port, host, path="/", wrap=None, more=""):
     def ask():
         with socket.create_connection(("127.0.0.1", port), timeout=3) as plain:
-            plain.settimeout(2)
+            plain.settimeout(1)
             with (wrap.wrap_socket(plain) if wrap else plain) as line:
                 line.sendall(f"GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\n{more}Connection: close\\r\\n\\r\\n".encode())
                 answer = b""
@@ -253,7 +253,7 @@ class Answers(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Say nothing."""
 
 
@@ -268,7 +268,7 @@ def test_the_same_attempts_succeed_where_doors_are_open(temporary: Path, cluster
     scheduler = int(cluster.client.scheduler.address.rpartition(":")[2])
     known = {
         "scheduler": scheduler,
-        "ports": [server.server_port, scheduler],
+        "ports": [scheduler, server.server_port],
         "view": server.server_port,
         "old": "",
         "temporary": str(temporary),

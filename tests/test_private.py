@@ -73,7 +73,7 @@ def test_models_that_are_sent_lie_where_nobody_else_looks(
     with model_file(new_model(NetworkSpec(width=2, depth=1))) as file:
         content, checksum = file.path.read_bytes(), file.checksum
     for _ in range(2):
-        SentModel(checksum, content).setup(SimpleNamespace())  # type: ignore[arg-type] # looks at no worker
+        SentModel(checksum, content).setup(SimpleNamespace())
     (path,) = cache._SENT.values()
     assert path.read_bytes() == content
     assert modes(shared) == {0o700, 0o600}
