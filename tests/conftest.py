@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -12,13 +13,16 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dask
 import numpy as np
 import pytest
 import zarr
+from distributed import Client, LocalCluster
 
 import unet_dask
+from unet_dask.engine.turns import IN_HAND
 from unet_dask.model.header import NetworkSpec, Normalisation
-from unet_dask.workers.cluster import local_cluster
+from unet_dask.workers import cluster as clusters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,10 +141,24 @@ def hash_tree() -> Callable[[Path], str]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Return two local workers that many tests share."""
-    with local_cluster(workers=2, threads=1, limit=2 << 30, device="cpu") as opened:
-        yield opened
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return two workers that many tests share: a user's own cluster, that her other processes reach too."""
+    settings = clusters._local_settings(clusters.worker_environment(1), tmp_path_factory.mktemp("scratch"))
+    with (
+        dask.config.set(settings),
+        clusters._quiet(),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=IN_HAND,
+            memory_limit=2 << 30,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+            env=clusters.worker_environment(1),
+        ) as opened,
+        Client(opened, set_as_default=False) as client,
+    ):
+        yield clusters.Cluster(client, 2, 1, local=True)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
@@ -20,6 +18,8 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from unet_dask.model.file import Model
 
 BOUND = 1e-5
@@ -100,15 +100,6 @@ def test_weights_changed_in_memory_are_the_ones_that_run(tmp_path: Path) -> None
     image = np.random.default_rng(0).integers(0, 256, (60, 70)).astype(np.uint8)
     found = unet_dask.segment(da.from_array(image, chunks=32), model, output="probabilities")
     assert disagreement(found.compute(scheduler="threads"), whole_image(model, image[None])) <= BOUND
-
-
-def test_a_damaged_file_in_the_place_of_a_model_without_one_is_replaced(tmp_path: Path) -> None:
-    flat = new_model(NetworkSpec(width=3, depth=1), seed=7)
-    left = Path(tempfile.gettempdir()) / f"unet-dask-{flat.checksum[:32]}.safetensors"
-    left.write_bytes(b"left by an older version")
-    image = np.zeros((20, 20), np.uint8)
-    assert unet_dask.segment(da.from_array(image), flat).compute(scheduler="threads").shape == (20, 20)
-    left.unlink()
 
 
 def test_the_model_is_no_part_of_the_graph(model: Model) -> None:

@@ -7,20 +7,18 @@ A volume that lies in a store is better off with `segment_store`, whose graph do
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from unet_dask import axes as axes_
-from unet_dask import graph
+from unet_dask import graph, private
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device, choose_precision
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import InputError, ModelError, OptionError
 from unet_dask.model.cost import pass_bytes
-from unet_dask.model.file import Model, inspect_model, load_model, save_model, tensor_checksum
+from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.model.header import Normalisation
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid, Wave
 from unet_dask.tiling.valid import aligned
@@ -216,22 +214,19 @@ def _lazy_precision(precision: str, device: str) -> str:
 
 
 def _key(model: Model, device: str, precision: str) -> NetworkKey:
-    """Return the name by which workers load the model; one that no file holds as it is now gets one."""
+    """Return the name by which workers load the model.
+
+    One that no file holds as it is now gets one, for as long as this process lives: what was built here may be
+    computed at any time, by any process of this user.
+    """
     path, checksum = model.path, model.checksum
     now = tensor_checksum(model.network.state_dict())
     if path is None or now != model.state:
-        path, checksum = Path(tempfile.gettempdir()) / f"unet-dask-{now[:32]}.safetensors", now
-        if not _holds(path, checksum):
+        path, checksum = private.lasting() / f"{now}.safetensors", now
+        if not path.exists():
             save_model(model, path)
+            path.chmod(0o600)
     return NetworkKey(str(path.resolve()), checksum, device, precision)
-
-
-def _holds(path: Path, checksum: str) -> bool:
-    """Return whether a file that is there already, perhaps of another version, is the model."""
-    try:
-        return inspect_model(path).checksum == checksum
-    except ModelError:
-        return False
 
 
 def _default_axes(ndim: int, network: NetworkSpec) -> str:

@@ -18,7 +18,7 @@ from unet_dask.io.sink.multiscale import class_colour
 from unet_dask.picture.colour import hatching
 from unet_dask.picture.panels import overlay
 from unet_dask.picture.plane import holes_of
-from unet_dask.picture.preview import preview
+from unet_dask.picture.preview import drawn, preview
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +140,49 @@ def test_large_plane_is_drawn_from_a_coarse_level(tmp_path: Path, monkeypatch: p
     shown = preview(large.sink, tmp_path / "h.png")
     assert shown.step == 4
     assert shown.unwritten == 0  # the coarse levels are empty, so the finest was read
+
+
+def labels(sink: Path, **options: Any) -> list[str]:
+    """Return what the legend of a picture says."""
+    from matplotlib.legend import Legend
+
+    figure, _ = drawn(str(sink), **options)
+    (legend,) = figure.findobj(Legend)
+    return [text.get_text() for text in (legend.get_title(), *legend.get_texts())]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"z": 2}, {"roi": "100:140,110:190"}], ids=["whole", "plane", "part"]
+)
+def test_shares_are_those_of_the_whole_result_whatever_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any
+) -> None:
+    sink = make(tmp_path).sink
+    array: Any = zarr.open_array(str(sink), path="classes/0", mode="r+")
+    array[3, ::7, ::5] = 1  # on another plane than is drawn, and lost on every coarse level
+    share = float((np.asarray(array[...]) == 1).mean())
+    monkeypatch.setattr("unet_dask.picture.plane.SIDE", 64)
+    assert labels(sink, **options) == ["share of the result", f"bright {share:.1%}"]
+
+
+def test_shares_of_a_run_that_is_not_complete_are_those_of_what_is_written(tmp_path: Path) -> None:
+    sink = make(tmp_path, unwritten_rows=68).sink
+    classes = np.asarray(zarr.open_array(str(sink), path="classes/0", mode="r")[...])
+    share = (classes == 1).sum() / (classes != 255).sum()
+    assert labels(sink) == ["share of what is written", f"bright {share:.1%}", "not written"]
+
+
+def test_no_share_is_given_of_what_is_too_large_to_count(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unet_dask.picture.plane._MOST_COUNTED", 4 * 260 * 400 - 1)
+    assert labels(made.sink) == ["", "bright"]
+
+
+def test_chunk_that_is_damaged_elsewhere_costs_the_shares_and_no_more(tmp_path: Path) -> None:
+    sink = make(tmp_path).sink
+    (sink / "classes" / "0" / "c" / "1" / "0" / "0").write_bytes(b"no chunk")
+    shown = preview(sink, tmp_path / "a.png", z=2)
+    assert [note[:39] for note in shown.notes] == ["the shares of classes are not given: A "]
+    assert labels(sink, z=2) == ["", "bright"]
 
 
 def test_command_writes_the_picture(made: Made, tmp_path: Path, command: click.Group) -> None:

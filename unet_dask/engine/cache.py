@@ -9,13 +9,13 @@ task, and wait in :data:`_SENT`.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet_dask import private
 from unet_dask.errors import ModelError
 from unet_dask.model.file import load_model
 
@@ -87,11 +87,9 @@ def loads() -> int:
 
 def receive(checksum: str, data: bytes) -> None:
     """Keep the bytes of a model file that this worker cannot read by path."""
-    path = Path(tempfile.gettempdir()) / f"unet-dask-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+    path = private.lasting() / f"{hashlib.sha256(data).hexdigest()}.safetensors"
     if not path.exists():
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(data)
-        Path(file.name).replace(path)
+        private.write(path, data)
     _SENT[checksum] = path
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from unet_dask import private
 from unet_dask.errors import ModelError
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 
@@ -273,8 +274,10 @@ def model_file(model: Model | str | os.PathLike[str]) -> Iterator[ModelFile]:
     elif model.path is not None and tensor_checksum(model.network.state_dict()) == model.state:
         yield ModelFile(model.path, model.header, model.checksum)
     else:
-        with tempfile.TemporaryDirectory(prefix="unet-dask-") as folder:
-            yield save_model(model, Path(folder) / "model.safetensors")
+        with private.folder() as folder:
+            saved = save_model(model, folder / "model.safetensors")
+            saved.path.chmod(0o600)
+            yield saved
 
 
 def new_model(
@@ -332,16 +335,15 @@ def _write_atomically(path: Path, data: bytes) -> None:
     """Write beside the target, flush to disk, rename; what fails leaves nothing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            try:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with partial.open("xb") as file:  # readable by whom the user lets read her files
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                partial.chmod(0o644)
-                partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error

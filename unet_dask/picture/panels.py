@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from unet_dask.io.sink.multiscale import class_colour
 from unet_dask.picture.colour import UNWRITTEN, class_paint, edges, foreground, hatching, object_paint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,12 +21,43 @@ if TYPE_CHECKING:
 
     Plane = NDArray[Any]
 
+#: What classes hold that were never written.
+_SENTINEL = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What is said of the classes.
+
+    Attributes
+    ----------
+    names : of the classes, background first
+    counts : voxels of each value in the whole result, whatever part of it is drawn; None if that is not known
+    """
+
+    names: Sequence[str]
+    counts: NDArray[np.int64] | None = None
+
+    def label(self, value: int) -> str:
+        """Return the name of a class, with its share of all that was written."""
+        if self.counts is None:
+            return self.names[value]
+        written = self.counts.sum() - self.counts[_SENTINEL]
+        return f"{self.names[value]} {self.counts[value] / max(written, 1):.1%}"
+
+    @property
+    def title(self) -> str | None:
+        """Of what the shares are."""
+        if self.counts is None:
+            return None
+        return "share of what is written" if self.counts[_SENTINEL] else "share of the result"
+
 
 def draw(
     source: Plane | None,
     products: Mapping[str, Plane],
     holes: NDArray[np.bool_],
-    class_names: list[str],
+    legend: Legend,
     view: View,
     notes: tuple[str, ...],
 ) -> Figure:
@@ -49,7 +81,7 @@ def draw(
         )
     if "probabilities" in products:
         found = foreground(products["probabilities"])
-        name = class_names[1] if len(class_names) == 2 else "foreground"
+        name = legend.names[1] if len(legend.names) == 2 else "foreground"
         panels.append((f"probability of {name}", lambda axes: _probability(axes, found, extent)))
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
@@ -62,7 +94,7 @@ def draw(
         axes.set_title(title, fontsize=10)
         axes.tick_params(labelsize=7)
         if title == "classes":
-            _legend(axes, products["classes"], class_names)
+            _explain(axes, products["classes"], legend)
     figure.supxlabel("\n".join([_place(view), *notes]), fontsize=8)
     return figure
 
@@ -113,19 +145,16 @@ def _probability(axes: Axes, found: NDArray[np.float32], extent: tuple[int, int,
     bar.ax.tick_params(labelsize=7)
 
 
-def _legend(axes: Axes, classes: Plane, class_names: list[str]) -> None:
-    """Name every class with its share of what was written."""
+def _explain(axes: Axes, classes: Plane, legend: Legend) -> None:
+    """Name the classes, and what was never written if some of it is drawn."""
     from matplotlib.patches import Patch
 
-    written = max(int((classes != 255).sum()), 1)
     entries = [
-        Patch(
-            color="#{:02x}{:02x}{:02x}".format(*class_colour(value)),
-            label=f"{name} {(classes == value).sum() / written:.1%}",
-        )
-        for value, name in enumerate(class_names)
-        if value
+        Patch(color="#{:02x}{:02x}{:02x}".format(*class_colour(value)), label=legend.label(value))
+        for value in range(1, len(legend.names))
     ]
-    if (classes == 255).any():
+    if (classes == _SENTINEL).any():
         entries.append(Patch(facecolor=UNWRITTEN, edgecolor="black", hatch="//", label="not written"))
-    axes.legend(handles=entries, loc="upper right", fontsize=7, framealpha=0.8)
+    axes.legend(
+        handles=entries, title=legend.title, title_fontsize=7, loc="upper right", fontsize=7, framealpha=0.8
+    )

@@ -6,6 +6,7 @@ of the preview and the tiles of the viewer alike.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 SIDE = 1024
 #: Voxels of the source that are read for one picture at most; beyond, it has to be a part of the volume.
 _MOST_READ = 1 << 29
+#: Voxels of the classes that are read to say how much of the result each covers, half a second of work. Of more it is
+#: not said: on a coarse level, or on one plane, other shares are found.
+_MOST_COUNTED = 1 << 27
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,28 @@ def product_plane(url: str, entry: Mapping[str, Any], view: View) -> Plane:
     return plane
 
 
+def class_counts(array: zarr.Array[Any]) -> NDArray[np.int64] | None:
+    """Return the voxels of each value in a whole level of classes, read chunk by chunk; None of more than are read.
+
+    Raises
+    ------
+    SinkError
+        If a part cannot be read.
+    """
+    if array.size > _MOST_COUNTED or array.dtype != np.uint8:
+        return None
+    counts = np.zeros(256, np.int64)
+    steps = array.shards or array.chunks
+    corners = [range(0, size, step) for size, step in zip(array.shape, steps, strict=True)]
+    for corner in itertools.product(*corners):
+        block = _read(array, tuple(slice(at, at + step) for at, step in zip(corner, steps, strict=True)))
+        for values in np.array_split(
+            block.ravel(), max(block.size >> 20, 1)
+        ):  # counting takes eight bytes a value
+            counts += np.bincount(values, minlength=256)
+    return counts
+
+
 def product_levels(url: str, entry: Mapping[str, Any]) -> list[zarr.Array[Any]]:
     """Return the levels of a product, the finest first.
 
@@ -178,17 +204,21 @@ def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[
             "y": slice(first, min(last, size["y"])),
             "x": slice(left, min(right, size["x"])),
         }
-        try:
-            values = np.asarray(array[tuple(at.get(axis, slice(None)) for axis in axes)])
-        except Exception as error:  # whatever codecs make of a damaged chunk
-            raise SinkError(
-                f"A part of {array.path} cannot be read ({one_line(error)}). See what is wrong with unet-dask verify."
-            ) from error
+        values = _read(array, tuple(at.get(axis, slice(None)) for axis in axes))
         high, wide = values.shape[-2:]  # less than a step at a ragged end
         return values[..., min(down // 2, high - 1) :: down, min(along // 2, wide - 1) :: along]
 
     rows = (array.shards or array.chunks)[axes.index("y")]
     return view.fit(_bands(read, top, bottom, band=max(rows // down, 1) * down))
+
+
+def _read(array: zarr.Array[Any], selection: tuple[int | slice, ...]) -> Plane:
+    try:
+        return np.asarray(array[selection])
+    except Exception as error:  # whatever codecs make of a damaged chunk
+        raise SinkError(
+            f"A part of {array.path} cannot be read ({one_line(error)}). See what is wrong with unet-dask verify."
+        ) from error
 
 
 def _bands(read: Callable[[int, int], Plane], top: int, bottom: int, *, band: int) -> Plane:

@@ -14,12 +14,21 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import require_manifest
-from unet_dask.picture.panels import draw
-from unet_dask.picture.plane import holes_of, product_plane, source_plane, view_of
+from unet_dask.picture.panels import Legend, draw
+from unet_dask.picture.plane import (
+    class_counts,
+    holes_of,
+    product_levels,
+    product_plane,
+    source_plane,
+    view_of,
+)
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
+    import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -100,7 +109,9 @@ def drawn(
     holes = holes_of(products)
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")
-    figure = draw(source, products, holes, manifest["classes"], view, notes)
+    counts, more = _counts(url, manifest)
+    notes = (*notes, *more)
+    figure = draw(source, products, holes, Legend(manifest["classes"], counts), view, notes)
     positions = {axis: at + view.corner[axis] for axis, at in view.planes.items()}
     return figure, {
         "shown": view.in_source,
@@ -111,3 +122,14 @@ def drawn(
         "source": source is not None,
         "notes": notes,
     }
+
+
+def _counts(url: str, manifest: Mapping[str, Any]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Return the voxels of each class in the whole result, None where that is not known, and why if it should be."""
+    entry = next((each for each in manifest["arrays"] if each["name"] == "classes"), None)
+    if entry is None:
+        return None, ()
+    try:
+        return class_counts(product_levels(url, entry)[0]), ()
+    except SinkError as error:  # elsewhere than in what is drawn
+        return None, (f"the shares of classes are not given: {error}",)

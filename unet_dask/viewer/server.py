@@ -1,18 +1,19 @@
-"""The server behind the page: of this machine only, and of nothing but what the page asks for.
+"""The server behind the page: for one user of this machine, and of nothing but what the page asks for.
 
 No path of a request is ever a path of the file system: a request is a page, a description, a tile or a voxel of the
-one result that is shown, or it is not found. Requests that name another host are refused, because a page from
-elsewhere could have its own name mean this machine.
+one result that is shown, or it is not found. Who may ask, :mod:`unet_dask.viewer.guest` decides.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
 import re
 import sys
 import webbrowser
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -20,18 +21,25 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+from unet_dask import private
 from unet_dask.errors import OptionError
 from unet_dask.io.remote import one_line
 from unet_dask.viewer import paint
+from unet_dask.viewer.guest import Guest
 from unet_dask.viewer.layer import TooFarOutError
 from unet_dask.viewer.scene import NotShownError, Scene, Where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _HOST = "127.0.0.1"
 _TILE = re.compile(r"/tile/([a-z]+)/([a-z0-9]+)/(\d{1,12})/(\d{1,12})/(\d{1,12})\.png", re.ASCII)
 _CONTRAST = re.compile(r"/contrast/([a-z0-9]+)\.json", re.ASCII)
+#: A file that leads to the page.
+_LEADS_ON = """<!doctype html>
+<meta charset="utf-8"><meta name="referrer" content="no-referrer"><title>unet-dask</title>
+<meta http-equiv="refresh" content="0; url={0}"><a href="{0}">the result</a>
+"""
 #: Nothing from elsewhere is loaded or asked, whatever a result may hold.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
@@ -68,11 +76,20 @@ def view(
             for note in scene.notes:
                 tell("note", note)
             tell("page", f"{server.address} (Ctrl-C ends it)")
-            if browser and _has_screen():
-                Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
-            server.serve_forever()
+            with _opened(server.address) if browser and _has_screen() else nullcontext():
+                server.serve_forever()
         except KeyboardInterrupt:
             return
+
+
+@contextmanager
+def _opened(address: str) -> Iterator[None]:
+    """Open the page in the browser, whose arguments everybody may read: it is given a file that leads there."""
+    with private.folder() as folder:
+        file = folder / "view.html"
+        private.write(file, _LEADS_ON.format(html.escape(address)).encode())
+        Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
+        yield
 
 
 def _has_screen() -> bool:
@@ -99,6 +116,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, scene: Scene, port: int) -> None:
         self.scene = scene
+        self.guest = Guest()
         try:
             super().__init__((_HOST, port), _Handler)
         except OSError as error:
@@ -109,13 +127,8 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """URL of the page."""
-        return f"http://{_HOST}:{self.server_port}/"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """How a browser of this machine may call this server."""
-        return tuple(f"{host}:{self.server_port}" for host in (_HOST, "localhost"))
+        """URL of the page, with the token that lets its reader in."""
+        return f"http://{_HOST}:{self.server_port}/?{self.guest.query}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # socketserver's signature
         """Say nothing: a browser that goes away is no news."""
@@ -132,8 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # http.server's name
         """Answer with the page or a part of it."""
-        if self.headers.get("Host", "") not in self.server.names:
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"this server has another name")
+        if refusal := self.server.guest.refusal(self.path, self.headers):
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", refusal.encode())
             return
         try:
             kind, content = self._answer()
@@ -175,6 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Referrer-Policy", "no-referrer")
+        if status == HTTPStatus.OK and self.server.guest.shows_token(self.path):
+            self.send_header("Set-Cookie", self.server.guest.cookie)
         self.end_headers()
         self.wfile.write(content)
 

@@ -1,9 +1,8 @@
 """Where a run computes: workers of this machine, or a cluster that is already running.
 
 Local workers are spawned processes, never forked (a forked torch hangs), listening on the loopback interface
-only. The settings below were each found by a failure: a nanny that gives up on a worker killed twice in
-fifteen seconds, a worker that pauses for ever because its memory is "unmanaged", a dashboard open to the
-network.
+only, and to this run only. The settings below were each found by a failure: a nanny that gives up on a worker
+killed twice in fifteen seconds, a worker that pauses for ever because its memory is "unmanaged".
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from unet_dask import private
 from unet_dask.engine.device import available_cores
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import ClusterError
@@ -113,8 +114,11 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
     device : with "cuda", each worker sees one GPU
     """
     import dask
-    from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed import Client, Nanny, SpecCluster
 
+    from unet_dask.workers import door
+
+    key = door.new_key()
     environment = worker_environment(threads)
     spec = {
         index: {
@@ -123,7 +127,8 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
                 "nthreads": IN_HAND,
                 "memory_limit": limit,
                 "host": "127.0.0.1",
-                "dashboard": False,
+                "security": key,
+                "worker_class": door.SilentWorker,
                 "silence_logs": logging.CRITICAL,
                 "preload": [_PRELOAD],
                 "env": environment | _one_gpu(index, device),
@@ -132,22 +137,52 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
         for index in range(workers)
     }
     scheduler = {
-        "cls": Scheduler,
-        # Without an address, distributed takes port 8787 and warns the user if another run has it.
-        "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        "cls": door.SilentScheduler,
+        "options": {
+            "host": "127.0.0.1",
+            "port": 0,
+            "protocol": "tls://",
+            "security": key,
+            "dashboard": False,
+        },
     }
-    settings = (
-        SETTINGS
-        | _LOOPBACK
-        | {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()}
-    )
     with (
-        dask.config.set(settings),
+        _scratch() as scratch,
+        dask.config.set(_local_settings(environment, scratch)),
         _quiet(),
-        SpecCluster(workers=spec, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
+        SpecCluster(
+            workers=spec, scheduler=scheduler, security=key, silence_logs=logging.CRITICAL
+        ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield Cluster(client, workers, threads, local=True)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Make a folder for what distributed writes.
+
+    Distributed puts it first among the folders that modules are imported from, and takes one of a known name that
+    anybody may have made. Nor may the name be imported from once the folder is gone.
+    """
+    with private.folder() as folder:
+        try:
+            yield folder
+        finally:
+            sys.path[:] = [each for each in sys.path if not each.startswith(str(folder))]
+
+
+def _local_settings(environment: dict[str, str], scratch: Path) -> dict[str, Any]:
+    """Return distributed's settings of a local cluster."""
+    from unet_dask.workers import door
+
+    return (
+        SETTINGS
+        | _LOOPBACK
+        | door.SETTINGS
+        | {"temporary-directory": str(scratch)}
+        | {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.items()}
+    )
 
 
 @contextmanager
