@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import zarr
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, GeometryError, InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.source import node
+from unet_dask.io.source import node, pieces
+from unet_dask.io.source.bounded import RegularFiles, bounded_array
 from unet_dask.io.source.recent import RecentChunks
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _stored(spec: SourceSpec, array: zarr.Array[Any], parts: dict[str, slice]) -
     selection = tuple(parts[axis] for axis in spec.axes)
     _refuse_empty_shards(spec, array, selection)
     try:
-        stored = np.asarray(array[selection])
+        stored = pieces.read(array, selection)
         _refuse_vanished(spec, array, stored)
     except (MemoryError, InputError):
         raise
@@ -193,7 +194,7 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=RecentChunks(_store(found.location)) if keep else _store(found.location),
+                store=_store(found.location),
                 path=found.key,
                 mode="r",
                 zarr_format=found.zarr_format,
@@ -210,12 +211,12 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
             f"write the array again.",
         )
     _refuse_bomb(found, array)
-    return array
+    return bounded_array(array, RecentChunks if keep else None)
 
 
 def _store(location: Location) -> Store:
     if remote.is_local(location.url):
-        return LocalStore(remote.local_path(location.url), read_only=True)
+        return RegularFiles(remote.local_path(location.url))
     url, options = location.options()
     return FsspecStore.from_url(url, storage_options=options, read_only=True)
 
