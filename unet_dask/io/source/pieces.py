@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-#: Decoded bytes of a piece, unless one chunk has more; and chunks in it. Each keeps 5 KiB of tasks and descriptions.
+#: Decoded bytes of a piece, unless one chunk has more; and chunks in it.
 PIECE_BYTES, PIECE_CHUNKS = 32 << 20, 1024
+#: Bytes of the tasks and descriptions that Zarr keeps for the chunks of a piece: 5 KiB each.
+_TASKS = PIECE_CHUNKS * 5 << 10
 #: Bytes of a chunk that is decoded alone.
 LARGE = 8 << 20
 #: Bytes of a shard's index for each of its chunks: encoded, decoded, checked.
@@ -50,10 +52,10 @@ class Decoding:
     copies: int = 1
     index_bytes: int = 0
 
-    @property
-    def peak_bytes(self) -> int:
-        """The most that is taken at once in a process."""
-        return self.copies * max(self.chunk_bytes, PIECE_BYTES) + self.index_bytes
+    def beside(self, window: Any) -> Any:
+        """Return the bytes taken at once beside a window of so many bytes, one or an array of them."""
+        piece = np.maximum(np.minimum(window, PIECE_BYTES), self.chunk_bytes)
+        return self.copies * piece + self.index_bytes + _TASKS
 
 
 def decoding(array: zarr.Array[Any]) -> Decoding:
