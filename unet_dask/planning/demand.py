@@ -133,11 +133,17 @@ class Demand:
         kept = min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
         reading = window + self._decoding(window)
         inputs = INPUT_COPIES * window + next_one * np.maximum(NEXT_INPUT * window, reading)
-        regions = inputs + kept + others * math.prod(longest) * (
-            (OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes
+        regions = (
+            inputs
+            + kept
+            + others
+            * math.prod(longest)
+            * ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
         )
         with_card = self.arithmetic.device == "cuda"
-        memory = self._with_card(tile, probe, regions) if with_card else self._without_card(tile, probe, regions)
+        memory = (
+            self._with_card(tile, probe, regions) if with_card else self._without_card(tile, probe, regions)
+        )
         # What is read before the network is run takes the place of feature maps.
         first = np.maximum(reading + kept, self.statistics_bytes) - memory.activations
         return replace(memory, regions=np.maximum(regions, first))

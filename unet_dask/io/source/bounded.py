@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import posixpath
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 

@@ -84,7 +84,7 @@ def bounded(codec: Any, encoded: Any, limit: int) -> Any:
     ValueError
         If the bytes are damaged.
     """
-    view = memoryview(np.ascontiguousarray(encoded).reshape(-1).view("u1"))
+    view = memoryview(np.ascontiguousarray(encoded).reshape(-1).view("u1"))  # type: ignore[arg-type] # numpy is stricter than it needs
     how = _HOW.get(codec.codec_id)
     decoded = codec.decode(view) if how is None else how(codec, view, limit)
     if memoryview(decoded).nbytes > limit * (1 if how else 8):
