@@ -10,7 +10,7 @@ import numpy as np
 
 from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.io.source import recent
-from unet_dask.io.source.pieces import Decoding
+from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.cost import (
     largest_map,
     nnpack_bytes,
@@ -99,7 +99,7 @@ class Demand:
     roi: tuple[tuple[int, int], ...]
     units: tuple[int, ...]
     mask_bytes: float = 0.0
-    mask_decoding: Decoding = Decoding()
+    mask_decoding: Decoding = WITHOUT
     statistics_bytes: int = 0
 
     def memory(

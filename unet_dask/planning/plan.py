@@ -19,7 +19,7 @@ from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.io.source import statistics
-from unet_dask.io.source.pieces import Decoding
+from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
@@ -278,7 +278,7 @@ def make_plan(
         roi or tuple((0, size) for size in source.shape),
         write_units(source.axes, header.network.dims, wanted.chunks),
         mask_bytes=occupancy.voxel_bytes if occupancy else 0.0,
-        mask_decoding=occupancy.decoding if occupancy else Decoding(),
+        mask_decoding=occupancy.decoding if occupancy else WITHOUT,
         statistics_bytes=IN_HAND * statistics.block_bytes(source)
         if header.normalisation.kind == "volume"
         else 0,

@@ -17,6 +17,9 @@ import numpy as np
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.metadata import ArrayV2Metadata
 
+from unet_dask.config import format_bytes
+from unet_dask.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -31,6 +34,9 @@ _TASKS = PIECE_CHUNKS * 5 << 10
 LARGE = 8 << 20
 #: Bytes of a shard's index for each of its chunks: encoded, decoded, checked.
 _INDEX = 48
+
+#: Windows up to this size are read without a look at the machine.
+_SMALL = 1 << 30
 
 _alone = threading.Lock()
 
@@ -58,6 +64,10 @@ class Decoding:
         return self.copies * piece + self.index_bytes + _TASKS
 
 
+#: Of values that nobody stores in chunks.
+WITHOUT = Decoding()
+
+
 def decoding(array: zarr.Array[Any]) -> Decoding:
     """Return what reading an array takes."""
     chunk = math.prod(array.chunks)
@@ -77,7 +87,14 @@ def _copies(array: zarr.Array[Any]) -> int:
 
 
 def read(array: zarr.Array[Any], selection: tuple[slice, ...]) -> NDArray[Any]:
-    """Return the values of a selection, one slice without a step per axis."""
+    """Return the values of a selection, one slice without a step per axis.
+
+    Raises
+    ------
+    InputError
+        If they are more than the memory of this machine.
+    """
+    _require_room(math.prod(part.stop - part.start for part in selection) * array.dtype.itemsize)
     chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
     whole = np.empty([part.stop - part.start for part in selection], array.dtype)
     for piece in _pieces(selection, array.chunks, chunk_bytes):
@@ -89,6 +106,19 @@ def read(array: zarr.Array[Any], selection: tuple[slice, ...]) -> NDArray[Any]:
         with _alone if chunk_bytes > LARGE else nullcontext():
             array.get_basic_selection(piece, out=out)
     return whole
+
+
+def _require_room(wanted: int) -> None:
+    if wanted <= _SMALL:
+        return
+    import psutil
+
+    room = psutil.virtual_memory().total
+    if wanted > room:
+        raise InputError(
+            f"{format_bytes(wanted)} of values were to be read at once, but this machine has {format_bytes(room)} of "
+            "memory. Name a part of the image, or a coarser level."
+        )
 
 
 def _pieces(

@@ -20,7 +20,7 @@ from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
 from unet_dask.io.source import choice, content
-from unet_dask.io.source.pieces import Decoding, decoding
+from unet_dask.io.source.pieces import WITHOUT, Decoding, decoding
 from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Source:
     name: str
     origin_of_axes: str
     level: int | None
-    decoding: Decoding = Decoding()
+    decoding: Decoding = WITHOUT
 
     def read(self, window: tuple[slice, ...]) -> NDArray[Any]:
         """Return the values of a window: canonical order, native byte order, contiguous.

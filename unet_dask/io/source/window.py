@@ -20,9 +20,9 @@ from zarr.storage import FsspecStore
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, GeometryError, InputError
 from unet_dask.io import remote
+from unet_dask.io.bounded import RegularFiles, bounded_array
 from unet_dask.io.remote import Location
 from unet_dask.io.source import node, pieces
-from unet_dask.io.source.bounded import RegularFiles, bounded_array
 from unet_dask.io.source.recent import RecentChunks
 
 if TYPE_CHECKING:
@@ -222,6 +222,11 @@ def _store(location: Location) -> Store:
 
 
 def _refuse_bomb(found: Node, array: zarr.Array[Any]) -> None:
+    if min(array.chunks) < 1 and min(array.shape) > 0:
+        raise InputError(
+            f"The metadata of the array {found.shown} is damaged: its chunks are {array.chunks}, which hold nothing. "
+            f"Restore it from a copy, or write the store again."
+        )
     count = 1
     for size in array.chunks:
         count *= int(size)

@@ -21,8 +21,8 @@ from zarr.core.metadata import ArrayV2Metadata
 from zarr.storage import LocalStore, StorePath
 
 from unet_dask.errors import DataError
-from unet_dask.io.remote import METADATA_LIMIT, shorten
-from unet_dask.io.source.decoding import COMPRESSORS, BoundedCodec, bounded
+from unet_dask.io.decoding import COMPRESSORS, BoundedCodec, bounded
+from unet_dask.io.remote import METADATA_LIMIT, is_local, local_path, shorten
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
@@ -133,6 +133,12 @@ class _Bounded(BytesBytesCodec):
         limit = size if self.growth is None else _grown(size, self.growth)
         found = await asyncio.to_thread(bounded, self.codec, chunk_bytes.as_numpy_array(), limit)
         return chunk_spec.prototype.buffer.from_bytes(found)
+
+
+def stored_array(url: str, path: str) -> zarr.Array[Any]:
+    """Return an array of a result to read, which need not be our own."""
+    store: Any = RegularFiles(local_path(url)) if is_local(url) else url
+    return bounded_array(zarr.open_array(store, path=path, mode="r"))
 
 
 def bounded_array(array: zarr.Array[Any], around: Callable[[Store], Store] | None = None) -> zarr.Array[Any]:
