@@ -27,6 +27,9 @@ _UNITS = {
 #: Products that a run can make.
 PRODUCTS = ("classes", "probabilities", "instances")
 
+#: Voxels along one axis of a tile, a region or a chunk.
+_MOST_ALONG = (1 << 31) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentConfig:
@@ -96,9 +99,19 @@ class SegmentConfig:
             raise OptionError("A cluster is named by --scheduler or by --scheduler-file, not by both.")
         if self.part is not None:
             parse_part(self.part)
+        self._check_sizes()
         for name, number in (("workers", self.workers), ("threads", self.threads)):
             if number is not None and number < 1:
                 raise OptionError(f"A run needs at least one of its {name}, not {number}.")
+
+    def _check_sizes(self) -> None:
+        """Raise unless sizes are such that their products can be computed with."""
+        for name, sizes in (("tile", self.tile), ("region", self.region), ("chunks", self.chunks)):
+            if any(not 1 <= size <= _MOST_ALONG for size in sizes or ()):
+                raise OptionError(
+                    f"Sizes of --{name} go from 1 to {_MOST_ALONG}, and one of {', '.join(map(str, sizes or ()))} "
+                    "does not. Write one per axis, like 128,512,512."
+                )
 
 
 def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:

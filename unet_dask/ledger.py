@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Self
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from unet_dask.errors import SinkLostError
+from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.sink.durable import sync_folder, write_whole
+from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -194,7 +195,12 @@ class Ledger:
 
     def _entries_in(self, path: str) -> Iterator[Entry]:
         try:
-            file = self._fs.open(path, "rb")
+            file = open_regular(path) if self._local else self._fs.open(path, "rb")
+        except IrregularError as error:
+            raise SinkError(
+                f"The ledger {path} is {error}, not a regular file. Restore it from a copy, or start over with "
+                "--overwrite."
+            ) from error
         except FileNotFoundError:  # another driver has just put it into the final file, which comes last
             return
         with file:

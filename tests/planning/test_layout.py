@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
+from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.cost import parameter_count, strip_bytes
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 from unet_dask.planning.arithmetic import Arithmetic
@@ -32,6 +33,7 @@ class Volume:
     dtype: np.dtype[Any]
     name: str = "volume"
     origin_of_axes: str = "the test"
+    decoding: Decoding = WITHOUT
 
     @property
     def spacing(self) -> dict[str, float]:

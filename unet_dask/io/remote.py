@@ -19,6 +19,7 @@ from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from unet_dask.errors import InputError, OptionError
+from unet_dask.regular import IrregularError, open_regular
 
 #: Bytes of one metadata document; a larger one is no metadata (reliability: bombs).
 METADATA_LIMIT = 16 * 1024**2
@@ -251,6 +252,8 @@ class Location:
 
         Raises
         ------
+        InputError
+            If something else than a file is there.
         UnreachableError
             If the file system or service refuses or does not answer.
         """
@@ -258,12 +261,16 @@ class Location:
             return self._read(key, count)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except IrregularError as error:
+            raise InputError(
+                f"{self.describe(key)} is {error}, not a regular file. Restore it from a copy."
+            ) from error
         except Exception as error:  # drivers raise anything
             self.refuse(error)
 
     def _read(self, key: str, count: int) -> bytes:
         if is_local(self.url):
-            with (local_path(self.url) / key).open("rb") as file:
+            with open_regular(local_path(self.url) / key) as file:
                 # Python sets aside what it is asked for: a bound of 16 MiB would cost as much for every document.
                 return file.read(min(count, os.fstat(file.fileno()).st_size))
         files, root = self.files()

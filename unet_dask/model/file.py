@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from unet_dask import private
 from unet_dask.errors import ModelError
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
+from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -143,7 +144,7 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
     """
     path = find_model(name)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER_BYTES:
             raise ModelError(
@@ -152,6 +153,8 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
             )
         with safe_open(path, framework="numpy") as opened:
             metadata = opened.metadata() or {}
+    except IrregularError as error:
+        raise ModelError(f"{path} is {error}, not a model file.") from error
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"{path} is not a safetensors model file ({error}). Pickled checkpoints (.pt, .pth) are never opened, "

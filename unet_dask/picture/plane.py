@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
 from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
+from unet_dask.io.bounded import stored_array
 from unet_dask.io.remote import one_line, redact_url
 from unet_dask.io.sink.multiscale import coarser
 from unet_dask.io.source.volume import levels, open_source
@@ -23,6 +23,7 @@ from unet_dask.io.source.volume import levels, open_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import zarr
     from numpy.typing import NDArray
 
     from unet_dask.io.source.volume import Source
@@ -161,7 +162,7 @@ def product_levels(url: str, entry: Mapping[str, Any]) -> list[zarr.Array[Any]]:
         If one cannot be opened.
     """
     try:
-        return [zarr.open_array(url, path=f"{entry['name']}/{n}", mode="r") for n in range(entry["levels"])]
+        return [stored_array(url, f"{entry['name']}/{n}") for n in range(entry["levels"])]
     except Exception as error:  # whatever Zarr makes of damaged metadata
         raise SinkError(
             f"The {entry['name']} of {redact_url(url)} cannot be opened ({one_line(error)}). See what is wrong with "

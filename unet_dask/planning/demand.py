@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.io.source import recent
+from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.cost import (
     largest_map,
     nnpack_bytes,
@@ -57,7 +58,8 @@ class Memory:
     network : weights, and once more as the kernels want them
     activations : feature maps and probabilities of one tile, with what the heap holds beyond; of a tile that is run
         on a card only what goes there and what comes back
-    regions : input, mask and output of a region, with copies, and the chunks that were read last
+    regions : input, mask and output of a region, with copies, chunks of the source while they are decoded, and as
+        they are stored those that were read last
     card : of the card's own memory: weights and feature maps
     """
 
@@ -86,6 +88,8 @@ class Demand:
     roi : (start, stop) per axis of the source
     units : write unit per axis of the source
     mask_bytes : of a mask while it is read, per voxel of a region
+    mask_decoding : what reading it takes beside these
+    statistics_bytes : of the pass that takes the statistics of the whole volume, before anything else; 0 without one
     """
 
     source: Source
@@ -95,6 +99,8 @@ class Demand:
     roi: tuple[tuple[int, int], ...]
     units: tuple[int, ...]
     mask_bytes: float = 0.0
+    mask_decoding: Decoding = WITHOUT
+    statistics_bytes: int = 0
 
     def memory(
         self,
@@ -123,14 +129,34 @@ class Demand:
             + (_NUMBERING if each.name == "instances" else 0)
             for each in self.outputs
         )
-        regions = others * (
-            (INPUT_COPIES + next_one * NEXT_INPUT) * self.network.channels * self.source.dtype.itemsize * read
-            + ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
+        window = others * self.network.channels * self.source.dtype.itemsize * read
+        kept = min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
+        reading = window + self._decoding(window)
+        inputs = INPUT_COPIES * window + next_one * np.maximum(NEXT_INPUT * window, reading)
+        regions = (
+            inputs
+            + kept
+            + others
             * math.prod(longest)
-        ) + min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
-        if self.arithmetic.device == "cuda":
-            return self._with_card(tile, probe, regions)
-        return self._without_card(tile, probe, regions)
+            * ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
+        )
+        with_card = self.arithmetic.device == "cuda"
+        memory = (
+            self._with_card(tile, probe, regions) if with_card else self._without_card(tile, probe, regions)
+        )
+        # What is read before the network is run takes the place of feature maps.
+        first = np.maximum(reading + kept, self.statistics_bytes) - memory.activations
+        return replace(memory, regions=np.maximum(regions, first))
+
+    def _decoding(self, window: Any) -> Any:
+        """Return the bytes that reading a window takes beside it, of the source and then of the mask."""
+        taken = self.source.decoding.beside(window)
+        return np.maximum(taken, self.mask_decoding.beside(window)) if self.mask_bytes else taken
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What reading the smallest window takes: the chunk that it lies in, as it is stored and decoded."""
+        return int(self.source.decoding.beside(1))
 
     def countable(self, tile: Sequence[Any]) -> Any:
         """Return whether kernels can count the numbers of each feature map of a tile; on a CPU they always can."""

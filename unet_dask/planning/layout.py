@@ -92,15 +92,16 @@ def choose(
     on_card = countable & (needed.card <= (demand.arithmetic.card or math.inf))
     fits = on_card & (needed.total <= limit)
     if not fits.any():
-        raise MemoryPlanError(_too_large(demand.arithmetic.card, limit, needed, countable, on_card))
+        raise MemoryPlanError(_too_large(demand, limit, needed, countable, on_card))
     price = _price(tiles * pass_price(network, sides), regions, demand)
     # Of equally cheap ones, what takes the least memory.
     cheapest = index[:, int(np.lexsort((needed.total, np.where(fits, price, np.inf)))[0])]
     return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
 
 
-def _too_large(card: int, limit: int, needed: Any, countable: Any, on_card: Any) -> str:
+def _too_large(demand: Demand, limit: int, needed: Any, countable: Any, on_card: Any) -> str:
     """Return why no layout fits, and what would: the least of the card for all, then of the machine for those left."""
+    card = demand.arithmetic.card
     if not countable.any():
         return (
             "The smallest of the tiles makes feature maps of 2**31 numbers or more, too many for a card's kernels. "
@@ -113,9 +114,16 @@ def _too_large(card: int, limit: int, needed: Any, countable: Any, on_card: Any)
             f"{format_bytes(least)} there. Use --device cpu, or a narrower model."
         )
     least = float(needed.total[on_card].min())
+    enough = f"Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or"
+    if demand.decoded_bytes > limit / 4:
+        return (
+            f"A worker was granted {format_bytes(limit)}, but needs {format_bytes(least)}, since reading chunks of "
+            f"{demand.source.name} takes {format_bytes(demand.decoded_bytes)} of it: one is "
+            f"{format_bytes(demand.source.decoding.chunk_bytes)}. {enough} write the source again in smaller chunks."
+        )
     return (
         f"A worker was granted {format_bytes(limit)}, but the smallest tile of this network needs "
-        f"{format_bytes(least)}. Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or a narrower model."
+        f"{format_bytes(least)}. {enough} a narrower model."
     )
 
 

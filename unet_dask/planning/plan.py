@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.config import format_bytes
+from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import GeometryError, ModelError, OptionError
 from unet_dask.instances import number_type
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
+from unet_dask.io.source import statistics
+from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
@@ -275,6 +278,10 @@ def make_plan(
         roi or tuple((0, size) for size in source.shape),
         write_units(source.axes, header.network.dims, wanted.chunks),
         mask_bytes=occupancy.voxel_bytes if occupancy else 0.0,
+        mask_decoding=occupancy.decoding if occupancy else WITHOUT,
+        statistics_bytes=IN_HAND * statistics.block_bytes(source)
+        if header.normalisation.kind == "volume"
+        else 0,
     )
     grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region)
     memory = predicted(demand, grid)

@@ -17,6 +17,7 @@ import zarr
 
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
+from unet_dask.io.bounded import stored_array
 from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink.multiscale import Level
@@ -204,7 +205,7 @@ def _manifest(url: str) -> tuple[dict[str, Any] | None, list[Finding]]:
 def _bare_manifest(url: str) -> dict[str, Any] | None:
     """Return the manifest of a sink whose root is damaged, None if it is no sink."""
     try:
-        manifest = zarr.open_array(url, path=places.RUN_FOLDER, mode="r").attrs[places.MARK]
+        manifest = stored_array(url, places.RUN_FOLDER).attrs[places.MARK]
     except Exception:  # whatever Zarr makes of what is no sink
         return None
     return dict(manifest) if places.is_whole(manifest) else None  # type: ignore[arg-type] # a dictionary, as was just seen
@@ -259,7 +260,7 @@ def _product(
     """Open a product; raise if its metadata is not that which a run writes."""
     entry, identity = manifest["arrays"][number], manifest["fingerprint"]
     name, axes = entry["name"], entry["axes"]
-    levels = [zarr.open_array(url, path=f"{name}/{n}", mode="r") for n in range(entry["levels"])]
+    levels = [stored_array(url, f"{name}/{n}") for n in range(entry["levels"])]
     finest = levels[0]
     sizes = {axis: b - a for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
     sizes["c"] = len(manifest["classes"])

@@ -17,6 +17,7 @@ import numpy as np
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.images.pairing import TIFF, is_folder, keyed, listed
 from unet_dask.io.images.stack import layout_of
+from unet_dask.regular import require_regular
 
 if TYPE_CHECKING:
     import os
@@ -241,6 +242,7 @@ def read_picture(path: Path, key: str | None) -> Picture:
     try:
         if path.is_dir():
             return _read_zarr(path, key)
+        require_regular(path)
         if path.suffix.lower() in TIFF:
             return _read_tiff(path)
         if path.suffix.lower() == ".png":

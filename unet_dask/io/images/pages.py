@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.regular import require_regular
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -67,6 +69,7 @@ def open_pages(path: Path) -> Pages | None:
     """
     import tifffile
 
+    require_regular(path)
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         axes, shape, pages = str(series.axes), tuple(series.shape), series.pages

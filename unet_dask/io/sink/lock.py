@@ -24,6 +24,10 @@ from unet_dask.errors import SinkError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.place import LOCK, RUN_FOLDER, locate
 from unet_dask.part import WHOLE, Part
+from unet_dask.regular import IrregularError, open_regular
+
+#: Bytes of what a lock says of its owner that are shown.
+_OWNER = 200
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,8 +136,8 @@ def _part(name: str) -> Part | None:
 
 def _in_use(file: Path, url: str) -> SinkError:
     owner = ""
-    with suppress(OSError):
-        owner = file.read_text(encoding="utf-8", errors="replace").strip()
+    with suppress(OSError, IrregularError), open_regular(file) as opened:
+        owner = opened.read(_OWNER).decode(errors="replace").strip()
     return SinkError(
         f"{redact_url(url)} is being written by {owner or 'another process'}. Wait for it, or stop it first."
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
 from unet_dask.io.remote import shorten
+from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,8 +78,11 @@ def _folder(path: Path) -> InputError:
 
 
 def _file(path: Path) -> InputError:
-    with path.open("rb") as file:
-        start = file.read(512)
+    try:
+        with open_regular(path) as file:
+            start = file.read(512)
+    except IrregularError as error:
+        return InputError(f"{shorten(str(path))} is {error} and no Zarr store. Name the folder of a store.")
     what, reader = _kind(start)
     if path.name in _MARKERS:
         advice = f"Name its folder, {str(path.parent)!r}"

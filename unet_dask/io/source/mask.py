@@ -17,6 +17,7 @@ import numpy as np
 
 from unet_dask.errors import InputError
 from unet_dask.io import remote
+from unet_dask.io.source.pieces import Decoding, decoding
 from unet_dask.io.source.volume import Source, SourceSpec, levels, open_source, read_window
 from unet_dask.io.source.window import opened
 
@@ -131,6 +132,11 @@ class Mask:
         over = dict(zip(self.over_axes, self.over_shape, strict=True))
         share = math.prod(min(size / max(over.get(axis, size), 1), 1) for axis, size in sizes.items())
         return share * pixel + 4
+
+    @property
+    def decoding(self) -> Decoding:
+        """What reading the mask takes beside :attr:`voxel_bytes`."""
+        return decoding(opened(self.spec))
 
     @property
     def address(self) -> str:

@@ -8,6 +8,7 @@ memory, and that no codec can run code.
 from __future__ import annotations
 
 import json
+import math
 import posixpath
 import re
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 #: Bytes of one decoded chunk (reliability: bombs).
 CHUNK_LIMIT = 2 * 1024**3
+
+#: Values of an array, and its values along one axis; more than the disks of the world hold overflow what counts them.
+_MOST_VALUES, _MOST_ALONG = 1 << 56, 1 << 48
+#: Axes of an array, of which an image has five, and some may have a size of 1.
+_MOST_AXES = 16
 
 _V3_TYPES = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 _V2_TYPES = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
@@ -212,7 +218,7 @@ def check_array(node: Node) -> None:
     Raises
     ------
     InputError
-        If it is not numeric, has no dimension, a chunk is too large, or a codec could run code.
+        If it is not numeric, has no dimension or more than can be, or a codec could run code.
     """
     pattern = _V2_TYPES if node.zarr_format == 2 else _V3_TYPES
     name = node.metadata.get("dtype" if node.zarr_format == 2 else "data_type")
@@ -226,7 +232,13 @@ def check_array(node: Node) -> None:
             f"The array {node.shown} is stored with the codec 'pickle', which can run code on reading. Write "
             f"it again with zstd, if you trust where it came from."
         )
-    if len(node.shape) < 2:
+    shape = node.shape
+    if len(shape) > _MOST_AXES or max(shape, default=0) > _MOST_ALONG or math.prod(shape) > _MOST_VALUES:
+        raise InputError(
+            f"The array {node.shown} claims the shape {printable(shape)}, which no disk holds: its metadata is "
+            f"damaged or forged. Restore it from a copy, or write the store again."
+        )
+    if len(shape) < 2:
         raise InputError(
             f"The array {node.shown} has the shape {node.shape}, and an image has both y and x. Choose "
             f"another array with --key."

@@ -36,11 +36,13 @@ class Occupancy:
     ----------
     share : of the pooled pixels that the mask holds
     voxel_bytes : that a worker needs for the mask, per voxel of a region
+    decoding : what reading the mask takes beside these
     """
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
         self.voxel_bytes = mask.voxel_bytes
+        self.decoding = mask.decoding
         self._axes = [axis for axis in mask.axes if axis != "c"]
         sizes = [mask.shape[mask.axes.index(axis)] for axis in self._axes]
         self._step = 1

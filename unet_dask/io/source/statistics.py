@@ -6,6 +6,7 @@ constants are the same for any number of workers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _BLOCK_VOXELS = 1 << 24
 #: Voxels that are computed with at once.
 _PIECE = 1 << 20
+#: Copies of a piece at once: its values, those that are finite, and which they are.
+_PIECE_COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,7 @@ class Moments:
 
 def windows(source: Source) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
     """Yield index and window of every block of the pass: whole chunks of the source."""
-    side = [max(min(chunk, size), 1) for chunk, size in zip(source.chunks, source.shape, strict=True)]
-    side[source.axes.index("c")] = source.shape[source.axes.index("c")]
-    for axis in reversed(range(len(side))):
-        room = max(_BLOCK_VOXELS // int(np.prod(side, dtype=np.int64)), 1)
-        side[axis] = min(side[axis] * room, source.shape[axis])
+    side = _side(source)
     counts = [-(-size // each) for size, each in zip(source.shape, side, strict=True)]
     for index in product(*map(range, counts)):
         yield (
@@ -53,6 +52,22 @@ def windows(source: Source) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]
                 for i, each, size in zip(index, side, source.shape, strict=True)
             ),
         )
+
+
+def block_bytes(source: Source) -> int:
+    """Return the bytes that one block takes at most: its values, what decoding them takes, and a piece in float64."""
+    values = math.prod(_side(source)) * source.dtype.itemsize
+    return int(2 * values + source.decoding.beside(values)) + _PIECE_COPIES * 8 * _PIECE
+
+
+def _side(source: Source) -> list[int]:
+    """Return the size of a block."""
+    side = [max(min(chunk, size), 1) for chunk, size in zip(source.chunks, source.shape, strict=True)]
+    side[source.axes.index("c")] = source.shape[source.axes.index("c")]
+    for axis in reversed(range(len(side))):
+        room = max(_BLOCK_VOXELS // math.prod(side), 1)
+        side[axis] = min(side[axis] * room, source.shape[axis])
+    return side
 
 
 def moments(spec: SourceSpec, window: tuple[slice, ...], channel: int) -> Moments:

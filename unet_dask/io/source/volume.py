@@ -20,6 +20,7 @@ from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
 from unet_dask.io.source import choice, content, witness
+from unet_dask.io.source.pieces import WITHOUT, Decoding, decoding
 from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Source:
     name : of the image, for people
     origin_of_axes : where the axes were learnt, for people
     level : of the pyramid, None if there is none
+    decoding : what reading it takes beside what is read
     """
 
     spec: SourceSpec
@@ -64,6 +66,7 @@ class Source:
     name: str
     origin_of_axes: str
     level: int | None
+    decoding: Decoding = WITHOUT
 
     def read(self, window: tuple[slice, ...]) -> NDArray[Any]:
         """Return the values of a window: canonical order, native byte order, contiguous.
@@ -166,6 +169,7 @@ def open_source(
         name=_name(location, chosen),
         origin_of_axes=origin,
         level=chosen.level,
+        decoding=decoding(array),
     )
 
 

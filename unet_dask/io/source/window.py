@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import zarr
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, GeometryError, InputError
 from unet_dask.io import remote
+from unet_dask.io.bounded import RegularFiles, bounded_array
 from unet_dask.io.remote import Location
-from unet_dask.io.source import node, witness
+from unet_dask.io.source import node, pieces, witness
 from unet_dask.io.source.absent import NotedAbsences, noted
 from unet_dask.io.source.recent import RecentChunks, file_versions
 
@@ -187,7 +188,7 @@ def _witnessed(
     if before is not None and array.shards is not None:
         _refuse_empty_shards(spec, before)
     with noted() as absent:
-        stored = np.asarray(array[selection])
+        stored = pieces.read(array, selection)
     after = witness.look(spec, array, selection)
     witness.require_same(spec, before, after, absent)
     return stored, after
@@ -244,7 +245,7 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=NotedAbsences(_kept(found.location) if keep else _store(found.location)),
+                store=_store(found.location),
                 path=found.key,
                 mode="r",
                 zarr_format=found.zarr_format,
@@ -261,22 +262,27 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
             f"write the array again.",
         )
     _refuse_bomb(found, array)
-    return array
+    return bounded_array(array, partial(_watched, found.location, keep=keep))
 
 
 def _store(location: Location) -> Store:
     if remote.is_local(location.url):
-        return LocalStore(remote.local_path(location.url), read_only=True)
+        return RegularFiles(remote.local_path(location.url))
     url, options = location.options()
     return FsspecStore.from_url(url, storage_options=options, read_only=True)
 
 
-def _kept(location: Location) -> Store:
-    """Return a store that keeps what was read last, and of files knows when they have changed."""
-    return RecentChunks(_store(location), version=file_versions(location))
+def _watched(location: Location, store: Store, *, keep: bool) -> Store:
+    """Return a store that notes what it does not hold, and may keep what was read last until that changes."""
+    return NotedAbsences(RecentChunks(store, version=file_versions(location)) if keep else store)
 
 
 def _refuse_bomb(found: Node, array: zarr.Array[Any]) -> None:
+    if min(array.chunks) < 1 and min(array.shape) > 0:
+        raise InputError(
+            f"The metadata of the array {found.shown} is damaged: its chunks are {array.chunks}, which hold nothing. "
+            f"Restore it from a copy, or write the store again."
+        )
     count = 1
     for size in array.chunks:
         count *= int(size)

@@ -1,0 +1,213 @@
+"""Decompression that stops at a given size, whatever a chunk claims: a few kilobytes can decode to gigabytes.
+
+Formats that state the decoded size are believed only up to the bound; the others are decompressed no further than it.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numcodecs.abc import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Memory that decompressing LZMA may take beside the values: its largest preset asks for 65 MiB.
+_LZMA_MEMORY = 128 << 20
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+#: The most that one block of a zstd frame decodes to.
+_ZSTD_BLOCK = 1 << 17
+#: zlib's window, with the header of gzip.
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class OversizedError(ValueError):
+    """A chunk decodes to more than it can hold."""
+
+
+class _Decompressor(Protocol):
+    """What bz2 and lzma have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class BoundedCodec(Codec):  # type: ignore[misc] # numcodecs has no types
+    """A codec of numcodecs whose values are at most so large.
+
+    Attributes
+    ----------
+    codec : to decode with
+    limit : bytes that it may decode to
+    """
+
+    codec_id = "bounded"  # Zarr asks the class for it
+
+    codec: Any
+    limit: int
+
+    def encode(self, buf: Any) -> Any:
+        """Return encoded values."""
+        return self.codec.encode(buf)
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """Return decoded values; see `bounded`."""
+        return bounded(self.codec, buf, self.limit)
+
+    def get_config(self) -> Any:
+        """Return the configuration, as in metadata."""
+        return self.codec.get_config()
+
+
+def bounded(codec: Any, encoded: Any, limit: int) -> Any:
+    """Return what a codec decodes to, if that is at most `limit` bytes.
+
+    Parameters
+    ----------
+    codec : of numcodecs; what is no compressor is run as it is, since it changes the size by a factor of 8 at most
+    encoded : a buffer
+    limit : bytes of the result
+
+    Raises
+    ------
+    OversizedError
+        If it is more, before the memory for it is taken.
+    ValueError
+        If the bytes are damaged.
+    """
+    view = memoryview(np.ascontiguousarray(encoded).reshape(-1).view("u1"))  # type: ignore[arg-type] # numpy is stricter than it needs
+    how = _HOW.get(codec.codec_id)
+    decoded = codec.decode(view) if how is None else how(codec, view, limit)
+    if memoryview(decoded).nbytes > limit * (1 if how else 8):
+        raise _oversized(limit)
+    return decoded
+
+
+def _oversized(limit: int) -> OversizedError:
+    return OversizedError(f"it decodes to more than the {limit} bytes that a chunk holds")
+
+
+def _with_header(codec: Any, view: memoryview, limit: int) -> Any:
+    """Decode LZ4 as numcodecs frames it: the size comes first."""
+    if int.from_bytes(view[:4], "little") > limit:
+        raise _oversized(limit)
+    return codec.decode(view)
+
+
+def _blosc(codec: Any, view: memoryview, limit: int) -> Any:
+    """Decode Blosc, whose header states both sizes; the library does not ask how many bytes there are."""
+    size, stored = (int.from_bytes(view[at : at + 4], "little") for at in (4, 12))
+    if size > limit:
+        raise _oversized(limit)
+    if len(view) < 16 or stored > len(view):
+        raise ValueError("it is cut short")
+    return codec.decode(view)
+
+
+def _zstd(codec: Any, view: memoryview, limit: int) -> Any:
+    """Decode Zstandard, whose frames may state their size, and consist of blocks of at most 128 KiB."""
+    size = _zstd_size(view)
+    if size is not None:
+        if size > limit:
+            raise _oversized(limit)
+        return codec.decode(view)
+    try:
+        return codec.decode(view, np.empty(limit, np.uint8))  # all that a chunk holds, and no byte more
+    except RuntimeError:
+        if _zstd_blocks(view) * _ZSTD_BLOCK > limit + _ZSTD_BLOCK:
+            raise
+        return codec.decode(view)
+
+
+def _zstd_header(view: memoryview) -> tuple[int, int]:
+    """Return where the field of the decoded size begins in a frame, and how long it is."""
+    if bytes(view[:4]) != _ZSTD_MAGIC or len(view) < 6:
+        raise ValueError("it is no frame of Zstandard")
+    described = view[4]
+    single, dictionary = described >> 5 & 1, (0, 1, 2, 4)[described & 3]
+    return 5 + (not single) + dictionary, (single, 2, 4, 8)[described >> 6]
+
+
+def _zstd_size(view: memoryview) -> int | None:
+    """Return the size that a frame states, if it does."""
+    start, length = _zstd_header(view)
+    stated = int.from_bytes(view[start : start + length], "little") + 256 * (length == 2)
+    return stated if length else None
+
+
+def _zstd_blocks(view: memoryview) -> int:
+    """Return the number of blocks of the first frame."""
+    at, count, last = sum(_zstd_header(view)), 0, False
+    while not last and at + 3 <= len(view):
+        block = int.from_bytes(view[at : at + 3], "little")
+        last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
+        at += 3 + (1 if kind == 1 else size)  # a run is stored as one byte
+        count += 1
+    return count
+
+
+def _deflate(window: int) -> Callable[[Any, memoryview, int], bytes]:
+    """Return the decoder of zlib's streams, one after another."""
+
+    def decode(_: Any, view: memoryview, limit: int) -> bytes:
+        parts, rest, left = [], bytes(view), limit
+        while rest:
+            stream = zlib.decompressobj(window)
+            parts.append(stream.decompress(rest, left + 1))
+            left -= len(parts[-1])
+            if left < 0:
+                raise _oversized(limit)
+            if not stream.eof:
+                raise ValueError("it is cut short")
+            rest = stream.unused_data.lstrip(b"\0") if window == _GZIP else b""  # gzip may be padded
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    return decode
+
+
+def _streams(make: Callable[[], _Decompressor], view: memoryview, limit: int) -> bytes:
+    """Decode the streams of bz2 or lzma, one after another."""
+    parts, rest, left = [], bytes(view), limit
+    while rest:
+        stream = make()
+        parts.append(stream.decompress(rest, left + 1))
+        left -= len(parts[-1])
+        if left < 0:
+            raise _oversized(limit)
+        if not stream.eof:
+            raise ValueError("it is cut short")
+        rest = stream.unused_data
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _bz2(_: Any, view: memoryview, limit: int) -> bytes:
+    return _streams(bz2.BZ2Decompressor, view, limit)
+
+
+def _lzma(codec: Any, view: memoryview, limit: int) -> bytes:
+    raw = codec.format == lzma.FORMAT_RAW  # which states no memory that could be refused
+    return _streams(
+        lambda: lzma.LZMADecompressor(codec.format, None if raw else _LZMA_MEMORY, codec.filters), view, limit
+    )
+
+
+_HOW: dict[str, Callable[[Any, memoryview, int], Any]] = {
+    "zstd": _zstd,
+    "blosc": _blosc,
+    "lz4": _with_header,
+    "gzip": _deflate(_GZIP),
+    "zlib": _deflate(zlib.MAX_WBITS),
+    "bz2": _bz2,
+    "lzma": _lzma,
+}
+#: Names of the codecs of numcodecs whose size is bounded here; no other changes it much.
+COMPRESSORS = frozenset(_HOW)
