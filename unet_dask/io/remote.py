@@ -19,6 +19,25 @@ from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from unet_dask.errors import InputError, OptionError
+from unet_dask.paths import is_local, local_path
+
+__all__ = [
+    "METADATA_LIMIT",
+    "Location",
+    "UnreachableError",
+    "contains",
+    "is_local",
+    "is_unreachable",
+    "local_path",
+    "location",
+    "one_line",
+    "printable",
+    "redact",
+    "redact_url",
+    "shorten",
+    "source_aliases",
+    "wrap",
+]
 
 #: Bytes of one metadata document; a larger one is no metadata (reliability: bombs).
 METADATA_LIMIT = 16 * 1024**2
@@ -26,7 +45,6 @@ METADATA_LIMIT = 16 * 1024**2
 #: Schemes that mean the same service.
 _SAME_SCHEME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "adl": "az"}
 _DEFAULT_PORT = {"http": 80, "https": 443}
-_LOCAL_SCHEMES = ("file://", "local://")
 #: Packages whose exceptions mean that the service, not the data, is at fault.
 _NETWORK_PACKAGES = frozenset(
     {"aiohttp", "aiobotocore", "botocore", "s3fs", "gcsfs", "adlfs", "azure", "google", "requests", "urllib3"}
@@ -57,31 +75,6 @@ def location(place: str | os.PathLike[str], what: str) -> str:
     if isinstance(place, str | os.PathLike):
         return str(place)
     raise OptionError(f"The {what} must be the path or URL of a store, not a {type(place).__name__}.")
-
-
-def is_local(url: str) -> bool:
-    """Tell whether `url` is a path of this machine.
-
-    Examples
-    --------
-    >>> is_local("data/big.zarr"), is_local("file:///data/big.zarr"), is_local("s3://bucket/big.zarr")
-    (True, True, False)
-    """
-    return url.startswith(_LOCAL_SCHEMES) or not ("://" in url or "::" in url)
-
-
-def local_path(url: str) -> Path:
-    """Return the path that a local `url` stands for; percent signs stay as they are, as in fsspec.
-
-    Examples
-    --------
-    >>> local_path("file:///data/big.zarr/").as_posix()
-    '/data/big.zarr'
-    """
-    for scheme in _LOCAL_SCHEMES:
-        if url.startswith(scheme):
-            return Path(url[len(scheme) :])
-    return Path(url).expanduser() if url.startswith("~/") else Path(url)
 
 
 def redact(text: str) -> str:
