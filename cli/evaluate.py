@@ -87,6 +87,8 @@ def evaluate(
         from unet_dask.picture.scores import draw_scores
 
         draw_scores(plot, found)
+    for note in found.notes:
+        click.echo(note, err=True)
     if as_json:
         click.echo(json.dumps(found.to_record()))
         return
