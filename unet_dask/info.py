@@ -49,7 +49,7 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
     UnetDaskError
         If it is none of these.
     """
-    text = str(place)
+    text = remote.location(place, "place")
     if remote.is_local(text):
         path = remote.local_path(text)
         if not path.exists() and "/" not in text and path.suffix == "":

@@ -33,10 +33,12 @@ def local_path(place: str | os.PathLike[str]) -> Path:
 
     Examples
     --------
-    >>> local_path("file:///data/big.zarr/").as_posix(), local_path("./~").as_posix()
-    ('/data/big.zarr', '~')
+    >>> local_path("file:///data/big.zarr/").as_posix(), local_path("./~").is_absolute()
+    ('/data/big.zarr', True)
     """
     text = os.fspath(place)
     scheme = next((each for each in _LOCAL_SCHEMES if text.startswith(each)), "")
     # Not Path.expanduser: that one refuses names of unknown users, which are names of files to every shell.
-    return Path(os.path.expanduser(text[len(scheme) :]))  # noqa: PTH111
+    path = Path(os.path.expanduser(text[len(scheme) :]))  # noqa: PTH111
+    # What is really called so stays what it is when it is read again.
+    return path.absolute() if str(path).startswith("~") else path

@@ -60,7 +60,7 @@ class UnreachableError(OSError, InputError):  # OSError first: its __new__ is th
 
 
 def location(place: str | os.PathLike[str], what: str) -> str:
-    """Return a path or URL as text.
+    """Return a path or URL as text, without ``~`` and ``file://``.
 
     Parameters
     ----------
@@ -73,7 +73,9 @@ def location(place: str | os.PathLike[str], what: str) -> str:
         If it is neither a path nor a URL, but perhaps an array, or an argument in the wrong place.
     """
     if isinstance(place, str | os.PathLike):
-        return str(place)
+        text = str(place)
+        plain = not is_local(text) or str(local_path(text)) == str(Path(text))
+        return text if plain else str(local_path(text))
     raise OptionError(f"The {what} must be the path or URL of a store, not a {type(place).__name__}.")
 
 

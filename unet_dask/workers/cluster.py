@@ -15,7 +15,6 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,6 +22,7 @@ import psutil
 from unet_dask.engine.device import available_cores
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import ClusterError
+from unet_dask.paths import local_path
 from unet_dask.workers.homes import present
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _address_in(scheduler_file: str) -> str:
     ClusterError
         If it is missing after ten seconds, or no such file.
     """
-    file, patience = Path(scheduler_file), time.monotonic() + 10
+    file, patience = local_path(scheduler_file), time.monotonic() + 10
     while not file.exists() and time.monotonic() < patience:
         time.sleep(0.1)
     try:

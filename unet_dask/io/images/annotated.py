@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from unet_dask.io import remote
 from unet_dask.io.images.labels import Annotation, annotate
 from unet_dask.io.images.pairing import is_folder, is_zarr, its_own, pair_folders, same_file
 from unet_dask.io.images.picture import read_picture
+from unet_dask.io.images.stack import axes_for
 from unet_dask.io.source import choice, foreign
 from unet_dask.paths import is_local, local_path
+from unet_dask.spacing import contradiction, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +45,7 @@ class AnnotatedImage:
     spacing : pixel size in `unit` per spatial axis, if the file states it
     unit : of the spacing
     files : (base name, SHA-256) of the image's and of the target's file
-    paired : how images and targets were paired, None for one image or stack and its target
+    notes : how images and targets were paired, and sizes of pixels that contradict each other
     """
 
     name: str
@@ -53,7 +55,7 @@ class AnnotatedImage:
     spacing: tuple[float, ...] | None
     unit: str | None
     files: tuple[tuple[str, str], ...]
-    paired: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,6 +89,7 @@ def read_annotated(
     ignore: int | None = None,
     image_key: str | None = None,
     target_key: str | None = None,
+    axes: str | None = None,
 ) -> list[AnnotatedImage]:
     """Read images and their targets.
 
@@ -98,6 +101,7 @@ def read_annotated(
         says; in an array without names of its axes, a last axis of 3 or 4 is colour
     ignore : value of unannotated pixels in the targets
     image_key, target_key : array inside of a Zarr group
+    axes : of images in Zarr, and of targets that do not name theirs, where they fit
 
     Returns
     -------
@@ -114,9 +118,11 @@ def read_annotated(
     pairs, how = _pairs(os.fspath(images), os.fspath(targets), image_key, target_key)
     found: list[AnnotatedImage] = []
     for image_path, target_path in pairs:
-        image = read_picture(image_path, image_key, dims=dims)
-        target = read_picture(target_path, target_key, dims=dims)
-        found += [replace(each, paired=how) for each in _annotated(image, target, dims=dims, ignore=ignore)]
+        image = read_picture(image_path, image_key, dims=dims, axes=axes)
+        fitting = axes_for(target_path, target_key, axes) if is_zarr(target_path) else None
+        target = read_picture(target_path, target_key, dims=dims, axes=fitting)
+        notes = (*how, *pixel_note(image, target))
+        found += [replace(each, notes=notes) for each in _annotated(image, target, dims=dims, ignore=ignore)]
     grey = all(_is_grey(each.image) for each in found)
     found = [replace(each, image=each.image[:1]) for each in found] if grey else found
     counts = {each.image.shape[0]: each.name for each in found}
@@ -147,6 +153,32 @@ def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None
             )
         )
     return found
+
+
+class Sized(Protocol):
+    """What says the size of its pixels."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Pixel size per axis, if known."""
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of it."""
+
+
+def pixel_note(one: Sized, other: Sized) -> tuple[str, ...]:
+    """Say that the pixels of two images are not of one size, if they say so themselves."""
+    ratio = contradiction(one.spacing, one.unit, other.spacing, other.unit)
+    if ratio is None or not one.spacing or not other.spacing:
+        return ()
+    return (
+        f"pixel size: {one.name} has {shown(one.spacing, one.unit)}, {other.name} {shown(other.spacing, other.unit)}",
+    )
 
 
 def require_grey_values(values: NDArray[np.generic], name: str) -> None:
@@ -187,8 +219,8 @@ def require_same_sizes(image: str, layout: Layout, target: str, target_layout: L
 
 def _pairs(
     images: str, targets: str, image_key: str | None, target_key: str | None
-) -> tuple[list[tuple[str, str]], str | None]:
-    """Pair the files of two folders, or two single files; return how as well."""
+) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Pair the files of two folders, or two single files; return a note how as well."""
     for place in (images, targets):
         if is_local(place) and not local_path(place).exists() and not is_zarr(os.path.dirname(place)):  # noqa: PTH120  # of a URL, too
             raise foreign.missing(local_path(place))
@@ -200,13 +232,15 @@ def _pairs(
     if not is_folder(images):
         if same_image(images, targets, image_key, target_key):
             raise its_own(remote.redact_url(images), WORDS)
-        return [(images, targets)], None
+        return [(images, targets)], ()
     paired = pair_folders(local_path(images), local_path(targets), words=WORDS)
     for one, other in paired.pairs:
         if same_file(one, other):
             raise its_own(one.name, WORDS)
     # In the order of the images' names, on which the choice of those that are held out depends.
-    return [(str(one), str(other)) for one, other in sorted(paired.pairs)], paired.how
+    return [(str(one), str(other)) for one, other in sorted(paired.pairs)], (
+        f"{len(paired.pairs)} images were paired {paired.how}",
+    )
 
 
 def same_image(one: str, other: str, one_key: str | None, other_key: str | None) -> bool:

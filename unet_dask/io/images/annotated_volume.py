@@ -19,14 +19,14 @@ from unet_dask.io import remote
 from unet_dask.io.images.annotated import (
     WORDS,
     AnnotatedImage,
+    pixel_note,
     read_annotated,
     require_same_sizes,
     same_image,
 )
 from unet_dask.io.images.labels import Annotation, annotate
 from unet_dask.io.images.pairing import is_zarr, its_own
-from unet_dask.io.images.stack import open_stack
-from unet_dask.spacing import known_spacing
+from unet_dask.io.images.stack import axes_for, open_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ class AnnotatedVolume:
     box : the part of that image that it is
     ignore : value of the target that means "nobody annotated"
     files : empty; the digest of an array is known once all of it was read, see `train.survey`
-    paired : None: they are one image or stack and its target
+    notes : sizes of pixels that contradict each other
     """
 
     name: str
@@ -61,17 +61,17 @@ class AnnotatedVolume:
     box: Box
     ignore: int | None
     files: tuple[tuple[str, str], ...] = ()
-    paired: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
         """Pixel size in `unit` per spatial axis, if the store states it."""
-        return known_spacing(self.image.source.spacing, self.image.source.unit, self.image.spatial)[0]
+        return self.image.spacing
 
     @property
     def unit(self) -> str | None:
         """Unit of the spacing."""
-        return known_spacing(self.image.source.spacing, self.image.source.unit, self.image.spatial)[1]
+        return self.image.unit
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,12 +132,13 @@ def open_annotated(
     memory: int = 2 << 30,
     image_key: str | None = None,
     target_key: str | None = None,
+    axes: str | None = None,
 ) -> Sequence[Annotated]:
     """Read images and their targets, or open them where they lie if they are too large to hold.
 
     Parameters
     ----------
-    images, targets, dims, ignore, image_key, target_key : see `read_annotated`
+    images, targets, dims, ignore, image_key, target_key, axes : see `read_annotated`
     memory : bytes that images, targets and weight maps may take; a pair of Zarr arrays that would take more is
         opened and not read
 
@@ -147,7 +148,11 @@ def open_annotated(
         As `read_annotated`; values of what is opened are looked at when they are read.
     """
     places = (os.fspath(images), image_key), (os.fspath(targets), target_key)
-    stacks = [open_stack(place, key, dims=dims) if is_zarr(place) else None for place, key in places]
+    said = axes, axes_for(*places[1], axes) if is_zarr(places[1][0]) else None
+    stacks = [
+        open_stack(place, key, dims=dims, axes=each) if is_zarr(place) else None
+        for (place, key), each in zip(places, said, strict=True)
+    ]
     stored = [each for each in stacks if each is not None]
     needed = sum(
         (each + stack.source.dtype.itemsize) * math.prod(stack.source.shape)
@@ -156,7 +161,7 @@ def open_annotated(
     )
     if needed <= memory:
         return read_annotated(
-            images, targets, dims=dims, ignore=ignore, image_key=image_key, target_key=target_key
+            images, targets, dims=dims, ignore=ignore, image_key=image_key, target_key=target_key, axes=axes
         )
     if len(stored) == 1:
         other = next(place for (place, _), stack in zip(places, stacks, strict=True) if stack is None)
@@ -177,10 +182,16 @@ def _opened(image: Stack, target: Stack, *, ignore: int | None) -> list[Annotate
     if image.layout.channels == 3 and _is_grey(image):
         image = replace(image, layout=replace(image.layout, channels=1))
     whole = tuple(slice(0, side) for side in image.layout.spatial)
-    single = image.layout.count == 1
+    single, notes = image.layout.count == 1, pixel_note(image, target)
     return [
         AnnotatedVolume(
-            image.name if single else f"{image.name}[{index}]", image, target, index, whole, ignore
+            image.name if single else f"{image.name}[{index}]",
+            image,
+            target,
+            index,
+            whole,
+            ignore,
+            notes=notes,
         )
         for index in range(image.layout.count)
     ]

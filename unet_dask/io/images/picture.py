@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Layout
+    from unet_dask.io.images.stack import Layout, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Picture:
         return self.layout(dims).arranged(self.array)
 
 
-def read_picture(place: str, key: str | None = None, *, dims: int = 2) -> Picture:
-    """Read one file or Zarr array whole.
+def read_picture(place: str, key: str | None = None, *, dims: int = 2, axes: str | None = None) -> Picture:
+    """Read one file or Zarr array whole; `axes` are those of an array in Zarr.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_picture(place: str, key: str | None = None, *, dims: int = 2) -> Pictur
         If it is no image, cannot be read, or holds images of several kinds.
     """
     if is_zarr(place):
-        return _read_zarr(place, key, dims)
+        return _read_zarr(open_stack(place, key, dims=dims, axes=axes))
     path = local_path(place)
     if not path.exists():
         raise foreign.missing(path)
@@ -115,8 +115,7 @@ def _read_tiff(path: Path) -> Picture:
     return Picture(path.name, array, axes, spacing, unit, _digest(path.read_bytes()))
 
 
-def _read_zarr(place: str, key: str | None, dims: int) -> Picture:
-    stack = open_stack(place, key, dims=dims)
+def _read_zarr(stack: Stack) -> Picture:
     source = stack.source
     values = source.read(tuple(slice(0, size) for size in source.shape))
     space = "".join(axis for axis in source.axes if axis in "zyx")

@@ -18,6 +18,7 @@ from unet_dask.io import remote
 from unet_dask.io.source import choice
 from unet_dask.io.source.statistics import windows
 from unet_dask.io.source.volume import open_source
+from unet_dask.spacing import known_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -143,6 +144,16 @@ class Stack:
         return "zyx"[-len(self.layout.spatial) :]
 
     @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Pixel size per axis of space, if the store states it."""
+        return known_spacing(self.source.spacing, self.source.unit, self.spatial)[0]
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the pixel size."""
+        return known_spacing(self.source.spacing, self.source.unit, self.spatial)[1]
+
+    @property
     def leading(self) -> str:
         """Letters of the axes before space, without channels: at most t and z."""
         return "".join(axis for axis in self.source.axes if axis not in f"c{self.spatial}")
@@ -193,7 +204,7 @@ class Stack:
                 yield range(each * size + inner.start, each * size + inner.stop), box
 
 
-def open_stack(place: str, key: str | None, *, dims: int) -> Stack:
+def open_stack(place: str, key: str | None, *, dims: int, axes: str | None = None) -> Stack:
     """Open an array in Zarr, by the rules of every command, to be read as images of `dims` dimensions.
 
     Parameters
@@ -201,6 +212,7 @@ def open_stack(place: str, key: str | None, *, dims: int) -> Stack:
     place : path or URL of a store, or of a group or array in one
     key : path of a group or array below it
     dims : of the network
+    axes : of the stored array; overrides what the store says
 
     Raises
     ------
@@ -208,14 +220,35 @@ def open_stack(place: str, key: str | None, *, dims: int) -> Stack:
         If there is no such image, or nobody knows what its axes are.
     """
     location, inner = choice.locate(place, key)
-    node = choice.choose(location, inner, None).node
-    colour = node.dimension_names is None and len(node.shape) == dims + 1 and _looks_like_colour(node.shape)
-    # Without names, a last axis of 3 or 4 is colour, and a fourth colour alpha.
-    source = open_source(place, key=key, dims=dims, network_channels=node.shape[-1] if colour else None)
-    if colour and source.origin_of_axes.startswith("guessed"):
-        source = open_source(place, key=key, axes=source.spec.axes, channels=range(3))
+    chosen = choice.choose(location, inner, None)
+    shape = chosen.node.shape
+    if (
+        axes is None
+        and len(shape) == dims + 1
+        and _looks_like_colour(shape)
+        and not choice.named_axes(chosen)
+    ):
+        # Without names, a last axis of 3 or 4 is colour, and a fourth colour alpha.
+        source = open_source(place, key=key, axes="zyx"[-dims:] + "c", channels=range(3))
+    else:
+        source = open_source(place, key=key, axes=axes, dims=dims)
     name = remote.redact_url(place).rstrip("/").rpartition("/")[2] or place
     return Stack(name, source, layout_of(source.shape, source.axes, dims=dims, name=name))
+
+
+def axes_for(place: str, key: str | None, axes: str | None) -> str | None:
+    """Return the axes that were said of images where they fit the targets of these and nothing else is known.
+
+    Examples
+    --------
+    Targets (y, x) of images said to be "cyx" are "yx"; those that name their axes need no telling.
+    """
+    if axes is None:
+        return None
+    location, inner = choice.locate(place, key)
+    chosen = choice.choose(location, inner, None)
+    fitting = [each for each in (axes, axes.replace("c", "")) if len(each) == len(chosen.node.shape)]
+    return fitting[0] if fitting and not choice.named_axes(chosen) else None
 
 
 def _looks_like_colour(shape: Sequence[int]) -> bool:
