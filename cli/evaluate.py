@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from unet_dask_cli.options import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 #: Seconds between lines of progress.
 _EVERY = 5.0
@@ -49,7 +50,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--axes", help="Axes of a prediction in Zarr, such as czyx [from its metadata].")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.png",
     help="Draw the scores against the threshold.",
 )
@@ -87,6 +88,8 @@ def evaluate(
         from unet_dask.picture.scores import draw_scores
 
         draw_scores(plot, found)
+    for note in found.notes:
+        click.echo(note, err=True)
     if as_json:
         click.echo(json.dumps(found.to_record()))
         return

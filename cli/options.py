@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from unet_dask.config import parse_bytes, parse_channels, parse_products, parse_sizes
 from unet_dask.errors import OptionError
+from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,8 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 BYTES = Parsed("bytes", parse_bytes)
 CHANNELS = Parsed("channels", parse_channels)
 PRODUCTS = Parsed("products", parse_products)
+#: A path of this machine, of which ``~`` and ``file://`` are taken by the rule of the library.
+PATH = Parsed("path", local_path)
 SIZES = Parsed("sizes", parse_sizes)
 
 
@@ -43,7 +45,7 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
     if value is None:
         return None
     try:
-        settings = tomllib.loads(Path(value).read_text(encoding="utf-8"))
+        settings = tomllib.loads(local_path(value).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"The configuration {value} cannot be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:

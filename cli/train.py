@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from unet_dask_cli.options import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from unet_dask.model.file import Model
     from unet_dask.train.config import TrainConfig
@@ -38,12 +39,12 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 
 
 @click.command("train", short_help="Train a U-Net from annotated images.")
-@click.argument("images", type=click.Path(path_type=Path))
-@click.argument("targets", type=click.Path(path_type=Path))
+@click.argument("images")
+@click.argument("targets")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     metavar="MODEL",
     help="Model file to write, .safetensors; usable from the first validation on.",
@@ -51,7 +52,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.toml",
     help="Settings of the recipe; options given here win over it.",
 )
@@ -60,9 +61,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
     type=click.Choice(["paper", "fast"]),
     help="Where the settings begin; fast is a narrow network in 3,000 iterations [paper].",
 )
-@click.option(
-    "--start", type=click.Path(path_type=Path), metavar="MODEL", help="Fine-tune this model, and its network."
-)
+@click.option("--start", type=PATH, metavar="MODEL", help="Fine-tune this model, and its network.")
 @click.option(
     "--dims", type=int, help="Dimensions of the network, 2 or 3. A stack is many images for 2, one for 3."
 )
@@ -86,6 +85,9 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option("--hold-out", multiple=True, metavar="GLOB", help="Images held out, by name.")
 @click.option("--validate-every", type=int, help="Iterations between validations.")
 @click.option("--checkpoint-every", type=int, help="Iterations between checkpoints.")
+@click.option("-k", "--key", metavar="PATH", help="Array of the images in a Zarr group.")
+@click.option("--target-key", metavar="PATH", help="Array of the targets in a Zarr group.")
+@click.option("--axes", help="Axes of images in Zarr, such as czyx [from its metadata].")
 @click.option(
     "--target-kind",
     type=click.Choice(["auto", "classes", "instances"]),
@@ -134,8 +136,8 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to standard output.")
 def train(
-    images: Path,
-    targets: Path,
+    images: str,
+    targets: str,
     output: Path,
     *,
     start: Path | None,
@@ -191,6 +193,7 @@ def _conclude(result: TrainResult, *, quiet: bool, as_json: bool) -> None:
             "seconds": round(result.seconds, 1),
             "log": str(result.log),
             "picture": str(result.picture),
+            "notes": list(result.notes),
         }
         click.echo(json.dumps(record))
     elif not quiet:
@@ -223,6 +226,8 @@ class _Lines:
         size = "x".join(str(side) for side in event.input_size)
         out = "x".join(str(side) for side in event.output_size)
         shares = ", ".join(f"{share:.1%}" for share in event.class_share)
+        for note in event.notes:
+            click.echo(f"note: {note}", err=True)
         click.echo(f"targets: {event.target_kind}; share of the classes: {shares}", err=True)
         click.echo(
             f"images: {len(event.images)} to train on, {len(event.held_out)} held out"

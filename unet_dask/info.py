@@ -12,9 +12,10 @@ from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError, SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import RUN_FOLDER, exists, read_manifest
-from unet_dask.io.source import choice, node, ome
+from unet_dask.io.source import choice, foreign, node, ome
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import opened
+from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
 from unet_dask.ledger import Ledger
 from unet_dask.model.cost import parameter_count
 from unet_dask.model.file import inspect_model
@@ -22,6 +23,7 @@ from unet_dask.model.file import inspect_model
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+    from pathlib import Path
 
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
@@ -47,7 +49,7 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
     UnetDaskError
         If it is none of these.
     """
-    text = str(place)
+    text = remote.location(place, "place")
     if remote.is_local(text):
         path = remote.local_path(text)
         if not path.exists() and "/" not in text and path.suffix == "":
@@ -55,12 +57,20 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
                 return _model(inspect_model(text))
             except ModelError as error:
                 raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
-        if path.is_file() and path.suffix != ".zip":
-            return _model(inspect_model(path))
+        if path.is_file() and kind_of(path) is not ZIP:
+            return _file(path)
     manifest = _manifest_of(text) if key is None else None
     if manifest is not None:
         return _result(text, manifest)
     return _store(text, key)
+
+
+def _file(path: Path) -> Description:
+    """Describe a model file; any other file is called what it is."""
+    kind = kind_of(path)
+    if kind is SAFETENSORS or kind.pickled or path.suffix == ".safetensors":
+        return _model(inspect_model(path))
+    raise foreign.no_store(path)
 
 
 def _model(file: ModelFile) -> Description:

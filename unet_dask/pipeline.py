@@ -149,6 +149,7 @@ def segment_store(
             require_precision(workers, prepared.plan.precision, prepared.plan.device)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
+            notes = (*prepared.plan.notes, *notes)
             if not part:
                 opened.enter_context(locks.locked(url))
             if not overwrite:

@@ -22,6 +22,7 @@ from unet_dask.errors import MismatchError, OptionError, SinkError
 from unet_dask.io.sink.multiscale import coarser, image_metadata, label_metadata, pyramid
 from unet_dask.metrics.pixel import confusion, iou, pixel_error
 from unet_dask.model.file import DEFAULT_MODEL
+from unet_dask.paths import local_path
 from unet_dask.picture.preview import preview
 from unet_dask.pipeline import segment_store
 
@@ -162,7 +163,7 @@ def run_demo(
     """
     if side < 64:
         raise OptionError(f"A demo image of {side} pixels holds no nuclei. Use a side of at least 64.")
-    place, tell = Path(folder), say or (lambda line: None)
+    place, tell = local_path(folder), say or (lambda line: None)
     image, truth, result = (place / name for name in ("nuclei.zarr", "truth.zarr", "nuclei.seg.zarr"))
     tell(f"an image of {side} x {side} pixels with known truth")
     _make(image, truth, side=side, seed=seed)

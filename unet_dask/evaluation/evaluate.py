@@ -13,10 +13,11 @@ import numpy as np
 
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation.result import Evaluation, summarise
-from unet_dask.io.images.annotated import whole_numbers
+from unet_dask.io.images.labels import annotate, whole_numbers
 from unet_dask.io.images.planes import pair_planes, products_of
 from unet_dask.metrics.components import THRESHOLDS, components
 from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
+from unet_dask.spacing import contradiction, shown
 
 if TYPE_CHECKING:
     import os
@@ -103,7 +104,7 @@ def evaluate(
     """
     config = config or EvaluateConfig()
     entry = _entry(prediction, config)
-    predicted, targets = pair_planes(
+    predicted, targets, paired = pair_planes(
         prediction, truth, key=config.key, truth_key=config.truth_key, axes=config.axes, entry=entry
     )
     if not len(targets):
@@ -131,7 +132,20 @@ def evaluate(
         foreground=reader.foreground(kind),
         planes=targets.names,
         scores=summarise(scored, thresholds if kind == "probabilities" else ()),
+        notes=_notes(paired, predicted, targets),
     )
+
+
+def _notes(paired: str | None, predicted: Planes, targets: Planes) -> tuple[str, ...]:
+    """Say how files were paired, and sizes of pixels that contradict each other."""
+    found = [paired] if paired else []
+    ratio = contradiction(predicted.spacing, predicted.unit, targets.spacing, targets.unit)
+    if ratio and predicted.spacing and targets.spacing:
+        found.append(
+            f"pixels of {predicted.name} are {shown(predicted.spacing, predicted.unit)} and those of {targets.name} "
+            f"{shown(targets.spacing, targets.unit)}, {max(ratio, 1 / ratio):.3g} times apart: is this its truth?"
+        )
+    return tuple(found)
 
 
 def _entry(prediction: str | os.PathLike[str], config: EvaluateConfig) -> str | None:
@@ -166,25 +180,30 @@ class _Reader:
     from_result: bool
 
     def truth(self, index: int, *, instances: bool) -> Truth:
-        whole = self._whole_truth(index)
-        known = None if self.config.ignore is None else whole != self.config.ignore
+        whole, known = self._whole_truth(index)
         if instances:
-            return Truth(whole if known is None else np.where(known, whole, 0), known)
+            return Truth(whole, known)
         value = self.config.foreground_value
         foreground = whole > 0 if value is None else whole == value
         return Truth(components(foreground if known is None else foreground & known), known)
 
-    def _whole_truth(self, index: int) -> NDArray[np.integer]:
-        return whole_numbers(self.targets.read(index), self.targets.names[index], what="truth")
+    def _whole_truth(self, index: int) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
+        """Return a truth, 0 where it is ignored, and where it is not; None if nothing is."""
+        name, ignore = self._of_truth(index), self.config.ignore
+        found = annotate(self.targets.read(index), name, ignore=ignore, what="truth")
+        return found.target, None if ignore is None else found.known
+
+    def _of_truth(self, index: int) -> str:
+        name = self.targets.names[index]
+        return name if name.startswith(self.targets.name) else f"{self.targets.name} ({name})"
 
     def truth_is_instances(self) -> bool:
         """Whether the truth numbers objects: it has several values beside 0 and none was said to be foreground."""
         if self.config.foreground_value is not None:
             return False
-        left_out = {0, self.config.ignore}
         seen: set[int] = set()
         for index in range(len(self.targets)):
-            seen |= set(np.unique(self._whole_truth(index)).tolist()) - left_out
+            seen |= set(np.unique(self._whole_truth(index)[0]).tolist()) - {0}
             if len(seen) > 1:
                 return True
         return False

@@ -61,6 +61,7 @@ class Evaluation:
     foreground : what of the prediction is foreground
     planes : names of the planes
     scores : in the order of :data:`SCORES`
+    notes : how files were paired, and what contradicts itself, for people
     """
 
     prediction: str
@@ -70,6 +71,7 @@ class Evaluation:
     foreground: str
     planes: tuple[str, ...]
     scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Score:
         return next(score for score in self.scores if score.name == name)

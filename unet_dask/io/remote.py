@@ -19,7 +19,26 @@ from typing import Any, NoReturn, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from unet_dask.errors import InputError, OptionError
+from unet_dask.paths import is_local, local_path
 from unet_dask.regular import IrregularError, open_regular
+
+__all__ = [
+    "METADATA_LIMIT",
+    "Location",
+    "UnreachableError",
+    "contains",
+    "is_local",
+    "is_unreachable",
+    "local_path",
+    "location",
+    "one_line",
+    "printable",
+    "redact",
+    "redact_url",
+    "shorten",
+    "source_aliases",
+    "wrap",
+]
 
 #: Bytes of one metadata document; a larger one is no metadata (reliability: bombs).
 METADATA_LIMIT = 16 * 1024**2
@@ -27,7 +46,6 @@ METADATA_LIMIT = 16 * 1024**2
 #: Schemes that mean the same service.
 _SAME_SCHEME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "adl": "az"}
 _DEFAULT_PORT = {"http": 80, "https": 443}
-_LOCAL_SCHEMES = ("file://", "local://")
 #: Packages whose exceptions mean that the service, not the data, is at fault.
 _NETWORK_PACKAGES = frozenset(
     {"aiohttp", "aiobotocore", "botocore", "s3fs", "gcsfs", "adlfs", "azure", "google", "requests", "urllib3"}
@@ -43,7 +61,7 @@ class UnreachableError(OSError, InputError):  # OSError first: its __new__ is th
 
 
 def location(place: str | os.PathLike[str], what: str) -> str:
-    """Return a path or URL as text.
+    """Return a path or URL as text, without ``~`` and ``file://``.
 
     Parameters
     ----------
@@ -56,33 +74,10 @@ def location(place: str | os.PathLike[str], what: str) -> str:
         If it is neither a path nor a URL, but perhaps an array, or an argument in the wrong place.
     """
     if isinstance(place, str | os.PathLike):
-        return str(place)
+        text = str(place)
+        plain = not is_local(text) or str(local_path(text)) == str(Path(text))
+        return text if plain else str(local_path(text))
     raise OptionError(f"The {what} must be the path or URL of a store, not a {type(place).__name__}.")
-
-
-def is_local(url: str) -> bool:
-    """Tell whether `url` is a path of this machine.
-
-    Examples
-    --------
-    >>> is_local("data/big.zarr"), is_local("file:///data/big.zarr"), is_local("s3://bucket/big.zarr")
-    (True, True, False)
-    """
-    return url.startswith(_LOCAL_SCHEMES) or not ("://" in url or "::" in url)
-
-
-def local_path(url: str) -> Path:
-    """Return the path that a local `url` stands for; percent signs stay as they are, as in fsspec.
-
-    Examples
-    --------
-    >>> local_path("file:///data/big.zarr/").as_posix()
-    '/data/big.zarr'
-    """
-    for scheme in _LOCAL_SCHEMES:
-        if url.startswith(scheme):
-            return Path(url[len(scheme) :])
-    return Path(url).expanduser() if url.startswith("~/") else Path(url)
 
 
 def redact(text: str) -> str:

@@ -23,7 +23,9 @@ from safetensors import SafetensorError, safe_open
 
 from unet_dask import private
 from unet_dask.errors import ModelError
+from unet_dask.kinds import BINARY, SAFETENSORS, kind_of
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
+from unet_dask.paths import local_path
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     ModelError
         If there is neither; the message lists the bundled models.
     """
-    path = Path(name)
+    path = local_path(name)
     if path.is_file():
         return path
     bundled = {
@@ -130,7 +132,9 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     }
     if str(name) in bundled:
         return bundled[str(name)]
-    kind = "is a folder, not a model file" if path.is_dir() else "is neither a model file nor a bundled model"
+    kind = "is neither a model file nor a bundled model"
+    if path.exists():
+        kind = f"is {'a folder' if path.is_dir() else kind_of(path).name}, not a model file"
     raise ModelError(f"{os.fspath(name)} {kind}. Bundled: {', '.join(sorted(bundled)) or 'none'}.")
 
 
@@ -147,19 +151,13 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
         with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER_BYTES:
-            raise ModelError(
-                f"{path} is not a safetensors model file. Pickled checkpoints (.pt, .pth) are never opened, because "
-                "they can run code; train or save a model with unet-dask."
-            )
+            raise _no_model(path)
         with safe_open(path, framework="numpy") as opened:
             metadata = opened.metadata() or {}
     except IrregularError as error:
         raise ModelError(f"{path} is {error}, not a model file.") from error
     except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path} is not a safetensors model file ({error}). Pickled checkpoints (.pt, .pth) are never opened, "
-            "because they can run code; train or save a model with unet-dask."
-        ) from error
+        raise _no_model(path, f" ({error})") from error
     if "unet_dask" not in metadata:
         raise ModelError(f"{path} is a safetensors file of another program: it has no unet_dask header.")
     header = ModelHeader.from_json(metadata["unet_dask"])
@@ -175,6 +173,22 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
             f"{path} is damaged: its header has no checksum of its weights. Copy the file again."
         )
     return ModelFile(path, header, checksum)
+
+
+def _no_model(path: Path, reason: str = "") -> ModelError:
+    """Return the error for a file that is not safetensors, which calls it what it is."""
+    kind = kind_of(path)
+    if kind.pickled:
+        why = "Pickled checkpoints (.pt, .pth) are never opened, because they can run code; train or save a model"
+        return ModelError(f"{path} is {kind.name}, not a safetensors model file. {why} with unet-dask.")
+    if kind in (SAFETENSORS, BINARY):
+        return ModelError(
+            f"{path} is damaged or not a safetensors model file{reason}. Copy the file again, or name a model that "
+            "unet-dask wrote."
+        )
+    return ModelError(
+        f"{path} is {kind.name}, not a safetensors model file. Name a model that unet-dask wrote, or a bundled one."
+    )
 
 
 def verify_model(file: ModelFile) -> None:
@@ -251,7 +265,7 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
     """
     from safetensors.torch import save
 
-    path = Path(path)
+    path = local_path(path)
     tensors: dict[str, Tensor] = {}
     for key, tensor in model.network.state_dict().items():
         kept = tensor.detach().cpu().contiguous()

@@ -88,7 +88,7 @@ def preview(
     OptionError
         If the plane or the part lies outside of the result.
     """
-    path = Path(png)
+    path = remote.local_path(png)
     figure, shown = drawn(remote.location(sink, "sink"), z=z, t=t, roi=roi)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import OptionError, SinkError
+from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from matplotlib.axes import Axes
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = 3
 
 
-def draw_scores(path: Path, evaluation: Evaluation) -> None:
+def draw_scores(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
     """Draw the curves of an evaluation as PNG, a panel per score, for their scales differ by orders of magnitude.
 
     Raises
@@ -50,9 +51,10 @@ def draw_scores(path: Path, evaluation: Evaluation) -> None:
     for axes in panels[count:]:
         axes.set_axis_off()
     figure.suptitle(f"{evaluation.prediction} against {evaluation.truth}", fontsize=9)
+    file = local_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120, format="png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=120, format="png")
     except OSError as error:
         raise SinkError(f"The picture {path} cannot be written: {error.strerror or error}.") from error
 

@@ -25,6 +25,7 @@ from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
 from unet_dask.planning.layout import choose
 from unet_dask.planning.masked import left
+from unet_dask.spacing import contradiction, known_spacing, shown
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
@@ -146,6 +147,21 @@ class Plan:
         work = left(occupancy, self.grid, self.header.network)
         return replace(self, skipped=occupancy.untouched(self.grid), left=work)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: that pixels are not of the size of those of the training."""
+        header, source = self.header, self.source
+        axes = "zyx"[-header.network.dims :]
+        sizes, unit = known_spacing(source.spacing, source.unit, axes)
+        ratio = contradiction(header.spacing, header.unit, sizes, unit)
+        if ratio is None or not header.spacing or not sizes:
+            return ()
+        return (
+            f"pixel size: the image has {shown(sizes, unit)}, the model was trained at "
+            f"{shown(header.spacing, header.unit)}: pixels are {max(ratio, 1 / ratio):.3g} times as "
+            f"{'large' if ratio > 1 else 'small'}; use a level or a model that fits",
+        )
+
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""
         return {
@@ -195,6 +211,7 @@ class Plan:
         )
         yield "disk", f"at most {format_bytes(self.disk_bytes)}, before compression"
         yield "precision", f"{self.precision} on {self.device}"
+        yield from (("note", note) for note in self.notes)
 
     def to_json(self) -> dict[str, object]:
         """Return the plan's figures for programs."""
@@ -218,6 +235,7 @@ class Plan:
             "disk_bytes": self.disk_bytes,
             "precision": self.precision,
             "device": self.device,
+            "notes": list(self.notes),
         }
 
 

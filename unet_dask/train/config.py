@@ -10,10 +10,10 @@ import difflib
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unet_dask.errors import OptionError
+from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 TargetKind = Literal["auto", "classes", "instances"]
 
 #: Fields that may be None, with the type of their other values.
-_OPTIONAL: dict[str, type] = {"ignore": int, "foreground_value": int, "threads": int, "unit": str}
+_OPTIONAL: dict[str, type] = {
+    "ignore": int,
+    "foreground_value": int,
+    "threads": int,
+    "unit": str,
+    "key": str,
+    "target_key": str,
+    "axes": str,
+}
 #: (lowest, highest) of the numbers that have bounds; both are allowed.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "iterations": (1, 1 << 31),
@@ -92,6 +100,8 @@ class TrainConfig:
         of it; 0 for none
     hold_out : glob patterns of the images that are held out instead, by name; empty to let the seed choose
     validate_every, checkpoint_every : in iterations
+    key, target_key : arrays of images and of targets in Zarr groups
+    axes : of images in Zarr, such as "zyx"; of targets without names of theirs, too, where they fit
     target_kind : what targets are: "classes", "instances", or "auto" to look at their values
     foreground_value : targets have two classes: this value is class 1 and all else class 0
     ignore : value of pixels in targets that nobody annotated; their weight is 0
@@ -146,6 +156,9 @@ class TrainConfig:
     hold_out: tuple[str, ...] = ()
     validate_every: int = 500
     checkpoint_every: int = 500
+    key: str | None = None
+    target_key: str | None = None
+    axes: str | None = None
     target_kind: TargetKind = "auto"
     foreground_value: int | None = None
     ignore: int | None = None
@@ -229,7 +242,7 @@ def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -
         If the file cannot be read, is not TOML, or has a key that is no setting.
     """
     try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        settings = tomllib.loads(local_path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"The configuration {path} cannot be read: {error}.") from error
     return (base or TrainConfig()).updated(settings)

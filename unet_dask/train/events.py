@@ -21,6 +21,7 @@ class Started:
     parameters : of the network
     input_size, output_size : of a tile, in pixels per axis
     iteration : completed before, above 0 after a resume
+    notes : how files were paired, sizes of pixels that contradict each other
     """
 
     images: tuple[str, ...]
@@ -32,6 +33,7 @@ class Started:
     output_size: tuple[int, ...]
     iteration: int
     iterations: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from unet_dask.config import parse_bytes
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.images.annotated_volume import open_annotated
 from unet_dask.model.file import save_model
+from unet_dask.paths import local_path
+from unet_dask.spacing import contradiction, shown
 from unet_dask.tiling import valid
 from unet_dask.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from unet_dask.train.curves import CurvePoint, draw_curves, read_curves, write_curves
@@ -49,6 +51,7 @@ class TrainResult:
         that it was chosen by; empty without any
     seconds : of training
     log, picture : CSV and PNG of the curves
+    notes : what the user should know of the data
     """
 
     model: Path
@@ -58,6 +61,7 @@ class TrainResult:
     seconds: float
     log: Path
     picture: Path
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -95,14 +99,23 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, once the iteration is complete and its checkpoint written.
     """
-    path = Path(output)
+    path = local_path(output)
     device = device_of(config)
     with settings_of_torch(config), team(device) as processes, Interruption() as interruption:
         if processes.leads:
             _require_free(path, resume=resume)
         report = (on_event or _ignore) if processes.leads else _ignore
         memory = parse_bytes(config.memory)
-        annotated = open_annotated(images, targets, dims=config.dims, ignore=config.ignore, memory=memory)
+        annotated = open_annotated(
+            images,
+            targets,
+            dims=config.dims,
+            ignore=config.ignore,
+            memory=memory,
+            image_key=config.key,
+            target_key=config.target_key,
+            axes=config.axes,
+        )
         data = training_set(annotated, config)
         cores = tile_cores(config, [each.shape for each in data.images])
         job = Job(config, data, cores, path, device, processes, start)
@@ -162,6 +175,19 @@ def _started(job: Job, state: State) -> Started:
         output_size=tuple(valid.output_size(size, config.depth) for size in sizes),
         iteration=state.progress.iteration,
         iterations=config.iterations,
+        notes=(*data.notes, *_of_start(job)),
+    )
+
+
+def _of_start(job: Job) -> tuple[str, ...]:
+    """Say that the model to start from was trained at another size of pixels."""
+    header, data = job.start.header if job.start else None, job.data
+    ratio = contradiction(header.spacing, header.unit, data.spacing, data.unit) if header else None
+    if header is None or ratio is None or not header.spacing or not data.spacing:
+        return ()
+    return (
+        f"pixel size: the model to start from has {shown(header.spacing, header.unit)}, the images "
+        f"{shown(data.spacing, data.unit)}",
     )
 
 
@@ -273,4 +299,5 @@ def _finish(job: Job, state: State) -> TrainResult:
         seconds=progress.seconds,
         log=log,
         picture=picture,
+        notes=(*job.data.notes, *_of_start(job)),
     )

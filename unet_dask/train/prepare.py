@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import InputError, OptionError
+from unet_dask.io.images.annotated import pixel_note
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.model.header import Normalisation
 from unet_dask.train.counts import class_counts
@@ -48,6 +49,7 @@ class TrainingSet:
     class_share : share of each class among the annotated training pixels
     files : (base name, SHA-256) of everything that was read
     spacing, unit : of the images, if known
+    notes : what the user should know of the data
     """
 
     images: tuple[Drawable, ...]
@@ -58,6 +60,7 @@ class TrainingSet:
     files: tuple[tuple[str, str], ...]
     spacing: tuple[float, ...] | None
     unit: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -98,7 +101,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
             f"All annotated pixels of the training images are of class {int(np.argmax(weights))}, so there "
             "is nothing to tell apart. Check --target-kind, --ignore and --ignore-background."
         )
-    spacings = {each.spacing for each in annotated}
+    spacing, unit, notes = _spacing(annotated, config)
     ready = [
         OnDemand(
             part,
@@ -117,9 +120,37 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
         decision=decision,
         class_share=tuple(float(count) / float(counts.sum()) for count in counts),
         files=files,
-        spacing=config.spacing or (spacings.pop() if len(spacings) == 1 else None),
-        unit=config.unit or annotated[0].unit,
+        spacing=spacing,
+        unit=unit,
+        notes=(*dict.fromkeys(note for each in annotated for note in each.notes), *notes),
     )
+
+
+def _spacing(
+    annotated: Sequence[Annotated], config: TrainConfig
+) -> tuple[tuple[float, ...] | None, str | None, tuple[str, ...]]:
+    """Return the pixel size that the model keeps, its unit, and what contradicts it.
+
+    What was said with the recipe wins over the files; of files that say several sizes none is kept.
+    """
+    first = annotated[0]
+    if config.spacing:
+        said = _Said("the recipe", config.spacing, config.unit or first.unit)
+        notes = next((found for each in annotated if (found := pixel_note(said, each))), ())
+        return said.spacing, said.unit, notes
+    if len({(each.spacing, each.unit) for each in annotated}) == 1:
+        return first.spacing, config.unit or first.unit, ()
+    notes = next((found for each in annotated if (found := pixel_note(first, each))), ())
+    return None, None, tuple(f"{note}; the model keeps neither, say one with --spacing" for note in notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A pixel size that was said with a recipe."""
+
+    name: str
+    spacing: tuple[float, ...]
+    unit: str | None
 
 
 def _held(image: OnDemand) -> Drawable:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
-from unet_dask.errors import DataError
+from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.train.box import overlap, shifted
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.annotated import AnnotatedImage, Annotation
+    from unet_dask.io.images.annotated import AnnotatedImage
     from unet_dask.io.images.annotated_volume import Annotated
+    from unet_dask.io.images.labels import Annotation
     from unet_dask.io.images.stack import Box, Stack
 
 #: Values that are converted to float64 at once: their copies stay in the cache of the processor.
@@ -176,10 +177,7 @@ def _survey_of_volumes(
     image, target = parts[0].image, parts[0].target
 
     def grey(_: AnnotatedVolume, values: NDArray[np.generic]) -> Moments:
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise DataError(
-                f"{image.name} has values that are not finite (NaN or infinite). Replace them first."
-            )
+        require_grey_values(values, image.name)
         return _moments(values)
 
     def annotated(part: AnnotatedVolume, values: NDArray[np.generic]) -> Values:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.annotated import AnnotatedImage, Annotation
+    from unet_dask.io.images.annotated import AnnotatedImage
+    from unet_dask.io.images.labels import Annotation
     from unet_dask.train.config import TrainConfig
     from unet_dask.train.survey import Values
 

@@ -76,7 +76,7 @@ class Scene:
     """
 
     def __init__(self, sink: str) -> None:
-        self._url = sink
+        self._url = sink = remote.location(sink, "sink")
         manifest = places.require_manifest(sink)
         plan = manifest["plan"]
         self._extent = {

@@ -15,7 +15,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -24,6 +23,7 @@ from unet_dask import private
 from unet_dask.engine.device import available_cores
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import ClusterError
+from unet_dask.paths import local_path
 from unet_dask.workers.homes import present
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _address_in(scheduler_file: str) -> str:
     ClusterError
         If it is missing after ten seconds, or no such file.
     """
-    file, patience = Path(scheduler_file), time.monotonic() + 10
+    file, patience = local_path(scheduler_file), time.monotonic() + 10
     while not file.exists() and time.monotonic() < patience:
         time.sleep(0.1)
     try:

@@ -25,7 +25,7 @@ def grey(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def write(path: Path, array: NDArray[np.generic], **options: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         imageio.v3.imwrite(path, array)
     else:
         tifffile.imwrite(path, array, **({"photometric": "minisblack"} | options))
@@ -118,7 +118,7 @@ def test_zarr_dimension_names_tell_channels(tmp_path: Path) -> None:
 
 def test_zarr_group_without_key_is_named(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "g.zarr", mode="w")
-    with pytest.raises(InputError, match=r"g\.zarr is a Zarr group without an OME image"):
+    with pytest.raises(InputError, match=r"g\.zarr.* is a Zarr group, but no array was found in it"):
         read_annotated(tmp_path / "g.zarr", tmp_path / "g.zarr")
 
 
@@ -130,7 +130,18 @@ def test_zarr_group_without_key_is_named(tmp_path: Path) -> None:
             "t001.tif t010.tif", "man_seg010.tif man_seg001.tif",
             ["t001.tif man_seg001.tif", "t010.tif man_seg010.tif"], id="numbers-cell-tracking-challenge",
         ),
-        pytest.param("x.tif y.tif", "p.tif q.tif", ["x.tif p.tif", "y.tif q.tif"], id="order"),
+        pytest.param(
+            "wt.tif wt_2.tif wt_2_b.tif", "wt-seg.tif wt_2-seg.tif wt_2_b-seg.tif",
+            ["wt.tif wt-seg.tif", "wt_2.tif wt_2-seg.tif", "wt_2_b.tif wt_2_b-seg.tif"], id="suffix",
+        ),
+        pytest.param(
+            "raw_a.TIF raw_b.tif", "label_b.png label_a.PNG",
+            ["raw_a.TIF label_a.PNG", "raw_b.tif label_b.png"], id="a-prefix-on-either-side",
+        ),
+        pytest.param("e\u0301.tif f.tif", "f.png \u00e9.png", ["e\u0301.tif \u00e9.png", "f.tif f.png"], id="accents"),
+        pytest.param("t1.tif t10.tif t2.tif", "m002.tif m010.tif m001.tif",
+            ["t1.tif m001.tif", "t10.tif m010.tif", "t2.tif m002.tif"], id="numbers-with-zeros"),
+        pytest.param("a.ome.tif b.ome.tif", "a.tif b.tif", ["a.ome.tif a.tif", "b.ome.tif b.tif"], id="ome"),
     ],
 )  # fmt: skip
 def test_folders_pair(tmp_path: Path, images: str, targets: str, pairs: list[str]) -> None:
@@ -164,7 +175,7 @@ def test_empty_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.tif does not exist"):
+    with pytest.raises(InputError, match=r"There is no .*nowhere\.tif"):
         read_annotated(tmp_path / "nowhere.tif", tmp_path / "nowhere.tif")
 
 
@@ -182,8 +193,9 @@ def test_other_counts_are_named(tmp_path: Path) -> None:
 
 def test_flat_image_is_too_flat_for_a_deep_network(tmp_path: Path) -> None:
     path = write(tmp_path / "i.tif", grey(6, 8))
+    target = write(tmp_path / "t.tif", grey(6, 8))
     with pytest.raises(InputError, match=r"too few dimensions for a network of 3.*--dims 2"):
-        read_annotated(path, path, dims=3)
+        read_annotated(path, target, dims=3)
 
 
 def test_differing_channels_are_named(tmp_path: Path) -> None:
@@ -196,14 +208,14 @@ def test_differing_channels_are_named(tmp_path: Path) -> None:
 def test_damaged_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "i.tif").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"i\.tif cannot be read") as caught:
-        read_annotated(tmp_path / "i.tif", tmp_path / "i.tif")
+        read_annotated(tmp_path / "i.tif", write(tmp_path / "t.tif", grey(6, 8)))
     assert "\n" not in str(caught.value)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "i.npy").write_bytes(b"")
     with pytest.raises(InputError, match="not a TIFF or PNG file"):
-        read_annotated(tmp_path / "i.npy", tmp_path / "i.npy")
+        read_annotated(tmp_path / "i.npy", write(tmp_path / "t.tif", grey(6, 8)))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +236,7 @@ def test_targets_are_whole_numbers(tmp_path: Path, target: NDArray[np.generic], 
 def test_ignored_value_is_unknown(tmp_path: Path) -> None:
     target = np.array([[0, 1, 9]] * 5, dtype=np.uint8)
     path = write(tmp_path / "t.tif", target)
-    (found,) = read_annotated(path, path, ignore=9)
+    (found,) = read_annotated(write(tmp_path / "i.tif", target), path, ignore=9)
     assert found.known[0].tolist() == [True, True, False]
     assert found.target[0].tolist() == [0, 1, 0]
 

@@ -114,22 +114,24 @@ def test_files_of_two_folders_pair_by_number(tmp_path: Path) -> None:
     true.mkdir()
     for number in (3, 1):
         write_tiff(true / f"man_seg{number:02}.tif", STACK[number])
-    planes, targets = pair_planes(found, true)
+    planes, targets, how = pair_planes(found, true)
     assert targets.names == ("man_seg01.tif", "man_seg03.tif")
     assert planes.names == ("t001.png", "t003.png")
+    assert how == "2 files were paired by the last number in the names"
     np.testing.assert_array_equal(everything(planes), everything(targets))
 
 
 def test_a_truth_without_prediction_is_named(tmp_path: Path) -> None:
     found, true = write_folder(tmp_path / "found", STACK), write_folder(tmp_path / "true", STACK)
     (found / "t002.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 5 truths .* t002.png"):
+    with pytest.raises(InputError, match=r"t002\.png in true has no prediction in found \(1 of 5\)"):
         pair_planes(found, true)
 
 
 def test_a_folder_pairs_with_a_stack_in_order(tmp_path: Path) -> None:
     found, true = write_folder(tmp_path / "found", STACK), write_tiff(tmp_path / "true.tif", STACK)
-    planes, targets = pair_planes(found, true)
+    planes, targets, how = pair_planes(found, true)
+    assert how is None
     np.testing.assert_array_equal(everything(planes), everything(targets))
 
 

@@ -126,7 +126,7 @@ REFUSALS = [
     pytest.param(file(b"PK\x03\x04"), {}, "is a zip archive.*name it 'zip://::/", id="zip"),
     pytest.param(file(b"hello\n" * 300), {}, "is a text file and no Zarr store", id="text"),
     pytest.param(file(b""), {}, "is an empty file and no Zarr store", id="empty-file"),
-    pytest.param(file(b"\xff\x00\xfe"), {}, "is a file of unknown kind", id="binary"),
+    pytest.param(file(b"\xff\x00\xfe"), {}, "is a binary file of unknown kind", id="binary"),
     pytest.param(
         document(b"{not json"),
         {},

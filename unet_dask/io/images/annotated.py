@@ -7,41 +7,29 @@ or instances, is decided later and explicitly, in `train/target.py`.
 
 from __future__ import annotations
 
-import hashlib
+import os
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from unet_dask.errors import DataError, InputError
-from unet_dask.io.images.pairing import TIFF, is_folder, keyed, listed
-from unet_dask.io.images.stack import layout_of
-from unet_dask.regular import require_regular
+from unet_dask.io import remote
+from unet_dask.io.images.labels import Annotation, annotate
+from unet_dask.io.images.pairing import is_folder, is_zarr, its_own, pair_folders, same_file
+from unet_dask.io.images.picture import read_picture
+from unet_dask.io.images.stack import axes_for
+from unet_dask.io.source import choice, foreign
+from unet_dask.paths import is_local, local_path
+from unet_dask.spacing import contradiction, shown
 
 if TYPE_CHECKING:
-    import os
-
-    import zarr
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.picture import Picture
+    from unet_dask.io.images.stack import Box, Layout
 
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """The target of one image, or of a box of it.
-
-    Attributes
-    ----------
-    name : of the image, for messages
-    target : (*spatial) integers, 0 where `known` is False
-    known : (*spatial), False where nobody annotated
-    """
-
-    name: str
-    target: NDArray[np.integer]
-    known: NDArray[np.bool_]
+WORDS = ("image", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +45,7 @@ class AnnotatedImage:
     spacing : pixel size in `unit` per spatial axis, if the file states it
     unit : of the spacing
     files : (base name, SHA-256) of the image's and of the target's file
+    notes : how images and targets were paired, and sizes of pixels that contradict each other
     """
 
     name: str
@@ -66,6 +55,7 @@ class AnnotatedImage:
     spacing: tuple[float, ...] | None
     unit: str | None
     files: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,18 +81,6 @@ class AnnotatedImage:
         return Annotation(self.name, self.target[box], self.known[box])
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An array as it was stored, with the letters of its axes where the file names them."""
-
-    name: str
-    array: NDArray[np.generic]
-    axes: str | None
-    spacing: tuple[float, ...] | None
-    unit: str | None
-    digest: str
-
-
 def read_annotated(
     images: str | os.PathLike[str],
     targets: str | os.PathLike[str],
@@ -111,17 +89,19 @@ def read_annotated(
     ignore: int | None = None,
     image_key: str | None = None,
     target_key: str | None = None,
+    axes: str | None = None,
 ) -> list[AnnotatedImage]:
     """Read images and their targets.
 
     Parameters
     ----------
-    images, targets : a TIFF or PNG file, a folder of them, or a Zarr store. The files of two folders
-        pair by equal names, else by the last number in the name, else in sorted order
-    dims : of the network. For 2, a stack (n, y, x) is n images; for 3 it is one volume. Channels may
-        come first or last where the file names its axes; without names, a last axis of 3 or 4 is colour
+    images, targets : a TIFF or PNG file, a folder of them, or path or URL of a Zarr store. The files of two folders
+        pair by equal names, by names but for a common prefix or suffix, or by the last number in the name
+    dims : of the network. For 2, a stack (n, y, x) is n images; for 3 it is one volume. Channels are where the file
+        says; in an array without names of its axes, a last axis of 3 or 4 is colour
     ignore : value of unannotated pixels in the targets
     image_key, target_key : array inside of a Zarr group
+    axes : of images in Zarr, and of targets that do not name theirs, where they fit
 
     Returns
     -------
@@ -135,12 +115,14 @@ def read_annotated(
     DataError
         If an image has values that are not finite.
     """
-    pairs = _pairs(Path(images), Path(targets))
+    pairs, how = _pairs(os.fspath(images), os.fspath(targets), image_key, target_key)
     found: list[AnnotatedImage] = []
     for image_path, target_path in pairs:
-        image = read_picture(image_path, image_key)
-        target = read_picture(target_path, target_key)
-        found += _annotated(image, target, dims=dims, ignore=ignore)
+        image = read_picture(image_path, image_key, dims=dims, axes=axes)
+        fitting = axes_for(target_path, target_key, axes) if is_zarr(target_path) else None
+        target = read_picture(target_path, target_key, dims=dims, axes=fitting)
+        notes = (*how, *pixel_note(image, target))
+        found += [replace(each, notes=notes) for each in _annotated(image, target, dims=dims, ignore=ignore)]
     grey = all(_is_grey(each.image) for each in found)
     found = [replace(each, image=each.image[:1]) for each in found] if grey else found
     counts = {each.image.shape[0]: each.name for each in found}
@@ -152,17 +134,9 @@ def read_annotated(
 
 def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None) -> list[AnnotatedImage]:
     """Split one pair of files into images of `dims` dimensions."""
-    spatial_images = split_planes(image, dims)
-    spatial_targets = split_planes(target, dims)
-    if spatial_images.shape[0] != spatial_targets.shape[0] or (
-        spatial_images.shape[2:] != spatial_targets.shape[2:]
-    ):
-        raise InputError(
-            f"{image.name} holds {_sizes(spatial_images)}, but its target {target.name} holds "
-            f"{_sizes(spatial_targets)}. Each image needs a target of its own size."
-        )
-    if not np.isfinite(spatial_images).all():
-        raise DataError(f"{image.name} has values that are not finite (NaN or infinite). Replace them first.")
+    require_same_sizes(image.name, image.layout(dims), target.name, target.layout(dims))
+    spatial_images, spatial_targets = image.images(dims), target.images(dims)
+    require_grey_values(spatial_images, image.name)
     found: list[AnnotatedImage] = []
     single = len(spatial_images) == 1
     for number, (each, truth) in enumerate(zip(spatial_images, spatial_targets, strict=True)):
@@ -173,7 +147,7 @@ def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None
                 image=each,
                 target=annotation.target,
                 known=annotation.known,
-                spacing=image.spacing if image.spacing and len(image.spacing) == dims else None,
+                spacing=image.spacing[-dims:] if image.spacing and len(image.spacing) >= dims else None,
                 unit=image.unit,
                 files=((image.name, image.digest), (target.name, target.digest)),
             )
@@ -181,182 +155,111 @@ def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None
     return found
 
 
-def annotate(target: NDArray[np.generic], name: str, *, ignore: int | None) -> Annotation:
-    """Return a target of (c, *spatial) as integers and the mask of what somebody annotated.
+class Sized(Protocol):
+    """What says the size of its pixels."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Pixel size per axis, if known."""
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of it."""
+
+
+def pixel_note(one: Sized, other: Sized) -> tuple[str, ...]:
+    """Say that the pixels of two images are not of one size, if they say so themselves."""
+    ratio = contradiction(one.spacing, one.unit, other.spacing, other.unit)
+    if ratio is None or not one.spacing or not other.spacing:
+        return ()
+    return (
+        f"pixel size: {one.name} has {shown(one.spacing, one.unit)}, {other.name} {shown(other.spacing, other.unit)}",
+    )
+
+
+def require_grey_values(values: NDArray[np.generic], name: str) -> None:
+    """Refuse values that are no grey values of a network, which computes in float32.
 
     Raises
     ------
     InputError
-        If its values are not whole numbers from 0 on.
+        If they are no numbers, or complex ones.
+    DataError
+        If some are not finite, or too large.
     """
-    whole = whole_numbers(target, name)
-    known = np.ones(whole.shape, dtype=np.bool_) if ignore is None else whole != ignore
-    return Annotation(name, np.where(known, whole, 0), known)
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"{name} holds {values.dtype} values, which are no grey values. Convert it first.")
+    if values.dtype.kind != "f" or not values.size:
+        return
+    if not np.isfinite(values).all():
+        raise DataError(f"{name} has values that are not finite (NaN or infinite). Replace them first.")
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    if largest > np.finfo(np.float32).max:
+        raise DataError(f"{name} has values up to {largest:.3g}, beyond those of float32. Scale them first.")
 
 
-def _sizes(array: NDArray[np.generic]) -> str:
-    """Describe (n, c, *spatial) for a message."""
-    size = "x".join(str(side) for side in array.shape[2:])
-    return f"{array.shape[0]} of {size}"
+def require_same_sizes(image: str, layout: Layout, target: str, target_layout: Layout) -> None:
+    """Refuse an image and a target of other planes or other sizes.
+
+    Raises
+    ------
+    InputError
+        If they differ; the message says both.
+    """
+    if layout.sides != target_layout.sides:
+        raise InputError(
+            f"{image} holds {layout}, but its target {target} holds {target_layout}. Each image needs a target of its "
+            "own size."
+        )
 
 
-def _pairs(images: Path, targets: Path) -> list[tuple[Path, Path]]:
-    """Pair the files of two folders, or two single files."""
-    for path in (images, targets):
-        if not path.exists():
-            raise InputError(f"{path} does not exist.")
+def _pairs(
+    images: str, targets: str, image_key: str | None, target_key: str | None
+) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Pair the files of two folders, or two single files; return a note how as well."""
+    for place in (images, targets):
+        if is_local(place) and not local_path(place).exists() and not is_zarr(os.path.dirname(place)):  # noqa: PTH120  # of a URL, too
+            raise foreign.missing(local_path(place))
     if is_folder(images) != is_folder(targets):
         raise InputError(
-            f"{images} and {targets} do not pair: one is a folder of images and the other a single file."
+            f"{remote.redact_url(images)} and {remote.redact_url(targets)} do not pair: one is a folder of images and "
+            "the other a single file."
         )
     if not is_folder(images):
-        return [(images, targets)]
-    left, right = listed(images), listed(targets)
-    by_key = keyed(left, right)
-    if by_key is not None:
-        keyed_left, keyed_right = by_key
-        _require_partners(keyed_left, keyed_right, targets.name, "target")
-        _require_partners(keyed_right, keyed_left, images.name, "image")
-        return [(path, keyed_right[key]) for key, path in keyed_left.items()]
-    if len(left) != len(right):
-        raise InputError(
-            f"{images} holds {len(left)} images and {targets} {len(right)} targets, and neither names nor "
-            f"numbers pair them ({left[0].name}, {right[0].name}). Give pairs the same name."
-        )
-    return list(zip(left, right, strict=True))
+        if same_image(images, targets, image_key, target_key):
+            raise its_own(remote.redact_url(images), WORDS)
+        return [(images, targets)], ()
+    paired = pair_folders(local_path(images), local_path(targets), words=WORDS)
+    for one, other in paired.pairs:
+        if same_file(one, other):
+            raise its_own(one.name, WORDS)
+    # In the order of the images' names, on which the choice of those that are held out depends.
+    return [(str(one), str(other)) for one, other in sorted(paired.pairs)], (
+        f"{len(paired.pairs)} images were paired {paired.how}",
+    )
 
 
-def _require_partners(keyed: dict[str, Path], others: dict[str, Path], folder: str, what: str) -> None:
-    alone = [path.name for key, path in keyed.items() if key not in others]
-    if alone:
-        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
-        raise InputError(
-            f"{', '.join(alone[:3])}{more} in {keyed[next(iter(keyed))].parent.name} has no {what} in "
-            f"{folder}. Files pair by equal names, or by the last number in them. Add the "
-            "partner or move the file away."
-        )
-
-
-def read_picture(path: Path, key: str | None) -> Picture:
-    """Read one file or Zarr array whole."""
-    try:
-        if path.is_dir():
-            return _read_zarr(path, key)
-        require_regular(path)
-        if path.suffix.lower() in TIFF:
-            return _read_tiff(path)
-        if path.suffix.lower() == ".png":
-            import imageio.v3
-
-            array = np.asarray(imageio.v3.imread(path))
-            return Picture(path.name, array, "YXS"[: array.ndim], None, None, _digest(path.read_bytes()))
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise whatever they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}.") from error
-    raise InputError(f"{path} is not a TIFF or PNG file, a folder of them, or a Zarr store.")
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_tiff(path: Path) -> Picture:
-    import tifffile
-
-    with tifffile.TiffFile(path) as opened:
-        series = opened.series[0]
-        array = np.asarray(series.asarray())
-        axes = str(series.axes)
-        if len(opened.series) > 1 and all(each.shape == series.shape for each in opened.series):
-            array, axes = np.stack([each.asarray() for each in opened.series]), "I" + axes
-        spacing, unit = _tiff_spacing(opened.imagej_metadata, opened.pages[0])
-    return Picture(path.name, array, axes, spacing, unit, _digest(path.read_bytes()))
-
-
-def _tiff_spacing(imagej: object, page: object) -> tuple[tuple[float, ...] | None, str | None]:
-    """Return the pixel size that ImageJ wrote, z first if it has one.
-
-    The resolution tags alone are not believed: most programs write 72 or 96 dots per inch there.
-    """
-    tags = getattr(page, "tags", {})
-    if not isinstance(imagej, dict) or "unit" not in imagej or "XResolution" not in tags:
-        return None, None
-    unit = str(imagej["unit"])
-    sides: list[float] = [float(imagej["spacing"])] if "spacing" in imagej else []
-    for name in ("YResolution", "XResolution"):
-        above, below = tags[name].value
-        if not above or not below:
-            return None, None
-        sides.append(below / above)
-    known = {"micron": "micrometer", "um": "micrometer", "\\u00b5m": "micrometer", "nm": "nanometer"}
-    return (None, None) if unit in ("pixel", "inch") else (tuple(sides), known.get(unit, unit))
-
-
-def _read_zarr(path: Path, key: str | None) -> Picture:
-    array, _, axes = open_zarr(path, key)
-    values = np.asarray(array[...])
-    return Picture(path.name, values, axes, None, None, _digest(np.ascontiguousarray(values).tobytes()))
-
-
-def open_zarr(path: Path, key: str | None) -> tuple[zarr.Array[Any], str, str | None]:
-    """Return the array of a store, its key in it, and one letter per axis if it names them so.
+def same_image(one: str, other: str, one_key: str | None, other_key: str | None) -> bool:
+    """Tell whether two places are one file, or one array of one store, by whatever names.
 
     Raises
     ------
     InputError
-        If the store is a group and nothing says which array is meant.
+        If one is a store without such an array.
     """
-    import zarr
-
-    node, inner = zarr.open(path, mode="r"), ""
-    if isinstance(node, zarr.Group):
-        inner = key or _finest(node, path)
-        node = node[inner]
-    if isinstance(node, zarr.Group):
-        raise InputError(f"{path}/{key} is a group, not an array. Name an array inside of it.")
-    names = getattr(node.metadata, "dimension_names", None)
-    axes = "".join(names).upper() if names and all(name and len(name) == 1 for name in names) else None
-    return node, inner, axes
-
-
-def _finest(group: object, path: Path) -> str:
-    """Return the key of the finest level of an OME-Zarr image."""
-    attributes = dict(getattr(group, "attrs", {}))
-    multiscales = attributes.get("ome", attributes).get("multiscales")
-    if not multiscales:
-        raise InputError(f"{path} is a Zarr group without an OME image in it. Name the array to read.")
-    return str(multiscales[0]["datasets"][0]["path"])
-
-
-def split_planes(picture: Picture, dims: int) -> NDArray[np.generic]:
-    """Return a stored array as (n, c, *spatial)."""
-    layout = layout_of(picture.array.shape, picture.axes, dims=dims, name=picture.name)
-    return layout.arranged(picture.array)
+    zarrs = is_zarr(one), is_zarr(other)
+    if zarrs == (False, False):
+        return same_file(local_path(one), local_path(other))
+    if zarrs != (True, True):
+        return False
+    nodes = [choice.choose(*choice.locate(*each), None).node for each in ((one, one_key), (other, other_key))]
+    places = [f"{remote.source_aliases(node.location.url)}/{node.key}".rstrip("/") for node in nodes]
+    return remote.contains(*places) and remote.contains(*places[::-1])
 
 
 def _is_grey(image: NDArray[np.generic]) -> bool:
     return image.shape[0] in (1, 3) and bool(np.all(image[:1] == image))
-
-
-def whole_numbers(target: NDArray[np.generic], name: str, *, what: str = "target") -> NDArray[np.integer]:
-    """Return a target of (c, *spatial) as integers of (*spatial); `what` and `name` are for messages."""
-    first, rest = target[0], target[1:]
-    if not all(not channel.any() or np.array_equal(channel, first) for channel in rest):
-        raise InputError(
-            f"The {what} {name} is a colour image whose channels differ. Save classes or instances as "
-            "numbers in a single channel."
-        )
-    if first.dtype == np.bool_:
-        return np.asarray(first, dtype=np.uint8)
-    if np.issubdtype(first.dtype, np.floating):
-        if not np.array_equal(first, np.rint(cast("NDArray[np.float64]", first))):
-            raise InputError(f"The {what} {name} has fractions; {what}s are whole numbers.")
-        return np.asarray(first, dtype=np.int64)
-    if first.dtype.kind not in "iu":
-        raise InputError(f"The {what} {name} is of type {first.dtype}; {what}s are whole numbers.")
-    whole = cast("NDArray[np.integer]", first)
-    if whole.size and int(whole.min()) < 0:
-        raise InputError(f"The {what} {name} has the negative value {int(whole.min())}; use 0 and above.")
-    return whole

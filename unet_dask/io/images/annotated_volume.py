@@ -7,25 +7,33 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import InputError
-from unet_dask.io.images.annotated import AnnotatedImage, Annotation, annotate, open_zarr, read_annotated
-from unet_dask.io.images.pairing import is_zarr
-from unet_dask.io.images.stack import layout_of, open_stack
+from unet_dask.io import remote
+from unet_dask.io.images.annotated import (
+    WORDS,
+    AnnotatedImage,
+    pixel_note,
+    read_annotated,
+    require_same_sizes,
+    same_image,
+)
+from unet_dask.io.images.labels import Annotation, annotate
+from unet_dask.io.images.pairing import is_zarr, its_own
+from unet_dask.io.images.stack import axes_for, open_stack
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box, Layout, Stack
+    from unet_dask.io.images.stack import Box, Stack
 
 #: Bytes per value of an image that is held: as stored and as float32. Of a target: target, known mask, class, weight.
 _HELD_IMAGE, _HELD_TARGET = 4, 10
@@ -43,7 +51,7 @@ class AnnotatedVolume:
     box : the part of that image that it is
     ignore : value of the target that means "nobody annotated"
     files : empty; the digest of an array is known once all of it was read, see `train.survey`
-    spacing, unit : unknown
+    notes : sizes of pixels that contradict each other
     """
 
     name: str
@@ -53,8 +61,17 @@ class AnnotatedVolume:
     box: Box
     ignore: int | None
     files: tuple[tuple[str, str], ...] = ()
-    spacing: tuple[float, ...] | None = None
-    unit: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Pixel size in `unit` per spatial axis, if the store states it."""
+        return self.image.spacing
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the spacing."""
+        return self.image.unit
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,12 +130,15 @@ def open_annotated(
     dims: int = 2,
     ignore: int | None = None,
     memory: int = 2 << 30,
+    image_key: str | None = None,
+    target_key: str | None = None,
+    axes: str | None = None,
 ) -> Sequence[Annotated]:
     """Read images and their targets, or open them where they lie if they are too large to hold.
 
     Parameters
     ----------
-    images, targets, dims, ignore : see `read_annotated`
+    images, targets, dims, ignore, image_key, target_key, axes : see `read_annotated`
     memory : bytes that images, targets and weight maps may take; a pair of Zarr arrays that would take more is
         opened and not read
 
@@ -127,71 +147,54 @@ def open_annotated(
     InputError, DataError
         As `read_annotated`; values of what is opened are looked at when they are read.
     """
-    paths = Path(images), Path(targets)
-    arrays = [
-        _Stored.open(path, bytes_each, dims=dims)
-        for path, bytes_each in zip(paths, (_HELD_IMAGE, _HELD_TARGET), strict=True)
-        if path.is_dir() and is_zarr(path)
+    places = (os.fspath(images), image_key), (os.fspath(targets), target_key)
+    said = axes, axes_for(*places[1], axes) if is_zarr(places[1][0]) else None
+    stacks = [
+        open_stack(place, key, dims=dims, axes=each) if is_zarr(place) else None
+        for (place, key), each in zip(places, said, strict=True)
     ]
-    needed = sum(each.needed for each in arrays)
-    if needed <= memory or not all(path.exists() for path in paths):
-        return read_annotated(images, targets, dims=dims, ignore=ignore)
-    if len(arrays) == 1:
-        other = next(path for path in paths if path != arrays[0].path)
-        raise InputError(
-            f"{arrays[0].path.name} would take {format_bytes(needed)} of memory, more than the {format_bytes(memory)} "
-            f"granted, and cannot be read where it lies because {other.name} is not a Zarr array. Write "
-            f"{other.name} as a Zarr array, or grant more memory."
+    stored = [each for each in stacks if each is not None]
+    needed = sum(
+        (each + stack.source.dtype.itemsize) * math.prod(stack.source.shape)
+        for stack, each in zip(stacks, (_HELD_IMAGE, _HELD_TARGET), strict=True)
+        if stack is not None
+    )
+    if needed <= memory:
+        return read_annotated(
+            images, targets, dims=dims, ignore=ignore, image_key=image_key, target_key=target_key, axes=axes
         )
-    return _opened(*arrays, ignore=ignore)
+    if len(stored) == 1:
+        other = next(place for (place, _), stack in zip(places, stacks, strict=True) if stack is None)
+        name = remote.redact_url(other).rstrip("/").rpartition("/")[2]
+        raise InputError(
+            f"{stored[0].name} would take {format_bytes(needed)} of memory, more than the {format_bytes(memory)} "
+            f"granted, and cannot be read where it lies because {name} is not a Zarr array. Write "
+            f"{name} as a Zarr array, or grant more memory."
+        )
+    if same_image(places[0][0], places[1][0], image_key, target_key):
+        raise its_own(stored[0].name, WORDS)
+    return _opened(*stored, ignore=ignore)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A Zarr array that was looked at: where it is, what is what in it, bytes that holding it would take."""
-
-    path: Path
-    key: str
-    layout: Layout
-    needed: int
-
-    @classmethod
-    def open(cls, path: Path, bytes_each: int, *, dims: int) -> _Stored:
-        try:
-            array, key, axes = open_zarr(path, None)
-        except InputError:
-            raise
-        except Exception as error:  # zarr raises whatever it likes
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path} cannot be read: {reason}.") from error
-        needed = (bytes_each + np.dtype(array.dtype).itemsize) * math.prod(array.shape)
-        return cls(path, key, layout_of(array.shape, axes, dims=dims, name=path.name), needed)
-
-
-def _opened(*arrays: _Stored, ignore: int | None) -> list[AnnotatedVolume]:
+def _opened(image: Stack, target: Stack, *, ignore: int | None) -> list[AnnotatedVolume]:
     """Open an image and its target where they lie."""
-    image, target = (open_stack(each.path, each.key, each.layout) for each in arrays)
-    _require_same_sizes(image, target)
+    require_same_sizes(image.name, image.layout, target.name, target.layout)
     if image.layout.channels == 3 and _is_grey(image):
         image = replace(image, layout=replace(image.layout, channels=1))
     whole = tuple(slice(0, side) for side in image.layout.spatial)
-    single = image.layout.count == 1
+    single, notes = image.layout.count == 1, pixel_note(image, target)
     return [
         AnnotatedVolume(
-            image.name if single else f"{image.name}[{index}]", image, target, index, whole, ignore
+            image.name if single else f"{image.name}[{index}]",
+            image,
+            target,
+            index,
+            whole,
+            ignore,
+            notes=notes,
         )
         for index in range(image.layout.count)
     ]
-
-
-def _require_same_sizes(image: Stack, target: Stack) -> None:
-    one, other = image.layout, target.layout
-    if (one.count, one.spatial) != (other.count, other.spatial):
-        sizes = ["x".join(map(str, each.spatial)) for each in (one, other)]
-        raise InputError(
-            f"{image.name} holds {one.count} of {sizes[0]}, but its target {target.name} holds "
-            f"{other.count} of {sizes[1]}. Each image needs a target of its own size."
-        )
 
 
 def _is_grey(image: Stack) -> bool:

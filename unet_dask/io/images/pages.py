@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.regular import require_regular
+from unet_dask.io.images.tiff import opened_tiff, samples, series_of, spacing_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The first series of a TIFF.
+    """The images of a TIFF, all of one kind.
 
     Attributes
     ----------
@@ -27,8 +27,10 @@ class Pages:
     dtype : of the values, with their byte order
     order : the numbers of the pages that are a plane's channels, per plane
     file : opened whenever a page is read
-    pages : of the series; None where one page stands for all, as in stacks of ImageJ beyond 4 GB
+    samples : of a pixel that are kept: alpha is not
+    pages : of all images; None where one page stands for all, as in stacks of ImageJ beyond 4 GB
     offset : of the first value in the file, in bytes, where values are contiguous
+    spacing, unit : pixel size along y and x, if the file states it
     """
 
     path: Path
@@ -36,16 +38,18 @@ class Pages:
     dtype: np.dtype[Any]
     order: list[list[int]]
     file: Any
+    samples: int
     pages: Any
     offset: int
+    spacing: tuple[float, ...] | None
+    unit: str | None
 
     def read(self, plane: int) -> NDArray[Any]:
         """Return a plane as (c, y, x), without alpha."""
         planes = [self._page(number) for number in self.order[plane]]
         if len(self.shape) == 2:
             return np.stack(planes)
-        colour = np.moveaxis(planes[0], -1, 0)
-        return colour[:-1] if len(colour) in (2, 4) else colour
+        return np.moveaxis(planes[0], -1, 0)[: self.samples]
 
     def _page(self, number: int) -> NDArray[Any]:
         if self.pages is None:
@@ -64,42 +68,49 @@ def open_pages(path: Path) -> Pages | None:
 
     Raises
     ------
+    InputError
+        If it holds images of several kinds, or pages are missing.
     Exception
         Whatever the decoder raises for a damaged file.
     """
-    import tifffile
-
-    require_regular(path)
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        axes, shape, pages = str(series.axes), tuple(series.shape), series.pages
+    with opened_tiff(path) as file:
+        every = series_of(file, path)
+        series = every[0]
+        axes, shape = str(series.axes), tuple(series.shape)
         dims = 3 if axes.endswith("YXS") else 2
         lead = shape[:-dims]
-        if not axes.endswith(("YX", "YXS")) or "S" in axes[:-dims] or len(file.series) > 1:
+        if not axes.endswith(("YX", "YXS")) or "S" in axes[:-dims]:
             return None
-        by_page = len(pages) == math.prod(lead) and tuple(series.keyframe.shape) == shape[-dims:]
-        if not by_page and series.dataoffset is None:
+        pages = [page for each in every for page in each.pages]
+        count = len(every) * math.prod(lead)
+        by_page = len(pages) == count and tuple(series.keyframe.shape) == shape[-dims:]
+        if not by_page and (series.dataoffset is None or len(every) > 1):
             return None
+        spacing, unit = spacing_of(file, series)
         return Pages(
             path=path,
             shape=shape[-dims:],
             dtype=np.dtype(file.byteorder + series.dtype.char),
-            order=_order(axes[:-dims], lead),
+            order=_order("I" + axes[:-dims], (len(every), *lead)),
             file=file,
+            samples=samples(series),
             pages=pages if by_page else None,
             offset=series.dataoffset or 0,
+            spacing=spacing and spacing[-2:],
+            unit=unit,
         )
 
 
 def _order(axes: str, shape: tuple[int, ...]) -> list[list[int]]:
-    """Return, per plane, the pages of its channels.
+    """Return, per plane, the pages of its channels; planes of one time follow each other.
 
     Examples
     --------
-    >>> _order("ZC", (2, 3)), _order("", ())
-    ([[0, 1, 2], [3, 4, 5]], [[0]])
+    >>> _order("ZC", (2, 3)), _order("", ()), _order("ZT", (2, 2))
+    ([[0, 1, 2], [3, 4, 5]], [[0]], [[0], [2], [1], [3]])
     """
     pages = np.arange(math.prod(shape)).reshape(shape)
-    pages = np.moveaxis(pages, axes.index("C"), -1) if "C" in axes else pages[..., np.newaxis]
+    places = sorted(range(len(axes)), key=lambda at: (axes[at] == "C", "TZ".find(axes[at])))
+    pages = pages.transpose(places) if "C" in axes else pages.transpose(places)[..., np.newaxis]
     found: list[list[int]] = pages.reshape(-1, pages.shape[-1]).tolist()
     return found

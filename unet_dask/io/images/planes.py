@@ -7,7 +7,7 @@ one chunk holds anyway.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,23 @@ import numpy as np
 
 from unet_dask.errors import InputError, SinkError
 from unet_dask.io import remote
-from unet_dask.io.images.annotated import read_picture, split_planes
+from unet_dask.io.images.annotated import same_image
 from unet_dask.io.images.pages import open_pages
-from unet_dask.io.images.pairing import TIFF, is_folder, keyed, listed
+from unet_dask.io.images.pairing import (
+    SUFFIXES,
+    TIFF,
+    in_order,
+    is_folder,
+    is_zarr,
+    listed,
+    pair_folders,
+    same_file,
+)
+from unet_dask.io.images.picture import read_picture, unreadable
 from unet_dask.io.sink.place import exists, read_manifest
-from unet_dask.io.source import choice, foreign
+from unet_dask.io.source import foreign
 from unet_dask.io.source.volume import open_source
+from unet_dask.spacing import known_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Bytes of the planes of one chunk that are kept, so that the chunk is decoded once.
 _SLAB_BYTES = 128 << 20
+_WORDS = ("prediction", "truth")
+_ITSELF = "prediction and truth are the same file, so the scores tell nothing of a prediction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +58,16 @@ class Planes:
     names : of the planes, such as "z 3" or "man_seg002.tif"
     read : returns plane number i as (c, y, x)
     classes : names of the classes, of a result; empty otherwise
+    spacing : pixel size along y and x in `unit`, if known
+    unit : of the spacing
     """
 
     name: str
     names: tuple[str, ...]
     read: Callable[[int], NDArray[Any]]
     classes: tuple[str, ...] = ()
+    spacing: tuple[float, ...] | None = None
+    unit: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,7 +92,8 @@ def open_planes(
     ----------
     place : path of a TIFF or PNG file, of a folder of them, or path or URL of a Zarr store
     key : array in a Zarr group
-    axes : of a Zarr array that does not name them; without, 3 dimensions are taken for planes (z, y, x)
+    axes : of a Zarr array that does not name them; without, 3 dimensions are taken for planes (z, y, x), unless the
+        last may be colour
     entry : product to read, of a result
 
     Raises
@@ -87,13 +105,13 @@ def open_planes(
     if entry is not None:
         return _open_product(url, entry)
     path = remote.local_path(url) if remote.is_local(url) else None
-    if path is not None and not path.exists() and not _inside_store(path):
-        raise foreign.missing(path)
-    if path is not None and is_folder(path) and not _inside_store(path):
-        return _joined(path.name, [_open_file(each) for each in listed(path)])
-    if path is not None and path.is_file() and path.suffix.lower() in TIFF | {".png"}:
+    if path is not None and is_folder(url):
+        return _joined(path.name, [_open_file(each) for each in in_order(path)])
+    if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
         return _open_file(path)
-    return _open_zarr(url, key=key, axes=axes)
+    if path is not None and not path.exists() and not is_zarr(str(path.parent)):
+        raise foreign.missing(path)
+    return _of_source(open_source(url, key=key, axes=axes), remote.redact_url(url), ())
 
 
 def pair_planes(
@@ -104,32 +122,28 @@ def pair_planes(
     truth_key: str | None = None,
     axes: str | None = None,
     entry: str | None = None,
-) -> tuple[Planes, Planes]:
+) -> tuple[Planes, Planes, str | None]:
     """Open a prediction and its truth so that plane i of the one belongs to plane i of the other.
 
-    The files of two folders pair by equal names, else by the last number in the name, else in order. Predictions
-    without a truth are left out, since challenges annotate some frames only; the other way round is an error. Where a
-    result covers a part of its source, a truth of the whole source is cut to that part.
+    The files of two folders pair by equal names, by names but for a common prefix or suffix, or by the last number in
+    the name. Predictions without a truth are left out, since challenges annotate some frames only; the other way round
+    is an error. Where a result covers a part of its source, a truth of the whole source is cut to that part.
+
+    Returns
+    -------
+    prediction and truth, and what is to be said of how they were paired
 
     Raises
     ------
     InputError
         If they do not pair.
     """
-    paths = [remote.local_path(os.fspath(each)) for each in (prediction, truth) if _is_folder_of_images(each)]
-    by_key = keyed(*(listed(path) for path in paths)) if len(paths) == 2 and entry is None else None
-    if by_key is not None:
-        found, true = by_key
-        alone = [path.name for key, path in true.items() if key not in found]
-        if alone:
-            raise InputError(
-                f"{len(alone)} of {len(true)} truths in {paths[1]} have no prediction in {paths[0]}, the first is "
-                f"{alone[0]}. Files pair by equal names, or by the last number in them. Add what is missing."
-            )
-        return (
-            _joined(paths[0].name, [_open_file(found[key]) for key in true]),
-            _joined(paths[1].name, [_open_file(path) for path in true.values()]),
-        )
+    places = os.fspath(prediction), os.fspath(truth)
+    if all(map(is_folder, places)) and entry is None:
+        return _pair_folders(*(remote.local_path(place) for place in places))
+    itself = not any(map(is_folder, places)) and same_image(
+        *places, f"{entry}/0" if entry else key, truth_key
+    )
     predicted = open_planes(prediction, key=key, axes=axes, entry=entry)
     targets = open_planes(truth, key=truth_key)
     if entry is not None:
@@ -139,7 +153,24 @@ def pair_planes(
             f"The prediction {predicted.name} has {len(predicted)} planes and the truth {targets.name} "
             f"{len(targets)}, so they do not pair. Give the truth of just what was predicted."
         )
-    return predicted, targets
+    return predicted, targets, _ITSELF if itself else None
+
+
+def _pair_folders(found: Path, true: Path) -> tuple[Planes, Planes, str]:
+    """Open the files of two folders that belong together."""
+    if same_file(found, true):
+        pairs = tuple((each, each) for each in listed(found))
+        how = _ITSELF
+    else:
+        paired = pair_folders(found, true, spare=True, words=_WORDS)
+        pairs = paired.pairs
+        how = f"{len(pairs)} files were paired {paired.how}"
+        how = f"{how}; {_ITSELF}" if any(same_file(*pair) for pair in pairs) else how
+    return (
+        _joined(found.name, [_open_file(one) for one, _ in pairs]),
+        _joined(true.name, [_open_file(other) for _, other in pairs]),
+        how,
+    )
 
 
 def _of_region(targets: Planes, manifest: Mapping[str, Any]) -> Planes:
@@ -162,20 +193,7 @@ def _of_region(targets: Planes, manifest: Mapping[str, Any]) -> Planes:
         values = targets.read(inside[index])
         return values[..., rows, columns] if values.shape[-2:] == (size["y"], size["x"]) else values
 
-    return Planes(targets.name, tuple(targets.names[index] for index in inside), read)
-
-
-def _is_folder_of_images(place: str | os.PathLike[str]) -> bool:
-    url = os.fspath(place)
-    if not remote.is_local(url):
-        return False
-    path = remote.local_path(url)
-    return is_folder(path) and not _inside_store(path)
-
-
-def _inside_store(path: Path) -> bool:
-    """Tell whether a path is or lies in a Zarr store, where it may be a key without a document of its own."""
-    return any(foreign.is_store(folder) for folder in (path, *path.absolute().parents) if folder.is_dir())
+    return replace(targets, names=tuple(targets.names[index] for index in inside), read=read)
 
 
 def _joined(name: str, parts: Sequence[Planes]) -> Planes:
@@ -186,23 +204,20 @@ def _joined(name: str, parts: Sequence[Planes]) -> Planes:
         part, number = which[index]
         return part.read(number)
 
-    return Planes(name, tuple(each for part in parts for each in part.names), read)
+    spacings = {(part.spacing, part.unit) for part in parts}
+    spacing, unit = spacings.pop() if len(spacings) == 1 else (None, None)
+    return Planes(name, tuple(each for part in parts for each in part.names), read, (), spacing, unit)
 
 
 def _open_file(path: Path) -> Planes:
-    if path.suffix.lower() in TIFF:
-        pages = _pages(path)
-        if pages is not None:
-            return Planes(path.name, _numbered(path.name, len(pages.order)), _checked(path, pages.read))
-        count = len(_whole(path))
-    else:
-        count = 1
-    return Planes(path.name, _numbered(path.name, count), lambda index: _whole(path)[index])
-
-
-def _whole(path: Path) -> NDArray[Any]:
-    """Read a file whole, as (n, c, y, x)."""
-    return split_planes(read_picture(path, None), 2)
+    pages = _pages(path) if path.suffix.lower() in TIFF else None
+    if pages is not None:
+        names = _numbered(path.name, len(pages.order))
+        return Planes(path.name, names, _checked(path, pages.read), (), pages.spacing, pages.unit)
+    count = read_picture(str(path)).layout(2).count
+    return Planes(
+        path.name, _numbered(path.name, count), lambda index: read_picture(str(path)).images(2)[index]
+    )
 
 
 def _numbered(name: str, count: int) -> tuple[str, ...]:
@@ -212,8 +227,10 @@ def _numbered(name: str, count: int) -> tuple[str, ...]:
 def _pages(path: Path) -> Pages | None:
     try:
         return open_pages(path)
+    except InputError:
+        raise
     except Exception as error:  # decoders raise whatever they like
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _checked(path: Path, read: Callable[[int], NDArray[Any]]) -> Callable[[int], NDArray[Any]]:
@@ -223,14 +240,9 @@ def _checked(path: Path, read: Callable[[int], NDArray[Any]]) -> Callable[[int],
         try:
             return read(index)
         except Exception as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
     return checked
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path} cannot be read: {reason}.")
 
 
 def _manifest(url: str) -> dict[str, Any] | None:
@@ -252,15 +264,6 @@ def _open_product(url: str, name: str) -> Planes:
     return _of_source(source, f"{remote.redact_url(url)}/{name}", tuple(map(str, manifest["classes"])))
 
 
-def _open_zarr(url: str, *, key: str | None, axes: str | None) -> Planes:
-    location, inner = choice.locate(url, key)
-    if axes is None:
-        chosen = choice.choose(location, inner, None)
-        if chosen.image is None and chosen.node.dimension_names is None and len(chosen.node.shape) == 3:
-            axes = "zyx"
-    return _of_source(open_source(url, key=key, axes=axes), remote.redact_url(url), ())
-
-
 def _of_source(source: Source, name: str, classes: tuple[str, ...]) -> Planes:
     size = dict(zip(source.axes, source.shape, strict=True))
     stacked = [axis for axis in source.axes if axis in "tz"]
@@ -273,7 +276,8 @@ def _of_source(source: Source, name: str, classes: tuple[str, ...]) -> Planes:
     names = tuple(
         " ".join(f"{axis} {at}" for axis, at in zip(stacked, each, strict=True)) or "plane" for each in places
     )
-    return Planes(name, names, read, classes)
+    spacing, unit = known_spacing(source.spacing, source.unit, "yx")
+    return Planes(name, names, read, classes, spacing, unit)
 
 
 @dataclass(slots=True)

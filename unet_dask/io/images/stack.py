@@ -1,7 +1,7 @@
 """A stored array as images of (c, *spatial), in memory or window by window.
 
 A network of two dimensions takes the planes of a stack for images of their own, one of three takes a stack for
-one volume. Which axes of an array are planes, channels and space is decided here, once and from the shape alone,
+one volume. Which axes of an array are planes, channels and space is decided here, once and from their names alone,
 so that a window is cut up as the whole array would be.
 """
 
@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import InputError
+from unet_dask.io import remote
+from unet_dask.io.source import choice
+from unet_dask.io.source.statistics import windows
+from unet_dask.io.source.volume import open_source
+from unet_dask.spacing import known_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -33,13 +37,13 @@ class Layout:
 
     Attributes
     ----------
-    channel : position of the axis of channels, None if there is none
-    channels : how many are kept: alpha is not
-    planes : sizes of the axes that come before space, without channels
+    order : positions of the axes of planes, of channels if there are any, and of space
+    channels : how many there are, 1 without an axis of them
+    planes : sizes of the axes that come before space, without channels: those of unknown meaning, t, z
     spatial : sizes of the axes of space
     """
 
-    channel: int | None
+    order: tuple[int, ...]
     channels: int
     planes: tuple[int, ...]
     spatial: tuple[int, ...]
@@ -49,58 +53,74 @@ class Layout:
         """How many images it holds."""
         return math.prod(self.planes)
 
+    @property
+    def sides(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What an image and its target have in common: sizes of planes of which there are several, and of space."""
+        return tuple(size for size in self.planes if size != 1), self.spatial
+
+    def __str__(self) -> str:
+        planes, space = self.sides
+        return f"{'x'.join(map(str, planes or (1,)))} of {'x'.join(map(str, space))}"
+
     def arranged(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return the array as (n, c, *spatial)."""
-        last = array[..., np.newaxis] if self.channel is None else np.moveaxis(array, self.channel, -1)
-        kept = last[..., : self.channels]
-        planes = kept.reshape(-1, *self.spatial, self.channels)
-        return np.moveaxis(planes, -1, 1)
+        return array.transpose(self.order).reshape(-1, self.channels, *self.spatial)
 
 
-def layout_of(shape: Sequence[int], axes: str | None, *, dims: int, name: str) -> Layout:
+def layout_of(shape: Sequence[int], axes: str, *, dims: int, name: str) -> Layout:
     """Return the layout of an array for a network of `dims` dimensions.
 
     Parameters
     ----------
     shape : of the array
-    axes : one letter per axis as TIFF has them (C or S for channels), None or other letters if nobody knows;
-        then a last axis of 3 or 4 is colour
-    dims : of the network
+    axes : one letter per axis as TIFF has them: C or S for channels, T, Z, Y, X, others for planes
+    dims : of the network; for one of three, the last axis of planes of unknown meaning is depth if there is no z
     name : for the message
 
     Raises
     ------
     InputError
-        If there are too few dimensions.
+        If there are too few dimensions, or time would be taken for depth.
 
     Examples
     --------
     >>> layout_of((7, 64, 48), "ZYX", dims=2, name="a")
-    Layout(channel=None, channels=1, planes=(7,), spatial=(64, 48))
-    >>> layout_of((64, 48, 4), None, dims=2, name="a")
-    Layout(channel=2, channels=3, planes=(), spatial=(64, 48))
+    Layout(order=(0, 1, 2), channels=1, planes=(7,), spatial=(64, 48))
+    >>> layout_of((48, 64, 2, 5), "XYCT", dims=2, name="a")
+    Layout(order=(3, 2, 1, 0), channels=2, planes=(5,), spatial=(64, 48))
     """
-    count = len(shape)
-    if axes is None or len(axes) != count or not set(axes) <= set("CSZYXTIQR"):
-        axes = "Q" * count
-    channel = next((axes.index(letter) for letter in "SC" if letter in axes), None)
-    colour = "S" in axes
-    if channel is None and count > dims and _looks_like_colour(shape, axes):
-        channel, colour = count - 1, True
-    channels = 1 if channel is None else shape[channel]
-    others = tuple(size for position, size in enumerate(shape) if position != channel)
-    if len(others) < dims:
+    letters = axes.upper()
+    if "S" in letters and "C" in letters:
+        raise InputError(f"{name} has channels and colours at once ({letters}). Save each channel in grey.")
+    letters = letters.replace("S", "C")
+    spatial = [letters.index(axis) for axis in "YX"]
+    others = [at for at, letter in enumerate(letters) if letter not in "CYX"]
+    others.sort(key=lambda at: "TZ".find(letters[at]))
+    if dims == 3:
+        spatial.insert(0, _depth(letters, others, shape, name))
+        others.remove(spatial[0])
+    channel = [letters.index("C")] if "C" in letters else []
+    return Layout(
+        order=(*others, *channel, *spatial),
+        channels=math.prod(shape[at] for at in channel),
+        planes=tuple(shape[at] for at in others),
+        spatial=tuple(shape[at] for at in spatial),
+    )
+
+
+def _depth(letters: str, others: list[int], shape: Sequence[int], name: str) -> int:
+    """Return the axis that is depth."""
+    named = [at for at in others if letters[at] == "Z"] or [at for at in others if letters[at] != "T"]
+    if named:
+        return named[-1]
+    if others and shape[others[-1]] > 1:
         raise InputError(
-            f"{name} is an array of {tuple(shape)}, too few dimensions for a network of "
-            f"{dims}. A network of --dims {max(len(others), 2)} may fit."
+            f"{name} has the axes {letters}, and time is no depth to a network of 3 dimensions. Use --dims 2, or save "
+            "it with an axis z."
         )
-    kept = channels - 1 if colour and channels in (2, 4) else channels
-    return Layout(channel, kept, others[:-dims], others[-dims:])
-
-
-def _looks_like_colour(shape: Sequence[int], axes: str) -> bool:
-    """Whether the last axis of an array without axis names is colour."""
-    return axes[-1] == "Q" and shape[-1] in (3, 4) and len(shape) >= 3 and shape[-2] > 4
+    raise InputError(
+        f"{name} is an array of {tuple(shape)}, too few dimensions for a network of 3. A network of --dims 2 may fit."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +130,33 @@ class Stack:
     Attributes
     ----------
     name : for messages
-    source : the array, with planes named t and z
-    layout : of the stored array
+    source : the array
+    layout : of it, in its canonical axes
     """
 
     name: str
     source: Source
     layout: Layout
+
+    @property
+    def spatial(self) -> str:
+        """Letters of the axes of space."""
+        return "zyx"[-len(self.layout.spatial) :]
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Pixel size per axis of space, if the store states it."""
+        return known_spacing(self.source.spacing, self.source.unit, self.spatial)[0]
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the pixel size."""
+        return known_spacing(self.source.spacing, self.source.unit, self.spatial)[1]
+
+    @property
+    def leading(self) -> str:
+        """Letters of the axes before space, without channels: at most t and z."""
+        return "".join(axis for axis in self.source.axes if axis not in f"c{self.spatial}")
 
     def read(self, planes: range, box: Box) -> NDArray[np.generic]:
         """Return a window.
@@ -137,16 +177,14 @@ class Stack:
         UnreachableError
             If the store does not answer.
         """
-        window = {"c": slice(0, self.layout.channels)}
-        if self.layout.planes:
+        window = {"c": slice(0, self.layout.channels)} | dict(zip(self.spatial, box, strict=True))
+        if self.leading:
             inner = self.layout.planes[-1]
             first = planes.start % inner
-            window[_leading(self.layout)[-1]] = slice(first, first + len(planes))
-        if len(self.layout.planes) == 2:
+            window[self.leading[-1]] = slice(first, first + len(planes))
+        if len(self.leading) == 2:
             outer = planes.start // self.layout.planes[-1]
             window["t"] = slice(outer, outer + 1)
-        spatial = "zyx"[-len(box) :]
-        window |= dict(zip(spatial, box, strict=True))
         values = self.source.read(tuple(window[axis] for axis in self.source.axes))
         # tczyx: the channels come before the planes of a network of two dimensions, after those of three.
         position = self.source.axes.index("c")
@@ -155,13 +193,10 @@ class Stack:
 
     def blocks(self) -> Iterator[tuple[range, Box]]:
         """Yield windows of whole chunks, about 16 Mpixel, that cover the array once."""
-        from unet_dask.io.source.statistics import windows
-
-        dims, axes = len(self.layout.spatial), self.source.axes
         for _, window in windows(self.source):
-            spans = dict(zip(axes, window, strict=True))
-            box = tuple(spans[axis] for axis in "zyx"[-dims:])
-            leading = [spans[axis] for axis in _leading(self.layout)]
+            spans = dict(zip(self.source.axes, window, strict=True))
+            box = tuple(spans[axis] for axis in self.spatial)
+            leading = [spans[axis] for axis in self.leading]
             inner = leading[-1] if leading else slice(0, 1)
             size = self.layout.planes[-1] if leading else 1
             outer = leading[0] if len(leading) == 2 else slice(0, 1)
@@ -169,34 +204,53 @@ class Stack:
                 yield range(each * size + inner.start, each * size + inner.stop), box
 
 
-def _leading(layout: Layout) -> str:
-    """Return letters for the axes before space."""
-    return ("", "z" if len(layout.spatial) == 2 else "t", "tz")[len(layout.planes)]
-
-
-def open_stack(path: Path, key: str, layout: Layout) -> Stack:
-    """Open an array of a known layout to be read window by window.
+def open_stack(place: str, key: str | None, *, dims: int, axes: str | None = None) -> Stack:
+    """Open an array in Zarr, by the rules of every command, to be read as images of `dims` dimensions.
 
     Parameters
     ----------
-    path : of the store
-    key : of the array in it, "" if the path is that of the array
-    layout : see :func:`layout_of`
+    place : path or URL of a store, or of a group or array in one
+    key : path of a group or array below it
+    dims : of the network
+    axes : of the stored array; overrides what the store says
 
     Raises
     ------
     InputError
-        If it has more axes than planes, channels and space, or cannot be opened.
+        If there is no such image, or nobody knows what its axes are.
     """
-    from unet_dask.io.source.volume import open_source
+    location, inner = choice.locate(place, key)
+    chosen = choice.choose(location, inner, None)
+    shape = chosen.node.shape
+    if (
+        axes is None
+        and len(shape) == dims + 1
+        and _looks_like_colour(shape)
+        and not choice.named_axes(chosen)
+    ):
+        # Without names, a last axis of 3 or 4 is colour, and a fourth colour alpha.
+        source = open_source(place, key=key, axes="zyx"[-dims:] + "c", channels=range(3))
+    else:
+        source = open_source(place, key=key, axes=axes, dims=dims)
+    name = remote.redact_url(place).rstrip("/").rpartition("/")[2] or place
+    return Stack(name, source, layout_of(source.shape, source.axes, dims=dims, name=name))
 
-    if len(layout.planes) > 4 - len(layout.spatial):
-        raise InputError(
-            f"{path.name} has {len(layout.planes)} axes before those of a network of {len(layout.spatial)} "
-            f"dimensions, too many to be sampled where it lies. Save one image or stack as an array of its own."
-        )
-    letters = _leading(layout) + "zyx"[-len(layout.spatial) :]
-    if layout.channel is not None:
-        letters = f"{letters[: layout.channel]}c{letters[layout.channel :]}"
-    kept = range(layout.channels) if layout.channel is not None else None
-    return Stack(path.name, open_source(path, key=key or None, axes=letters, channels=kept), layout)
+
+def axes_for(place: str, key: str | None, axes: str | None) -> str | None:
+    """Return the axes that were said of images where they fit the targets of these and nothing else is known.
+
+    Examples
+    --------
+    Targets (y, x) of images said to be "cyx" are "yx"; those that name their axes need no telling.
+    """
+    if axes is None:
+        return None
+    location, inner = choice.locate(place, key)
+    chosen = choice.choose(location, inner, None)
+    fitting = [each for each in (axes, axes.replace("c", "")) if len(each) == len(chosen.node.shape)]
+    return fitting[0] if fitting and not choice.named_axes(chosen) else None
+
+
+def _looks_like_colour(shape: Sequence[int]) -> bool:
+    """Tell whether the last axis of an array without axis names is colour."""
+    return shape[-1] in (3, 4) and shape[-2] > 4

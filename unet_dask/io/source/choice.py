@@ -240,13 +240,14 @@ def decide_axes(
                 f"{array.shape}. Name each dimension once."
             )
         return given, "--axes"
-    named = _named_axes(chosen)
+    named = named_axes(chosen)
     if named is not None:
         return named
     return _guess(array, dims=dims, network_channels=network_channels), f"guessed from {count} dimensions"
 
 
-def _named_axes(chosen: Chosen) -> tuple[str, str] | None:
+def named_axes(chosen: Chosen) -> tuple[str, str] | None:
+    """Return the axes that a store names, and where; None if it does not."""
     array, image = chosen.node, chosen.image
     if image is not None:
         # OME-Zarr 0.1 and 0.2 have no axes: there, every image is tczyx.

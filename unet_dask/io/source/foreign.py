@@ -8,28 +8,11 @@ from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
 from unet_dask.io.remote import shorten
-from unet_dask.regular import IrregularError, open_regular
+from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TIFFFILE = "tifffile.imread"
-_SKIMAGE = "skimage.io.imread"
-
-#: First bytes, what they mean, and the function that reads such a file into memory.
-_MAGIC = (
-    (b"II*\x00", "a TIFF image", _TIFFFILE),
-    (b"MM\x00*", "a TIFF image", _TIFFFILE),
-    (b"II+\x00", "a BigTIFF image", _TIFFFILE),
-    (b"MM\x00+", "a BigTIFF image", _TIFFFILE),
-    (b"\x89PNG", "a PNG image", _SKIMAGE),
-    (b"\xff\xd8\xff", "a JPEG image", _SKIMAGE),
-    (b"\x93NUMPY", "a NumPy array", "numpy.load"),
-    (b"\x89HDF\r\n", "an HDF5 file", None),
-    (b"PK\x03\x04", "a zip archive", None),
-    (b"\x1f\x8b", "a gzip archive", None),
-    (b"ZISRAWFILE", "a Zeiss CZI image", None),
-)
 _MARKERS = (".zarray", ".zgroup", "zarr.json")
 
 
@@ -78,37 +61,24 @@ def _folder(path: Path) -> InputError:
 
 
 def _file(path: Path) -> InputError:
-    try:
-        with open_regular(path) as file:
-            start = file.read(512)
-    except IrregularError as error:
-        return InputError(f"{shorten(str(path))} is {error} and no Zarr store. Name the folder of a store.")
-    what, reader = _kind(start)
+    kind = kind_of(path)
     if path.name in _MARKERS:
         advice = f"Name its folder, {str(path.parent)!r}"
-    elif what == "a zip archive":
+    elif kind is ZIP:
         advice = f"If it is a Zarr store, name it 'zip://::{path}', or unpack it, which is faster"
-    elif reader:
+    elif kind.reader:
         target = path.with_suffix(".zarr").name
-        module = reader.rpartition(".")[0]
+        module = kind.reader.rpartition(".")[0]
         advice = (
             f"Convert it: python -c \"import zarr, {module}; zarr.save_array('{target}', "
-            f"{reader}('{path.name}'))\", or with bioformats2raw if it is larger than memory"
+            f"{kind.reader}('{path.name}'))\", or with bioformats2raw if it is larger than memory"
         )
+    elif kind is SAFETENSORS:
+        advice = "Name an image here, and the model with --model"
+    elif kind.pickled:
+        advice = "Pickles are never opened, because they can run code"
+    elif not kind.image:
+        advice = "Name an image"
     else:
         advice = "Convert it to Zarr, for microscope formats with bioformats2raw"
-    return InputError(f"{shorten(str(path))} is {what} and no Zarr store. {advice}.")
-
-
-def _kind(start: bytes) -> tuple[str, str | None]:
-    for magic, what, reader in _MAGIC:
-        if start.startswith(magic):
-            return what, reader
-    if not start:
-        return "an empty file", None
-    try:
-        # The read may have cut the last character.
-        start[:-4].decode() if len(start) == 512 else start.decode()
-    except UnicodeDecodeError:
-        return "a file of unknown kind", None
-    return "a text file", None
+    return InputError(f"{shorten(str(path))} is {kind.name} and no Zarr store. {advice}.")

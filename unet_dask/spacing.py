@@ -1,0 +1,138 @@
+"""Sizes of pixels: their units, spelled in many ways, and whether two of them contradict each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Metres of one unit, by its name in OME-Zarr.
+_METRES = {
+    "angstrom": 1e-10,
+    "picometer": 1e-12,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "meter": 1.0,
+    "inch": 0.0254,
+}
+#: Other spellings, in lower case, without the s of the plural and with "er" for "re".
+_SPELLINGS = {
+    "a": "angstrom",
+    "å": "angstrom",
+    "ångström": "angstrom",
+    "ångstrom": "angstrom",
+    "pm": "picometer",
+    "nm": "nanometer",
+    "um": "micrometer",
+    "µm": "micrometer",  # the micro sign
+    "\N{GREEK SMALL LETTER MU}m": "micrometer",
+    "\\u00b5m": "micrometer",
+    "micron": "micrometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "in": "inch",
+    '"': "inch",
+}
+#: Sizes of pixels further apart than this are told: objects are as much larger than those of the training.
+TOLERANCE = 1.25
+
+
+def unit_name(unit: str) -> str:
+    """Return a unit of length by its name in OME-Zarr; what is no unit of length stays as it is.
+
+    Examples
+    --------
+    >>> unit_name("µm"), unit_name("microns"), unit_name("Nanometre"), unit_name("pixel")
+    ('micrometer', 'micrometer', 'nanometer', 'pixel')
+    """
+    plain = unit.strip().lower()
+    plain = plain[:-2] + "er" if plain.endswith("metre") else plain
+    single = plain[:-1] if len(plain) > 2 and plain.endswith("s") else plain
+    single = single[:-2] + "er" if single.endswith("metre") else single
+    name = next(
+        (_SPELLINGS.get(each, each) for each in (plain, single) if each in _SPELLINGS or each in _METRES),
+        None,
+    )
+    return name or unit
+
+
+def metres(unit: str | None) -> float | None:
+    """Return the metres of one unit; None for what is no unit of length, such as a pixel."""
+    return None if unit is None else _METRES.get(unit_name(unit))
+
+
+def known_spacing(
+    spacing: Mapping[str, float], unit: Mapping[str, str | None], axes: str
+) -> tuple[tuple[float, ...] | None, str | None]:
+    """Return the sizes along some axes and their one unit; (None, None) if nobody said them.
+
+    Where axes have different units of length, the sizes come in that of the last.
+
+    Parameters
+    ----------
+    spacing, unit : per axis; 1.0 and None where unknown
+    axes : to return, such as "yx"
+    """
+    units = [unit.get(axis) for axis in axes]
+    sizes = [spacing.get(axis, 1.0) for axis in axes]
+    if not any(units) and all(size == 1.0 for size in sizes):
+        return None, None
+    if len(set(units)) == 1:
+        return tuple(sizes), units[0] if units[0] is None else unit_name(units[0])
+    factors = [metres(each) for each in units]
+    if any(factor is None for factor in factors):
+        return None, None
+    last = factors[-1]
+    converted = (size * factor / last for size, factor in zip(sizes, factors, strict=True) if factor and last)
+    return tuple(converted), unit_name(units[-1] or "")
+
+
+def contradiction(
+    one: Sequence[float] | None,
+    one_unit: str | None,
+    other: Sequence[float] | None,
+    other_unit: str | None,
+    *,
+    tolerance: float = TOLERANCE,
+) -> float | None:
+    """Return how many times larger the other pixels are, along the axis that differs most; None if they agree.
+
+    Sizes without a unit of length are compared only with those of the same unit, or as little. Unknown sizes agree
+    with all. Of sizes along different numbers of axes, the last ones are compared.
+
+    Examples
+    --------
+    >>> contradiction((0.5, 0.5), "micrometer", (1000, 500), "nm"), contradiction((1,), "um", (1.1,), "µm")
+    (2.0, None)
+    """
+    if not one or not other:
+        return None
+    first, second = metres(one_unit), metres(other_unit)
+    if first is None or second is None:
+        if one_unit is None or other_unit is None or unit_name(one_unit) != unit_name(other_unit):
+            return None
+        first = second = 1.0
+    common = min(len(one), len(other))
+    ratios = [
+        (b * second) / (a * first)
+        for a, b in zip(one[-common:], other[-common:], strict=True)
+        if a > 0 and b > 0
+    ]
+    worst = max(ratios, key=lambda ratio: max(ratio, 1 / ratio), default=1.0)
+    return round(worst, 9) if max(worst, 1 / worst) > tolerance else None
+
+
+def shown(sizes: Sequence[float], unit: str | None) -> str:
+    """Write sizes for people, once if all are the same.
+
+    Examples
+    --------
+    >>> shown((0.5, 0.5), "micrometer"), shown((2.0, 0.5, 0.5), None)
+    ('0.5 micrometer', '2 x 0.5 x 0.5')
+    """
+    each = sizes[:1] if len(set(sizes)) == 1 else sizes
+    return " ".join(part for part in (" x ".join(f"{size:.4g}" for size in each), unit or "") if part)
