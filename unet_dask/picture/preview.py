@@ -8,7 +8,6 @@ found again through the run's manifest; if it is gone the result is drawn alone 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import SinkError
@@ -27,6 +26,7 @@ from unet_dask.picture.plane import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy as np
     from matplotlib.figure import Figure

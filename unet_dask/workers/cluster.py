@@ -28,6 +28,7 @@ from unet_dask.workers.homes import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from distributed import Client
 
