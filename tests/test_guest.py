@@ -83,6 +83,7 @@ def test_who_brings_the_token_is_let_in_from_then_on(server: Server) -> None:
     connection.request("GET", urlsplit(server.address).path + "?" + urlsplit(server.address).query)
     got = connection.getresponse()
     got.read()
+    connection.close()
     kept = got.getheader("Set-Cookie", "")
     assert got.status == 200
     assert kept.endswith("; Path=/; HttpOnly; SameSite=Strict")
