@@ -17,7 +17,7 @@ def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
     unet-dask view big.seg.zarr
     unet-dask view big.seg.zarr --port 8080 --no-browser
 
-    The page is served to this machine alone, and needs no network.
+    The page is served to this machine alone, to whoever has the address with its token, and needs no network.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.viewer.server import view as serve
 
