@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
-from unet_dask_cli.options import PATH
+
+from .options import PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,6 @@ found again through the run's manifest; if it is gone the result is drawn alone 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import SinkError
@@ -19,6 +18,7 @@ from unet_dask.picture.plane import holes_of, product_plane, source_plane, view_
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from matplotlib.figure import Figure
     from numpy.typing import NDArray

@@ -154,9 +154,11 @@ class Plan:
         if ratio is None or not header.spacing or not sizes:
             return ()
         return (
-            f"pixel size: the image has {shown(sizes, unit)}, the model was trained at "
-            f"{shown(header.spacing, header.unit)}: pixels are {max(ratio, 1 / ratio):.3g} times as "
-            f"{'large' if ratio > 1 else 'small'}; use a level or a model that fits",
+            (
+                f"pixel size: the image has {shown(sizes, unit)}, the model was trained at "
+                f"{shown(header.spacing, header.unit)}: pixels are {max(ratio, 1 / ratio):.3g} times as "
+                f"{'large' if ratio > 1 else 'small'}; use a level or a model that fits"
+            ),
         )
 
     def fingerprint(self) -> dict[str, str]:

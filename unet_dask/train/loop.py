@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from unet_dask.train.validate import validate
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
     from unet_dask.model.file import Model
     from unet_dask.train.config import TrainConfig
@@ -186,8 +186,10 @@ def _of_start(job: Job) -> tuple[str, ...]:
     if header is None or ratio is None or not header.spacing or not data.spacing:
         return ()
     return (
-        f"pixel size: the model to start from has {shown(header.spacing, header.unit)}, the images "
-        f"{shown(data.spacing, data.unit)}",
+        (
+            f"pixel size: the model to start from has {shown(header.spacing, header.unit)}, the images "
+            f"{shown(data.spacing, data.unit)}"
+        ),
     )
 
 
