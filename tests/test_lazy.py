@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
@@ -18,11 +19,12 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from unet_dask.model.file import Model
 
 BOUND = 1e-5
+REFUSED = r"masked array|Give a NumPy array|no grey values|no image|are not finite"
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2-D", "3-D"])
@@ -121,3 +123,49 @@ def test_channels_must_fit() -> None:
     colour = new_model(NetworkSpec(width=2, depth=1, channels=3))
     with pytest.raises(ModelError, match=r"takes 3 channel\(s\), but the image has 2"):
         unet_dask.segment(da.zeros((2, 30, 30), dtype=np.uint8), colour)
+
+
+def masked_without_telling(values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> da.Array:
+    array = da.from_array(values, chunks=32)
+    return array.map_blocks(
+        lambda block: np.ma.masked_less(block, 9), dtype=array.dtype, meta=np.zeros((0, 0), "u1")
+    )
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda values: np.ma.array(values, mask=values < 0),
+        lambda values: da.ma.masked_inside(da.from_array(values, chunks=32), 3, 5),
+        lambda values: xarray.DataArray(
+            da.ma.masked_less(da.from_array(values, chunks=32), 3), dims=("y", "x")
+        ),
+        masked_without_telling,
+        lambda values: values.astype(complex),
+        lambda values: values.astype(object),
+        lambda values: values.tolist(),
+        torch.from_numpy,
+        lambda values: xarray.Dataset({"a": (("y", "x"), values)}),
+    ],
+)
+def test_arrays_with_rules_of_their_own_are_refused(dress: Callable[..., Any], tmp_path: Path) -> None:
+    network = new_model(
+        NetworkSpec(dims=2, width=2, depth=1), normalisation=Normalisation("constant", (9.0,), (5.0,))
+    )
+    image = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    with pytest.raises(InputError, match=REFUSED) as caught:
+        np.asarray(unet_dask.segment(dress(image), network))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_matrix_and_a_memory_map_are_plain_arrays(tmp_path: Path) -> None:
+    network = new_model(
+        NetworkSpec(dims=2, width=2, depth=1), normalisation=Normalisation("constant", (9.0,), (5.0,))
+    )
+    image = np.random.default_rng(0).integers(0, 255, (40, 48)).astype(np.uint8)
+    mapped = np.memmap(tmp_path / "a.dat", np.uint8, "w+", shape=image.shape)
+    mapped[...] = image
+    expected = unet_dask.segment(image, network, output="probabilities")
+    for each in (image.view(np.matrix), mapped):
+        np.testing.assert_array_equal(unet_dask.segment(each, network, output="probabilities"), expected)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.errors import InputError
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
 
@@ -273,6 +274,10 @@ class ReturnRegion:
         self, block: NDArray[np.generic], block_info: Mapping[int, Mapping[str, Any]]
     ) -> NDArray[np.generic]:
         """Return the values of the first product."""
+        if isinstance(block, np.ma.MaskedArray):  # dask was not told so
+            raise InputError(
+                "A block of the image is a masked array, and a network sees every value. Fill it."
+            )
         return self.task.products(tuple(map(int, block_info[0]["chunk-location"])), block)[0]
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec
 
 Image = TypeVar("Image", "da.Array", "xarray.DataArray", "NDArray[np.generic]")
+#: Packages whose arrays dask reads piece by piece.
+_STORED = ("zarr", "h5py")
 #: Feature maps of a tile may take this much; larger chunks are run in several tiles.
 _ACTIVATION_BYTES = 1 << 30
 
@@ -67,7 +69,7 @@ def segment(
     Raises
     ------
     InputError
-        If the axes do not fit the image.
+        If the axes do not fit the image, or it is an array with rules of its own, such as a masked one.
     ModelError
         If the network does not fit the image.
     """
@@ -79,6 +81,7 @@ def segment(
         return labelled
     import dask.array as da
 
+    image = _plain(image)
     network = loaded.header.network
     named = axes_.validate(axes) if axes else _default_axes(image.ndim, network)
     if len(named) != image.ndim:
@@ -96,11 +99,41 @@ def segment(
     return result if isinstance(image, da.Array) else result.compute()  # type: ignore[no-any-return] # numpy in, numpy out
 
 
+def _plain(image: Any) -> Any:  # whatever a caller has
+    """Return an image as a plain array of numbers, or refuse it.
+
+    Arithmetic of masked arrays leaves masked values out, so a network would see raw values under the mask; sparse,
+    structured and other arrays have rules of their own as well.
+    """
+    import dask.array as da
+
+    lazy = isinstance(image, da.Array)
+    values = image._meta if lazy else image  # noqa: SLF001 # dask has no public name for what its blocks are
+    if isinstance(values, np.ma.MaskedArray):
+        fill = "dask.array.ma.filled(image, 0)" if lazy else "image.filled(0)"
+        raise InputError(
+            f"The image is a masked array, and a network sees every value. Fill it: {fill}, or with NaN and nan='zero'."
+        )
+    if not lazy and type(values).__module__.split(".")[0] in _STORED and hasattr(values, "dtype"):
+        values = da.from_array(values)._meta  # noqa: SLF001
+    if not isinstance(values, np.ndarray):
+        kind = f"{type(values).__module__.split('.')[0]}.{type(values).__name__}"
+        raise InputError(
+            f"The image is a {kind}. Give a NumPy array, a dask array of such, or an xarray.DataArray."
+        )
+    if values.dtype.kind not in "biuf":
+        raise InputError(
+            f"The image holds {values.dtype} values, which are no grey values. Convert it first."
+        )
+    return np.asarray(image) if isinstance(image, np.ndarray) else image
+
+
 def _segment_dataarray(image: Any, model: Model, *, output: str, **settings: str) -> Any:
     """Segment a DataArray, keeping its names."""
     from unet_dask.io.dataarray import from_dataarray, to_dataarray
 
     array, axes = from_dataarray(image)
+    array = _plain(array)
     result = _segment_canonical(array, axes, model, output=output, **settings)
     if output == "probabilities":
         return to_dataarray(result, image, axes, model.header.class_names)

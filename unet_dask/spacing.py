@@ -136,3 +136,20 @@ def shown(sizes: Sequence[float], unit: str | None) -> str:
     """
     each = sizes[:1] if len(set(sizes)) == 1 else sizes
     return " ".join(part for part in (" x ".join(f"{size:.4g}" for size in each), unit or "") if part)
+
+
+Size = tuple[tuple[float, ...] | None, str | None]
+
+
+def other_pixels(trained: Size, found: Size) -> tuple[str, ...]:
+    """Say that the pixels of an image are not of the size of those that a model was trained on; nothing if they are."""
+    ratio = contradiction(*trained, *found)
+    if ratio is None or not trained[0] or not found[0]:
+        return ()
+    times = f"{max(ratio, 1 / ratio):.3g} times as {'large' if ratio > 1 else 'small'}"
+    return (
+        (
+            f"pixel size: the image has {shown(found[0], found[1])}, the model was trained at "
+            f"{shown(trained[0], trained[1])}: pixels are {times}; use a level or a model that fits"
+        ),
+    )

@@ -183,8 +183,8 @@ def _no_model(path: Path, reason: str = "") -> ModelError:
         return ModelError(f"{path} is {kind.name}, not a safetensors model file. {why} with unet-dask.")
     if kind in (SAFETENSORS, BINARY):
         return ModelError(
-            f"{path} is damaged or not a safetensors model file{reason}. Copy the file again, or name a model that "
-            "unet-dask wrote."
+            f"{path} is {kind.name}, damaged or not a safetensors model file{reason}. Copy the file again, or "
+            "name a model that unet-dask wrote."
         )
     return ModelError(
         f"{path} is {kind.name}, not a safetensors model file. Name a model that unet-dask wrote, or a bundled one."

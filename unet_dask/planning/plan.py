@@ -25,7 +25,7 @@ from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
 from unet_dask.planning.layout import choose
 from unet_dask.planning.masked import left
-from unet_dask.spacing import contradiction, known_spacing, shown
+from unet_dask.spacing import known_spacing, other_pixels
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
@@ -150,19 +150,9 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know: that pixels are not of the size of those of the training."""
-        header, source = self.header, self.source
-        axes = "zyx"[-header.network.dims :]
-        sizes, unit = known_spacing(source.spacing, source.unit, axes)
-        ratio = contradiction(header.spacing, header.unit, sizes, unit)
-        if ratio is None or not header.spacing or not sizes:
-            return ()
-        return (
-            (
-                f"pixel size: the image has {shown(sizes, unit)}, the model was trained at "
-                f"{shown(header.spacing, header.unit)}: pixels are {max(ratio, 1 / ratio):.3g} times as "
-                f"{'large' if ratio > 1 else 'small'}; use a level or a model that fits"
-            ),
-        )
+        axes = "zyx"[-self.header.network.dims :]
+        found = known_spacing(self.source.spacing, self.source.unit, axes)
+        return other_pixels((self.header.spacing, self.header.unit), found)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""

@@ -238,9 +238,8 @@ def _pairs(
         if same_file(one, other):
             raise its_own(one.name, WORDS)
     # In the order of the images' names, on which the choice of those that are held out depends.
-    return [(str(one), str(other)) for one, other in sorted(paired.pairs)], (
-        f"{len(paired.pairs)} images were paired {paired.how}",
-    )
+    pairs = [(str(one), str(other)) for one, other in sorted(paired.pairs)]
+    return pairs, (f"{len(pairs)} images were paired {paired.how}",)
 
 
 def same_image(one: str, other: str, one_key: str | None, other_key: str | None) -> bool:
