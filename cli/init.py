@@ -11,7 +11,9 @@ from .terminal import say, show
 
 
 @click.command(short_help="Make an untrained network.")
-@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write, .safetensors.")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write, .safetensors."
+)
 @click.option("--dims", type=click.IntRange(2, 3), default=2, show_default=True, help="Spatial dimensions.")
 @click.option("--width", type=int, default=64, show_default=True, help="Feature channels of the first level.")
 @click.option("--depth", type=int, default=4, show_default=True, help="Number of poolings.")

@@ -39,9 +39,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's st
     ) -> list[CompletionItem]:
         """Return the words that the last one of a list may become."""
         before, comma, last = incomplete.rpartition(",")
-        return [
-            CompletionItem(f"{before}{comma}{word}") for word in self._words if word.startswith(last)
-        ]
+        return [CompletionItem(f"{before}{comma}{word}") for word in self._words if word.startswith(last)]
 
 
 class Named(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone

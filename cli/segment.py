@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Segment a Zarr volume into a Zarr group.")
 @click.argument("source", type=PATH)
-@click.option("-o", "--output", "sink", type=PATH, metavar="SINK", help="Zarr group to write [<source>.seg.zarr].")
-@click.option("-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei].")
+@click.option(
+    "-o", "--output", "sink", type=PATH, metavar="SINK", help="Zarr group to write [<source>.seg.zarr]."
+)
+@click.option(
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
+)
 @click.option("-j", "--workers", type=int, help="Local worker processes [one per GPU, else per 2 cores].")
 @click.option("--threads", type=int, help="Threads of each worker's network [the cores, shared out].")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is already running.")
@@ -39,8 +43,12 @@ if TYPE_CHECKING:
 @click.option("--axes", help="Axes of the source, such as zyx or yxc [from its metadata].")
 @click.option("--level", type=int, help="Level of a multiscale image [0].")
 @click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
-@click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
-@click.option("--mask", type=MASK, metavar="PATH|auto", help="What to segment; the rest is background [everything].")
+@click.option(
+    "--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all]; of some axes: 't 0:1, y 0:64'."
+)
+@click.option(
+    "--mask", type=MASK, metavar="PATH|auto", help="What to segment; the rest is background [everything]."
+)
 @click.option(
     "--tta",
     type=click.Choice(["none", "flips", "rotations"]),
@@ -61,7 +69,12 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 @click.option("--part", metavar="I/N", help="Be one of N drivers that share the sink, such as 2/8.")
 @click.option(
-    "--config", type=PATH, metavar="FILE.toml", callback=read_settings, is_eager=True, help="Settings; flags win."
+    "--config",
+    type=PATH,
+    metavar="FILE.toml",
+    callback=read_settings,
+    is_eager=True,
+    help="Settings; flags win.",
 )
 @click.option("--report", type=PATH, metavar="FILE.html", help="Write what was done, in one file to look at.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

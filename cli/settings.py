@@ -100,7 +100,9 @@ def _known(key: str, setting: Any, names: dict[str, str], aliases: dict[str, str
 
 def _nearest(name: str, known: list[str], example: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean {near[0]}?" if near else f"Settings are named as the options are, such as {example}."
+    return (
+        f"Did you mean {near[0]}?" if near else f"Settings are named as the options are, such as {example}."
+    )
 
 
 def _text(setting: Any) -> str:  # any TOML value
