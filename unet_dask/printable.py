@@ -1,7 +1,7 @@
-"""What of a stranger's text a terminal is shown: names of files, channels and classes, metadata, settings.
+r"""What of a stranger's text a terminal is shown: names of files, channels and classes, metadata, settings.
 
 A terminal obeys escape characters, and an editor's bidirectional marks turn a name around. So whatever cannot be
-printed is written as Python writes it, `\\x1b`, and a line stays one line.
+printed is written as Python writes it, `\x1b`, and a line stays one line.
 """
 
 from __future__ import annotations

@@ -202,8 +202,8 @@ def running_cluster(
         except (RuntimeError, AssertionError) as error:  # as of a setting that asks for encryption
             reason = " ".join(str(error).split()) or type(error).__name__
             raise OptionError(
-                f"The scheduler at {where} cannot be connected to: {reason.rstrip('.')}. Look at the address and at your "
-                "configuration of Dask."
+                f"The scheduler at {where} cannot be connected to: {reason.rstrip('.')}. Look at the address and at "
+                "your configuration of Dask."
             ) from error
         with client:
             yield connected(client, threads=threads, say=say)
@@ -248,7 +248,8 @@ def require_usable(client: Any) -> None:  # whatever a user passed
 
     if not isinstance(client, Client):
         raise OptionError(
-            f"The client is a {type(client).__name__}, not a client of Dask. Pass distributed.Client(cluster or address)."
+            f"The client is a {type(client).__name__}, not a client of Dask. Pass "
+            "distributed.Client(cluster or address)."
         )
     if client.asynchronous:
         raise OptionError("The client is asynchronous. Pass one that is not: distributed.Client(address).")

@@ -31,8 +31,8 @@ def require_dask() -> None:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise OptionError(
-            f"Dask cannot start with your configuration of it ({', '.join(where)}): {reason.rstrip('.')}. Mend or remove "
-            "that, or let DASK_CONFIG name an empty folder."
+            f"Dask cannot start with your configuration of it ({', '.join(where)}): {reason.rstrip('.')}. Mend or "
+            "remove that, or let DASK_CONFIG name an empty folder."
         ) from error
 
 
