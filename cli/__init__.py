@@ -12,10 +12,20 @@ import traceback
 from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 from unet_dask.errors import UnetDaskError
 
-from .interrupt import heeded
+from . import terminal
+from .advice import GIVEN
+from .interrupt import Terminated, heeded
+from .settings import name_variables, require_known_variables
+
+#: Exit code of an error that nobody foresaw. Not 3: scripts would resume for ever.
+_OURS = 1
+#: Exit code of a program that was ended by SIGINT, as shells have it.
+_INTERRUPTED = 130
+_COMPLETE = "_UNET_DASK_COMPLETE"
 
 #: Command -> module of this package that defines it. A module is imported when its command is used.
 _COMMANDS = {
@@ -43,6 +53,7 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        name_variables(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -51,45 +62,87 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "UNET_DASK"}
-)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unet-dask")
-def group() -> None:
+@click.pass_context
+def group(context: click.Context) -> None:
     """Segment microscopy volumes larger than memory with the 2015 U-Net, from Zarr to Zarr."""
+    require_known_variables((name, group.get_command(context, name)) for name in _COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 input or usage, 3 lost, 4 incomplete, 130 interrupted."""
+    terminal.prepare()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with heeded():
-            code: Any = group.main(arguments, prog_name="unet-dask", standalone_mode=False)
+            code = _run(given)
     except BaseException as error:  # the last line of defence: a traceback is shown only when asked for
-        if "--debug" in (sys.argv[1:] if arguments is None else arguments):
-            traceback.print_exc()
-        code = _explain(error)
-    _leave(code if isinstance(code, int) else 0)
+        code = _ended(error, debug="--debug" in given)
+    _leave(code)
 
 
-def _explain(error: BaseException) -> int:
-    """Print what went wrong in one line and return the exit code."""
-    match error:
-        case click.exceptions.Exit():
+def _run(given: list[str]) -> int:
+    """Do what a command line says, and return its exit code."""
+    if instruction := os.environ.get(_COMPLETE):  # the shell asks what may follow
+        return shell_complete(group, {}, "unet-dask", _COMPLETE, instruction)
+    with group.make_context("unet-dask", given, obj={GIVEN: given}) as context:
+        code: Any = group.invoke(context)
+    return code if isinstance(code, int) else 0
+
+
+def _ended(error: BaseException, *, debug: bool) -> int:
+    """Say why a command ended, and return the exit code."""
+    try:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            for line in error.format_message().splitlines():
+                terminal.say(line)
+            return 2
+        if isinstance(error, click.exceptions.Exit):
             return int(error.exit_code)
-        case click.UsageError():
-            text, code = f"{error.format_message()} {_help_hint(error)}", 2
-        case click.ClickException():
-            text, code = error.format_message(), 2
-        case click.Abort() | KeyboardInterrupt():
-            text, code = "interrupted; what is done is kept, --resume goes on", 130
-        case UnetDaskError():
-            text, code = str(error), error.exit_code
-        case MemoryError():
-            text, code = "out of memory; what is done is kept, use a smaller --memory and --resume", 3
-        case _:
-            text, code = f"{type(error).__name__}: {error}. An error of unet-dask itself; see --debug", 3
-    click.echo(f"unet-dask: {' '.join(text.split())}", err=True)
+        if isinstance(error, SystemExit):
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error, BrokenPipeError) and terminal.reader_gone():
+            return terminal.READER_GONE
+        if debug:
+            traceback.print_exception(error)
+        text, code = _explained(error)
+        terminal.say(f"unet-dask: {' '.join(text.split())}")
+    except BrokenPipeError:
+        return terminal.READER_GONE
     return code
+
+
+def _explained(error: BaseException) -> tuple[str, int]:
+    """Return what went wrong in one line, and the exit code."""
+    stopped = _stopped(error)
+    match error:
+        case UnetDaskError() if stopped is None or str(error):
+            return str(error), error.exit_code
+        case _ if stopped is not None:
+            return str(stopped) or "interrupted", getattr(stopped, "exit_code", _INTERRUPTED)
+        case click.UsageError():
+            return f"{error.format_message()} {_help_hint(error)}", 2
+        case click.ClickException():
+            return error.format_message(), 2
+        case MemoryError():
+            return "out of memory; what is done is kept, use a smaller --memory and --resume", 3
+        case OSError() if error.filename is not None:
+            return f"{error.filename}: {error.strerror or type(error).__name__}.", 2
+        case OSError():
+            return f"{type(error).__name__}: {error.strerror or error}.", 2
+        case _:
+            return f"{type(error).__name__}: {error}. An error of unet-dask itself; see --debug", _OURS
+
+
+def _stopped(error: BaseException | None) -> BaseException | None:
+    """Return the interruption that an error is, or that it came of: libraries wrap one that meets their import."""
+    seen = 0
+    while error is not None and seen < 20:
+        if isinstance(error, KeyboardInterrupt | click.Abort):
+            return error
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None
 
 
 def _help_hint(error: click.UsageError) -> str:
@@ -98,8 +151,7 @@ def _help_hint(error: click.UsageError) -> str:
 
 def _leave(code: int) -> None:
     """Exit without waiting for the interpreter to take down libraries it no longer needs."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    code = terminal.flush() or code
     if os.environ.get("UNET_DASK_SLOW_EXIT"):
         sys.exit(code)
     os._exit(code)

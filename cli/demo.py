@@ -6,10 +6,15 @@ import json
 
 import click
 
+from .options import MODEL, PATH
+from .terminal import fact, show
+
 
 @click.command(short_help="Make a large image, segment it, show the result.")
-@click.argument("folder", metavar="[DIR]", default="demo")
-@click.option("-m", "--model", metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei].")
+@click.argument("folder", type=PATH, metavar="[DIR]", default="demo")
+@click.option(
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
+)
 @click.option("-j", "--workers", type=int, default=2, show_default=True, help="Local worker processes.")
 @click.option("--side", type=int, default=4096, show_default=True, help="Side of the image in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the image.")
@@ -39,7 +44,7 @@ def demo(
 
     def say(line: str) -> None:
         if not quiet:
-            click.echo(f"{'demo':>18}  {line}", err=True)
+            fact("demo", line, err=True)
 
     try:
         made = run_demo(
@@ -54,9 +59,9 @@ def demo(
     finally:
         display.close()
     if as_json:
-        click.echo(json.dumps(made.to_json()))
+        show(json.dumps(made.to_json()))
         return
     for label, text in made.describe():
-        click.echo(f"{label:>18}  {text}")
+        fact(label, text)
     for number, command in enumerate(made.next_commands()):
-        click.echo(f"{'' if number else 'try now':>18}  {command}")
+        fact("" if number else "try now", command)

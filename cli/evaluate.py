@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH
+from .options import FILE, PATH
+from .terminal import say, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,8 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 
 @click.command(short_help="Score a prediction against its truth.")
-@click.argument("prediction")
-@click.argument("truth")
+@click.argument("prediction", type=PATH)
+@click.argument("truth", type=PATH)
 @click.option(
     "--metrics",
     callback=_names,
@@ -51,7 +52,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--axes", help="Axes of a prediction in Zarr, such as czyx [from its metadata].")
 @click.option(
     "--plot",
-    type=PATH,
+    type=FILE,
     metavar="FILE.png",
     help="Draw the scores against the threshold.",
 )
@@ -90,22 +91,22 @@ def evaluate(
 
         draw_scores(plot, found)
     for note in found.notes:
-        click.echo(note, err=True)
+        say(note)
     if as_json:
-        click.echo(json.dumps(found.to_record()))
+        show(json.dumps(found.to_record()))
         return
     for line in found.lines():
-        click.echo(line)
+        show(line)
 
 
 def _progress() -> Callable[[int, int], None]:
     """Return a function that says every few seconds which plane is scored."""
     spoke = time.monotonic()
 
-    def say(index: int, count: int) -> None:
+    def tell(index: int, count: int) -> None:
         nonlocal spoke
         if time.monotonic() - spoke >= _EVERY:
             spoke = time.monotonic()
-            click.echo(f"plane {index + 1} of {count}", err=True)
+            say(f"plane {index + 1} of {count}")
 
-    return say
+    return tell

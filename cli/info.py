@@ -6,9 +6,12 @@ import json
 
 import click
 
+from .options import MODEL
+from .terminal import fact, show
+
 
 @click.command(short_help="Say what a store, a model file or a result is.")
-@click.argument("path")
+@click.argument("path", type=MODEL)
 @click.option("-k", "--key", metavar="PATH", help="Array in a group.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -24,7 +27,7 @@ def info(path: str, *, key: str | None, debug: bool, as_json: bool) -> None:
 
     found = describe(path, key=key)
     if as_json:
-        click.echo(json.dumps(found))
+        show(json.dumps(found))
         return
     for label, text in lines(found):
-        click.echo(f"{label:>18}  {text}")
+        fact(label, text)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import click
+
+from .options import PATH
+from .terminal import say, show
 
 
 @click.command(short_help="Make an untrained network.")
-@click.option("-o", "--output", required=True, metavar="MODEL", help="Model file to write, .safetensors.")
+@click.option(
+    "-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write, .safetensors."
+)
 @click.option("--dims", type=click.IntRange(2, 3), default=2, show_default=True, help="Spatial dimensions.")
 @click.option("--width", type=int, default=64, show_default=True, help="Feature channels of the first level.")
 @click.option("--depth", type=int, default=4, show_default=True, help="Number of poolings.")
@@ -19,8 +26,20 @@ import click
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights.")
 @click.option("--offset", type=float, default=127.5, show_default=True, help="Grey value that becomes 0.")
 @click.option("--scale", type=float, default=64.0, show_default=True, help="Grey values per unit.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def init(output: str, seed: int, offset: float, scale: float, debug: bool, **network: float) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON on standard output.")
+def init(
+    output: str,
+    *,
+    seed: int,
+    offset: float,
+    scale: float,
+    quiet: bool,
+    debug: bool,
+    as_json: bool,
+    **network: float,
+) -> None:
     """Make an untrained U-Net with the initial weights of the paper.
 
     \b
@@ -35,8 +54,11 @@ def init(output: str, seed: int, offset: float, scale: float, debug: bool, **net
     constants = Normalisation("constant", (offset,) * wanted.channels, (scale,) * wanted.channels)
     file = save_model(new_model(wanted, seed=seed, normalisation=constants), output)
     spec = file.header.network
-    click.echo(
-        f"{file.path}: {spec.dims}-D U-Net, {spec.width} channels, depth {spec.depth}, halo {spec.halo[0]}, "
-        f"untrained, checksum {file.checksum[:12]}",
-        err=True,
-    )
+    if as_json:
+        made = {"model": str(file.path), "checksum": file.checksum, "halo": list(spec.halo)}
+        show(json.dumps(made | {name: getattr(spec, name) for name in network}))
+    elif not quiet:
+        say(
+            f"{file.path}: {spec.dims}-D U-Net, {spec.width} channels, depth {spec.depth}, halo {spec.halo[0]}, "
+            f"untrained, checksum {file.checksum[:12]}"
+        )

@@ -1,12 +1,15 @@
-"""What several commands share: types of parameters, and settings from a file."""
+"""Types of parameters that several commands share."""
 
 from __future__ import annotations
 
-import tomllib
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from unet_dask.config import PRODUCTS as _PRODUCTS
 from unet_dask.config import parse_bytes, parse_channels, parse_products, parse_sizes
 from unet_dask.errors import OptionError
 from unet_dask.paths import local_path
@@ -16,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
-    """A parameter that one of the library's parsers reads."""
+    """A parameter that one of the library's parsers reads; the shell completes a list of the words it knows."""
 
-    def __init__(self, name: str, parser: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, parser: Callable[[str], Any], words: tuple[str, ...] = ()) -> None:
         self.name = name
         self._parser = parser
+        self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the parser makes of a text."""
@@ -31,37 +35,50 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's st
         except OptionError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the words that the last one of a list may become."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{word}") for word in self._words if word.startswith(last)]
+
+
+class Named(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
+    """A path, an URL, or one of some names; the shell completes names and files."""
+
+    name = "path"
+
+    def __init__(self, names: Callable[[], list[str]] = list) -> None:
+        self._names = names
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that fit, and word that files do too; the shell looks for those."""
+        names = [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *names]
+
+
+class LocalFile(Named):
+    """A path of this machine, of which ``~`` and ``file://`` are taken by the rule of the library."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path that a text stands for."""
+        return local_path(value) if isinstance(value, str) else value
+
+
+def _bundled() -> list[str]:
+    """Return the names of the bundled models, which must not take an import of torch while a shell waits."""
+    return sorted(each.stem for each in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors"))
+
 
 BYTES = Parsed("bytes", parse_bytes)
 CHANNELS = Parsed("channels", parse_channels)
-PRODUCTS = Parsed("products", parse_products)
-#: A path of this machine, of which ``~`` and ``file://`` are taken by the rule of the library.
-PATH = Parsed("path", local_path)
+PRODUCTS = Parsed("products", parse_products, _PRODUCTS)
 SIZES = Parsed("sizes", parse_sizes)
-
-
-def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Take the settings of a TOML file as defaults, below the environment and the flags."""
-    if value is None:
-        return None
-    try:
-        settings = tomllib.loads(local_path(value).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"The configuration {value} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise OptionError(f"The configuration {value} is not TOML: {error}.") from error
-    known = {each.name for each in ctx.command.params}
-    settings = {name.replace("-", "_"): setting for name, setting in settings.items()}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise OptionError(
-            f"The configuration {value} has unknown settings: {', '.join(unknown)}. Known: "
-            f"{', '.join(sorted(name for name in known if name))}."
-        )
-    ctx.default_map = {name: _text(setting) for name, setting in settings.items()}
-    return value
-
-
-def _text(setting: Any) -> str:  # any TOML value
-    """Return a setting as a flag would give it, so that click refuses 1.5 workers instead of rounding them."""
-    return ",".join(map(str, setting)) if isinstance(setting, list) else str(setting)
+#: A path or URL, which the library reads by its one rule.
+PATH = Named()
+#: A path of this machine.
+FILE = LocalFile()
+MASK = Named(lambda: ["auto"])
+MODEL = Named(_bundled)

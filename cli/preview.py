@@ -7,10 +7,15 @@ from pathlib import PurePosixPath
 
 import click
 
+from .options import PATH
+from .terminal import fact, show
+
 
 @click.command(short_help="Draw a result over its source as a PNG.")
-@click.argument("sink")
-@click.option("-o", "--output", "png", metavar="FILE.png", help="Picture to write [<sink stem>.png].")
+@click.argument("sink", type=PATH)
+@click.option(
+    "-o", "--output", "png", type=PATH, metavar="FILE.png", help="Picture to write [<sink stem>.png]."
+)
 @click.option("--z", type=int, help="Slice to draw, in voxels of the source [the middle one].")
 @click.option("--t", type=int, help="Time point to draw [the first].")
 @click.option(
@@ -43,8 +48,8 @@ def preview(
     name = PurePosixPath(sink.rstrip("/")).name
     made = draw(sink, png or f"{name.removesuffix('.zarr')}.png", z=z, t=t, roi=roi)
     if as_json:
-        click.echo(json.dumps(made.to_json()))
+        show(json.dumps(made.to_json()))
     elif not quiet:
-        click.echo(f"{'picture':>18}  {made.path}", err=True)
+        fact("picture", made.path, err=True)
         for note in made.notes:
-            click.echo(f"{'note':>18}  {note}", err=True)
+            fact("note", note, err=True)

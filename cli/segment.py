@@ -7,21 +7,29 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from .options import BYTES, CHANNELS, PRODUCTS, SIZES, read_config
+from .advice import once_more
+from .options import BYTES, CHANNELS, MASK, MODEL, PATH, PRODUCTS, SIZES
+from .settings import read_settings
+from .terminal import fact, show
 
 if TYPE_CHECKING:
     from unet_dask.config import SegmentConfig
 
 
 @click.command(short_help="Segment a Zarr volume into a Zarr group.")
-@click.argument("source")
-@click.option("-o", "--output", "sink", metavar="SINK", help="Zarr group to write [<source>.seg.zarr].")
-@click.option("-m", "--model", metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei].")
+@click.argument("source", type=PATH)
+@click.option(
+    "-o", "--output", "sink", type=PATH, metavar="SINK", help="Zarr group to write [<source>.seg.zarr]."
+)
+@click.option(
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
+)
 @click.option("-j", "--workers", type=int, help="Local worker processes [one per GPU, else per 2 cores].")
 @click.option("--threads", type=int, help="Threads of each worker's network [the cores, shared out].")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is already running.")
-@click.option("--scheduler-file", metavar="FILE", help="The same, from the scheduler's file.")
+@click.option("--scheduler-file", type=PATH, metavar="FILE", help="The same, from the scheduler's file.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[auto]")
 @click.option(
     "--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]), help="[auto]"
@@ -35,8 +43,12 @@ if TYPE_CHECKING:
 @click.option("--axes", help="Axes of the source, such as zyx or yxc [from its metadata].")
 @click.option("--level", type=int, help="Level of a multiscale image [0].")
 @click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
-@click.option("--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all].")
-@click.option("--mask", metavar="PATH|auto", help="What to segment; the rest is background [everything].")
+@click.option(
+    "--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all]; of some axes: 't 0:1, y 0:64'."
+)
+@click.option(
+    "--mask", type=MASK, metavar="PATH|auto", help="What to segment; the rest is background [everything]."
+)
 @click.option(
     "--tta",
     type=click.Choice(["none", "flips", "rotations"]),
@@ -57,14 +69,20 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 @click.option("--part", metavar="I/N", help="Be one of N drivers that share the sink, such as 2/8.")
 @click.option(
-    "--config", metavar="FILE.toml", callback=read_config, is_eager=True, help="Settings; flags win."
+    "--config",
+    type=PATH,
+    metavar="FILE.toml",
+    callback=read_settings,
+    is_eager=True,
+    help="Settings; flags win.",
 )
-@click.option("--report", metavar="FILE.html", help="Write what was done, in one file to look at.")
+@click.option("--report", type=PATH, metavar="FILE.html", help="Write what was done, in one file to look at.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="A line per region.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
-def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> None:
+@click.pass_context
+def segment(context: click.Context, source: str, sink: str | None, model: str | None, **flags: Any) -> None:
     """Segment the Zarr volume SOURCE, seamlessly and within its memory.
 
     \b
@@ -86,23 +104,35 @@ def segment(source: str, sink: str | None, model: str | None, **flags: Any) -> N
         _show_plan(source, model or DEFAULT_MODEL, config, as_json=flags["as_json"])
         return
     notes = () if model else (f"model {DEFAULT_MODEL}, the bundled one; choose another with --model",)
-    asked = Asked(
-        source,
-        sink or default_sink(source),
-        model or DEFAULT_MODEL,
-        config,
-        resume=flags["resume"],
-        overwrite=flags["overwrite"],
-    )
+    url = sink or default_sink(source)
+    resume, overwrite = _begun(context, **{name: flags[name] for name in ("resume", "overwrite")})
+    asked = Asked(source, url, model or DEFAULT_MODEL, config, resume=resume, overwrite=overwrite)
     display = Display(quiet=flags["quiet"], verbose=flags["verbose"], notes=notes)
     try:
         run = segment_and_report(flags["report"], asked, display)
+    except KeyboardInterrupt as stopped:
+        display.close()
+        how = f"{str(stopped) or 'interrupted'}; what is done is kept. Go on with: {once_more(context, resume=True)}"
+        stopped.args = (how,)
+        raise
     finally:
         display.close()
     if flags["as_json"]:
-        click.echo(json.dumps(run.to_json()))
+        show(json.dumps(run.to_json()))
     elif not flags["quiet"]:
-        click.echo(f"{'done' if run.complete else 'part':>18}  {run.summary()}", err=True)
+        fact("done" if run.complete else "part", run.summary(), err=True)
+
+
+def _begun(context: click.Context, *, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+    """Return whether to resume and whether to overwrite; of the two, a flag wins over environment and file.
+
+    Else an interrupted run could not be gone on with by --resume where overwriting is what is always set.
+    """
+    flag = ParameterSource.COMMANDLINE
+    said = {name for name in ("resume", "overwrite") if context.get_parameter_source(name) is flag}
+    if len(said) == 1:
+        return resume and "resume" in said, overwrite and "overwrite" in said
+    return resume, overwrite
 
 
 def default_sink(source: str) -> str:
@@ -134,8 +164,8 @@ def _show_plan(source: str, model: str, config: SegmentConfig, *, as_json: bool)
     plan = plan_store(source, model, config=config)
     seconds = estimated_seconds(plan, model, config)
     if as_json:
-        click.echo(json.dumps(plan.to_json() | {"seconds": seconds}))
+        show(json.dumps(plan.to_json() | {"seconds": seconds}))
         return
     for label, text in plan.describe():
-        click.echo(f"{label:>18}  {text}")
-    click.echo(f"{'time':>18}  about {seconds:.0f} s, from a probe tile on this machine")
+        fact(label, text)
+    fact("time", f"about {seconds:.0f} s, from a probe tile on this machine")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH
+from .advice import once_more
+from .options import FILE
+from .terminal import READER_GONE, say, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress.
 _EVERY = 5.0
-#: Exit code of a program that was ended by SIGINT, as shells have it.
-_INTERRUPTED = 130
 
 
 def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -45,7 +46,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option(
     "-o",
     "--output",
-    type=PATH,
+    type=FILE,
     required=True,
     metavar="MODEL",
     help="Model file to write, .safetensors; usable from the first validation on.",
@@ -53,7 +54,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option(
     "--config",
     "config_file",
-    type=PATH,
+    type=FILE,
     metavar="FILE.toml",
     help="Settings of the recipe; options given here win over it.",
 )
@@ -62,7 +63,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
     type=click.Choice(["paper", "fast"]),
     help="Where the settings begin; fast is a narrow network in 3,000 iterations [paper].",
 )
-@click.option("--start", type=PATH, metavar="MODEL", help="Fine-tune this model, and its network.")
+@click.option("--start", type=FILE, metavar="MODEL", help="Fine-tune this model, and its network.")
 @click.option(
     "--dims", type=int, help="Dimensions of the network, 2 or 3. A stack is many images for 2, one for 3."
 )
@@ -135,8 +136,11 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to standard output.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.pass_context
 def train(
+    context: click.Context,
     images: str,
     targets: str,
     output: Path,
@@ -144,6 +148,7 @@ def train(
     start: Path | None,
     resume: bool,
     quiet: bool,
+    debug: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -152,18 +157,28 @@ def train(
     Both are TIFF stacks, folders of TIFF or PNG images that pair by name or number, or Zarr arrays.
     Without options the recipe is that of the 2015 paper. Ctrl-C writes a checkpoint; --resume goes on.
     """
-    from unet_dask.model.file import load_model
-    from unet_dask.train.loop import train as run
-
-    model = load_model(start) if start else None
-    config = _configured(model, **settings)
-    lines = None if quiet else _Lines()
+    lines = _Lines()
     try:
-        result = run(images, targets, output, config, resume=resume, start=model, on_event=lines)
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted. Go on with --resume -o {output}.", err=True)
-        raise SystemExit(_INTERRUPTED) from None
+        from unet_dask.model.file import load_model
+        from unet_dask.train.loop import train as run
+
+        model = load_model(start) if start else None
+        config = _configured(model, **settings)
+        listener = None if quiet else lines
+        result = run(images, targets, output, config, resume=resume, start=model, on_event=listener)
+    except KeyboardInterrupt as stopped:
+        if lines.unread:
+            raise SystemExit(READER_GONE) from None
+        stopped.args = (f"{str(stopped) or 'interrupted'}; {_advice(context, output)}",)
+        raise
     _conclude(result, quiet=quiet, as_json=as_json)
+
+
+def _advice(context: click.Context, output: Path) -> str:
+    """Return how to go on with an interrupted training; without a checkpoint it has to be begun again."""
+    if output.with_suffix(".checkpoint").exists():
+        return f"a checkpoint is written. Go on with: {once_more(context, resume=True)}"
+    return f"no iteration was kept. Begin again with: {once_more(context, resume=False)}"
 
 
 def _configured(
@@ -196,23 +211,38 @@ def _conclude(result: TrainResult, *, quiet: bool, as_json: bool) -> None:
             "picture": str(result.picture),
             "notes": list(result.notes),
         }
-        click.echo(json.dumps(record))
+        show(json.dumps(record))
     elif not quiet:
         scores = result.scores
         held = (
             f", pixel error {scores['pixel_error']:.4f}, mean IoU {scores['mean_iou']:.4f}" if scores else ""
         )
-        click.echo(f"{result.model}: best of iteration {result.best_iteration}{held}", err=True)
+        say(f"{result.model}: best of iteration {result.best_iteration}{held}")
 
 
 class _Lines:
-    """Render events as lines on standard error, progress at most every few seconds."""
+    """Render events as lines on standard error, progress at most every few seconds.
+
+    Attributes
+    ----------
+    unread : whether nobody reads them any more; the training is then ended as by Ctrl-C, with its checkpoint
+    """
 
     def __init__(self) -> None:
         self.began = self.spoke = time.monotonic()
         self.first = 0
+        self.unread = False
 
     def __call__(self, event: Event) -> None:
+        """Show one event."""
+        try:
+            self._show(event)
+        except BrokenPipeError:
+            if not self.unread:
+                self.unread = True
+                signal.raise_signal(signal.SIGINT)
+
+    def _show(self, event: Event) -> None:
         from unet_dask.train.events import Started, Stepped, Validated
 
         if isinstance(event, Started):
@@ -228,20 +258,19 @@ class _Lines:
         out = "x".join(str(side) for side in event.output_size)
         shares = ", ".join(f"{share:.1%}" for share in event.class_share)
         for note in event.notes:
-            click.echo(f"note: {note}", err=True)
-        click.echo(f"targets: {event.target_kind}; share of the classes: {shares}", err=True)
-        click.echo(
+            say(f"note: {note}")
+        say(f"targets: {event.target_kind}; share of the classes: {shares}")
+        say(
             f"images: {len(event.images)} to train on, {len(event.held_out)} held out"
             + (
                 f" ({', '.join(event.held_out[:3])}{', ...' * (len(event.held_out) > 3)})"
                 if event.held_out
                 else ""
-            ),
-            err=True,
+            )
         )
-        click.echo(f"network: {event.parameters:,} parameters, tiles {size} -> {out}", err=True)
+        say(f"network: {event.parameters:,} parameters, tiles {size} -> {out}")
         if event.iteration:
-            click.echo(f"resumed after iteration {event.iteration}", err=True)
+            say(f"resumed after iteration {event.iteration}")
 
     def _stepped(self, event: Stepped) -> None:
         now = time.monotonic()
@@ -249,20 +278,18 @@ class _Lines:
             return
         self.spoke = now
         left = (now - self.began) / (event.iteration - self.first) * (event.iterations - event.iteration)
-        click.echo(
+        say(
             f"{event.iteration}/{event.iterations}  loss {event.loss:.4f}  {event.seconds:.2f} s/iteration  "
-            f"{_duration(left)} left",
-            err=True,
+            f"{_duration(left)} left"
         )
 
     @staticmethod
     def _validated(event: Validated) -> None:
         each = ", ".join(f"{value:.3f}" for value in event.iou)
         kept = "  kept" if event.best else ""
-        click.echo(
+        say(
             f"{event.iteration}  validation: pixel error {event.pixel_error:.4f}, IoU {each}, "
-            f"mean loss {event.loss:.4f}{kept}",
-            err=True,
+            f"mean loss {event.loss:.4f}{kept}"
         )
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import MODEL, PATH
+from .terminal import say, show
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,8 +21,10 @@ _FINDINGS = 4
 
 
 @click.command(short_help="Check that a result is whole and right.")
-@click.argument("sink")
-@click.option("-m", "--model", metavar="FILE|NAME", help="The run's model [a bundled one, if it is that].")
+@click.argument("sink", type=PATH)
+@click.option(
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="The run's model [a bundled one, if it is that]."
+)
 @click.option("--crops", type=int, default=4, help="Random boxes to recompute from the source [4].")
 @click.option("--seed", type=int, default=0, help="Of the boxes [0].")
 @click.option("-j", "--workers", type=int, help="Threads that read, and processes of a repair [the cores].")
@@ -52,10 +57,10 @@ def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
     else:
         found = verify_store(sink, model, **settings)
     if flags["as_json"]:
-        click.echo(json.dumps(found.to_json()))
+        show(json.dumps(found.to_json()))
     else:
         for line in found.lines():
-            click.echo(line)
+            show(line)
     return 0 if found.whole else _FINDINGS
 
 
@@ -63,10 +68,10 @@ def _progress() -> Callable[[int, int], None]:
     """Return a function that says every few seconds how far the reading is."""
     spoke = time.monotonic()
 
-    def say(done: int, total: int) -> None:
+    def tell(done: int, total: int) -> None:
         nonlocal spoke
         if time.monotonic() - spoke >= _EVERY:
             spoke = time.monotonic()
-            click.echo(f"{done} of {total} checksums", err=True)
+            say(f"{done} of {total} checksums")
 
-    return say
+    return tell

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
+from .options import PATH
+from .terminal import fact
+
 
 @click.command(short_help="Look at a result in the browser.")
-@click.argument("sink")
+@click.argument("sink", type=PATH)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page [any that is free].")
 @click.option("--no-browser", is_flag=True, help="Say where the page is, and do not open it.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -25,5 +28,5 @@ def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
         sink,
         port=port,
         browser=not no_browser,
-        tell=lambda label, text: click.echo(f"{label:>18}  {text}", err=True),
+        tell=lambda label, text: fact(label, text, err=True),
     )

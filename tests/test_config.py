@@ -118,3 +118,40 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
 def test_bytes_for_people_are_close_to_the_number(number: int) -> None:
     amount, unit = format_bytes(number).split()
     assert abs(parse_bytes(f"{amount}{unit}") - number) <= max(0.06 * number, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "axes", "shape", "expected"),
+    [
+        ("2:3,1:4,:", "tcyx", (5, 2, 9, 8), ((2, 3), (0, 2), (1, 4), (0, 8))),
+        ("1:4,:7", "czyx", (1, 1, 9, 8), ((0, 1), (0, 1), (1, 4), (0, 7))),
+        ("3:,1:4,:7", "tczyx", (4, 1, 6, 9, 8), None),
+        ("3:,0:1,1:4,:7", "tczyx", (4, 1, 6, 9, 8), ((3, 4), (0, 1), (0, 1), (1, 4), (0, 7))),
+        ("t 0:1, c 0:2, y 1:4, x 0:8", "tcyx", (5, 2, 9, 8), ((0, 1), (0, 2), (1, 4), (0, 8))),
+        ("x=2:5", "cyx", (1, 9, 8), ((0, 1), (0, 9), (2, 5))),
+    ],
+)
+def test_region_says_what_the_plan_says(
+    text: str, axes: str, shape: tuple[int, ...], expected: tuple[tuple[int, int], ...] | None
+) -> None:
+    if expected is not None:
+        assert parse_roi(text, axes=axes, shape=shape) == expected
+    else:  # three intervals are along z, y and x
+        with pytest.raises(OptionError, match="along z"):
+            parse_roi("7:,1:4,:7", axes=axes, shape=shape)
+
+
+@pytest.mark.parametrize(
+    "text", ["c 0:1, y 0:4", "t 0:1", "y 0:1, y 1:2", "y 0:1, 0:4", "y 4:4", "y 0:" + "9" * 5000]
+)
+def test_region_of_named_axes_that_cannot_be(text: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        parse_roi(text, axes="cyx", shape=(2, 40, 50))
+    assert len(str(refused.value)) < 300
+
+
+def test_numbers_of_thousands_of_digits_are_refused() -> None:
+    for parser in (parse_bytes, parse_channels, parse_sizes):
+        with pytest.raises(OptionError) as refused:
+            parser("9" * 5000)
+        assert len(str(refused.value)) < 200

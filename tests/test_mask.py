@@ -37,11 +37,17 @@ CUTS: dict[str, Any] = {"region": (128, 128), "tile": (64, 128), "chunks": (64, 
 def slowly(mask: NDArray[Any], shape: tuple[int, ...], margin: int) -> NDArray[np.bool_]:
     """Return the mask over a source of a shape, voxel by voxel."""
     found = np.zeros(shape, bool)
+    longer = max(range(len(shape)), key=lambda axis: (shape[axis], mask.shape[axis]))
+    shared = max(round(shape[longer] / mask.shape[longer]), 1)
+    if any(
+        size not in (max(n // shared, 1), -(-n // shared)) for n, size in zip(shape, mask.shape, strict=True)
+    ):
+        shared = 0
     for voxel in np.ndindex(shape):
         pixel = []
         for at, size, over in zip(voxel, mask.shape, shape, strict=True):
-            factor = max(round(over / size), 1)
-            level = size in (over // factor, -(-over // factor))
+            factor = shared or max(round(over / size), 1)
+            level = shared or size in (max(over // factor, 1), -(-over // factor))
             pixel.append(min(at // factor, size - 1) if level else at * size // over)
         near = mask[tuple(slice(max(p - margin, 0), p + margin + 1) for p in pixel)]
         found[voxel] = bool(near.any())
@@ -315,3 +321,27 @@ def test_cells_are_those_that_hold_anything(length: int, width: int) -> None:
             wanted.take(range(start, stop), axis).any(axis) for start, stop in zip(starts, ends, strict=True)
         ]
         assert np.array_equal(_any_between(wanted, starts, axis), np.stack(expected, axis))
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor"), [((700, 5), 4), ((5, 700), 4), ((333, 7), 5), ((2000, 3), 8), ((64, 17), 6)]
+)
+def test_a_mask_of_every_so_manieth_pixel_of_a_narrow_image_lies_where_it_was_taken(
+    tmp_path: Path, shape: tuple[int, int], factor: int
+) -> None:
+    image = (np.random.default_rng(factor).random(shape) < 0.3).astype("u1")
+    values = np.ascontiguousarray(image[::factor, ::factor])
+    mask = open_mask(str(write_array(tmp_path / "m.zarr", values)), open_source(make_source(tmp_path, shape)))
+    rows, columns = np.indices(shape) // factor
+    inside = mask.inside([(0, 1), *((0, size) for size in shape)])
+    assert np.array_equal(inside, values[rows, columns] != 0)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((379, 23), (127, 12)), ((1000, 1000), (100, 90))])
+def test_a_mask_of_another_field_is_refused(
+    tmp_path: Path, shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    path = write_array(tmp_path / "m.zarr", np.ones(size, "u1"))
+    source = open_source(make_source(tmp_path, shape))
+    with pytest.raises(InputError, match="cannot be the same field"):
+        open_mask(str(path), source)

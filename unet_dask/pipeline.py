@@ -26,7 +26,7 @@ from unet_dask.model.file import model_file, verify_model
 from unet_dask.model.header import Normalisation
 from unet_dask.part import WHOLE, Part, parse_part
 from unet_dask.planning.grant import require
-from unet_dask.run.events import Listener, Stage
+from unet_dask.run.events import Listener, Remark, Stage
 from unet_dask.run.execute import work
 from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
@@ -127,6 +127,8 @@ def segment_store(
     tell = on_event or _notebook_listener()
     url = remote.location(sink, "sink")
     chosen = configured(config, settings)
+    if client is not None:
+        clusters.require_usable(client)
     part = None if chosen.part is None else parse_part(chosen.part)
     with places.refusals_told(url):
         stored = _check_place(
@@ -142,7 +144,7 @@ def segment_store(
             if part:  # what the first driver chose is known only now
                 stored = opened.enter_context(_among_parts(url, part))
                 prepared = prepare(source, file, chosen, stored=stored, device=wish)
-            workers = opened.enter_context(_open_workers(prepared, client))
+            workers = opened.enter_context(_open_workers(prepared, client, tell))
             check_workers(workers, file, url)
             if not workers.local:
                 prepared = prepare_there(source, file, chosen, workers, stored=stored)
@@ -225,14 +227,20 @@ def _require_unchanged(sink: str, stored: Mapping[str, Any]) -> None:
         )
 
 
-def _open_workers(prepared: Prepared, client: Client | None) -> AbstractContextManager[Cluster]:
+def _open_workers(
+    prepared: Prepared, client: Client | None, tell: Listener
+) -> AbstractContextManager[Cluster]:
     """Return the cluster that the configuration or the caller names, else local workers."""
     config, plan = prepared.config, prepared.plan
+
+    def say(text: str) -> None:
+        tell(Remark(text))
+
     if client is not None:
-        return nullcontext(clusters.connected(client, threads=config.threads))
+        return nullcontext(clusters.connected(client, threads=config.threads, say=say))
     if config.scheduler or config.scheduler_file:
         return clusters.running_cluster(
-            address=config.scheduler, scheduler_file=config.scheduler_file, threads=config.threads
+            address=config.scheduler, scheduler_file=config.scheduler_file, threads=config.threads, say=say
         )
     workers = config.workers or clusters.default_workers(plan.device)
     require(workers=workers, limit=plan.limit, memory=clusters.machine_memory())

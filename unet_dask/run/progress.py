@@ -7,20 +7,58 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from unet_dask.dispatch import Failure
+from unet_dask.printable import visible
 from unet_dask.run.events import Event, Progress, Remark, Stage, Started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TextIO
 
 #: Seconds between two lines of a log.
 _LOG_EVERY = 10.0
+
+
+class _Terminal(Console):
+    """A console that leaves it to its caller what the loss of the reader means; by itself it would exit."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise once; what is drawn while the display is taken down goes nowhere."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
+class _Lossy:
+    """A text stream that takes what its disk has room for: a full one must not end a run that it only tells of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text, or lose it."""
+        return self._try(lambda: self._stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        """Hand on what is in the buffer, or lose it."""
+        self._try(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:  # encoding, isatty, fileno
+        return getattr(self._stream, name)
+
+    @staticmethod
+    def _try(act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return None
 
 
 class Display:
@@ -42,7 +80,9 @@ class Display:
         verbose: bool = False,
         notes: tuple[str, ...] = (),
     ) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or _Terminal(
+            file=cast("IO[str]", _Lossy(sys.stderr)), highlight=False, soft_wrap=True
+        )
         self._quiet = quiet
         self._verbose = verbose
         self._notes = notes
@@ -69,7 +109,7 @@ class Display:
             self._bar.start()
             self._bar.update(self._task, description=event.name)
         elif isinstance(event, Remark):
-            self.console.print(f"{'note':>18}  {event.text}", markup=False)
+            self._line(f"{'note':>18}  {event.text}")
         else:
             self._step(event)
 
@@ -77,16 +117,19 @@ class Display:
         """Take the bar away."""
         self._bar.stop()
 
+    def _line(self, text: str) -> None:
+        self.console.print(visible(text), markup=False)
+
     def _start(self, event: Started) -> None:
         self._bar.update(self._task, completed=event.done, total=event.total)
         if self._quiet:
             return
         for label, text in event.plan.describe():
-            self.console.print(f"{label:>18}  {text}", markup=False)
+            self._line(f"{label:>18}  {text}")
         for note in (*self._notes, *event.notes):
-            self.console.print(f"{'note':>18}  {note}", markup=False)
+            self._line(f"{'note':>18}  {note}")
         if event.done:
-            self.console.print(f"{'resumed':>18}  {event.done} of {event.total} done before", markup=False)
+            self._line(f"{'resumed':>18}  {event.done} of {event.total} done before")
 
     def _step(self, event: Progress) -> None:
         self._bar.update(self._task, completed=event.done, total=event.total)
@@ -94,12 +137,12 @@ class Display:
             self.close()
         if isinstance(event.outcome, Failure):
             if self._verbose:
-                self.console.print(f"failed {event.outcome.index}: {event.outcome.reason}", markup=False)
+                self._line(f"failed {event.outcome.index}: {event.outcome.reason}")
         elif self._verbose:
             entry, seconds = event.outcome.entry, event.outcome.seconds
-            self.console.print(f"{self._stage} {entry.index} in {seconds:.1f} s", markup=False)
+            self._line(f"{self._stage} {entry.index} in {seconds:.1f} s")
         elif not self._quiet and self._bar.disable and self._due(event):
-            self.console.print(f"{event.done} of {event.total} done", markup=False)
+            self._line(f"{event.done} of {event.total} done")
 
     def _due(self, event: Progress) -> bool:
         """Return whether a log deserves another line."""

@@ -33,6 +33,21 @@ _OPTIONAL: dict[str, type] = {
     "target_key": str,
     "axes": str,
 }
+#: Fields that are lists, with the type of their elements.
+_ELEMENTS: dict[str, type] = {
+    "class_names": str,
+    "tile": int,
+    "hold_out": str,
+    "partial": str,
+    "spacing": float,
+}
+_SPOKEN = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+}
 #: (lowest, highest) of the numbers that have bounds; both are allowed.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "iterations": (1, 1 << 31),
@@ -229,7 +244,7 @@ class TrainConfig:
 
 
 def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -> TrainConfig:
-    """Read a TOML file whose keys are fields of `TrainConfig`.
+    """Read a TOML file whose keys are fields of `TrainConfig`, or options of ``train``, which have the same names.
 
     Parameters
     ----------
@@ -243,8 +258,14 @@ def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -
     """
     try:
         settings = tomllib.loads(local_path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise OptionError(f"The configuration {path} cannot be read: {error}.") from error
+    table = next((name for name, value in settings.items() if isinstance(value, dict)), None)
+    if table is not None:
+        raise OptionError(
+            f"The configuration {path} has a table [{table}]; settings stand without one, such as iterations = 20000."
+        )
+    settings = {name.replace("-", "_"): value for name, value in settings.items()}
     return (base or TrainConfig()).updated(settings)
 
 
@@ -255,6 +276,13 @@ def network_of(header: ModelHeader) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in names} | {"class_names": header.class_names}
 
 
+def _is(value: object, kind: type) -> bool:
+    """Return whether a value is of a type; a whole number is a number, but true is none."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+
+
 def _check(name: str, value: object, default: object) -> None:
     """Check type and bounds of one field; the type is that of its default."""
     if name in _OPTIONAL:
@@ -263,9 +291,12 @@ def _check(name: str, value: object, default: object) -> None:
         expected = _OPTIONAL[name]
     else:
         expected = type(default)
-    fits = isinstance(value, int | float) if expected is float else isinstance(value, expected)
-    if not fits or (isinstance(value, bool) and expected is not bool):
-        raise OptionError(f"The training's {name} must be of type {expected.__name__}, not {value!r}.")
+    if not _is(value, expected):
+        raise OptionError(f"The training's {name} must be {_SPOKEN[expected]}, not {value!r}.")
+    if isinstance(value, tuple) and not all(_is(each, _ELEMENTS[name]) for each in value):
+        raise OptionError(
+            f"The training's {name} must be a list, each {_SPOKEN[_ELEMENTS[name]]}, not {list(value)!r}."
+        )
     if name in _CHOICES and value not in _CHOICES[name]:
         raise OptionError(f"The training's {name} must be {' or '.join(_CHOICES[name])}, not {value!r}.")
     if name in _BOUNDS and isinstance(value, int | float):

@@ -101,7 +101,7 @@ def train(
     """
     path = local_path(output)
     device = device_of(config)
-    with settings_of_torch(config), team(device) as processes, Interruption() as interruption:
+    with settings_of_torch(config), team(device) as processes:
         if processes.leads:
             _require_free(path, resume=resume)
         report = (on_event or _ignore) if processes.leads else _ignore
@@ -128,14 +128,14 @@ def train(
             state.saved_at = state.progress.iteration
             state.curves = read_curves(path.with_suffix(".csv"), until=state.progress.iteration)
         report(_started(job, state))
-        with closing(_patches(job, state.progress.iteration)) as patches:
+        with closing(_patches(job, state.progress.iteration)) as patches, Interruption() as interruption:
             for patch in patches:
                 for event in _advance(job, state, patch):
                     report(event)
                 if processes.any(interruption.requested, device=device):
                     if processes.leads:
                         report(_checkpoint(job, state))
-                    raise KeyboardInterrupt
+                    interruption.stop()
         return _finish(job, state)
 
 
@@ -240,7 +240,8 @@ def _advance(job: Job, state: State, patch: Patch) -> Iterator[Event]:
     last = iteration == config.iterations
     if last or iteration % config.validate_every == 0:
         yield from _assess(job, state)
-    if last or iteration % config.checkpoint_every == 0:
+    # A model without a checkpoint could neither be gone on with nor be trained again under its name.
+    if last or iteration % config.checkpoint_every == 0 or (state.saved_at < 0 and job.output.exists()):
         yield _checkpoint(job, state)
 
 

@@ -146,7 +146,7 @@ def settings_of(stored: Stored) -> SegmentConfig:
         key=identity["source.key"] or None,
         axes=identity["source.axes"],
         channels=_channels(identity),
-        roi=None if whole else ",".join(interval[axis] for axis in spatial),
+        roi=None if whole else ", ".join(f"{axis} {each}" for axis, each in interval.items()),
         mask=manifest.get("mask"),
         tta=identity["setting.tta"],
         nan=identity["setting.nan"],

@@ -22,12 +22,14 @@ import psutil
 from unet_dask import private
 from unet_dask.engine.device import available_cores
 from unet_dask.engine.turns import IN_HAND
-from unet_dask.errors import ClusterError
+from unet_dask.errors import ClusterError, OptionError
 from unet_dask.paths import local_path
+from unet_dask.workers.foreign import defaults, require_dask
 from unet_dask.workers.homes import present
+from unet_dask.workers.spawn import script_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from distributed import Client
@@ -56,6 +58,10 @@ SETTINGS: dict[str, Any] = {
 #: On the loopback interface a refused connection is final: it is a worker that died with results not yet fetched.
 #: With the patience that a network needs, the driver would wait for it for two minutes.
 _LOOPBACK = {"distributed.comm.retry.count": 0, "distributed.comm.timeouts.connect": "10s"}
+
+#: Seconds that the first worker may take: of a cluster that is known to start them for work, which a batch system may
+#: have to find a machine for; and of any other, which may be such a one to those who know only its address.
+_ADAPTIVE, _STATIC = 600.0, 60.0
 
 #: A terminal sends Ctrl-C to the workers too, and each would print a traceback. They end with the driver. And they load
 #: torch while the driver still asks and plans: it takes a second.
@@ -114,6 +120,7 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
     limit : bytes that one worker may use; a worker beyond it is restarted
     device : with "cuda", each worker sees one GPU
     """
+    require_dask()
     import dask
     from distributed import Client, Nanny, SpecCluster
 
@@ -151,6 +158,7 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
         _scratch() as scratch,
         dask.config.set(_local_settings(environment, scratch)),
         _quiet(),
+        script_left_out(),
         SpecCluster(
             workers=spec, scheduler=scheduler, security=key, silence_logs=logging.CRITICAL
         ) as cluster,
@@ -178,7 +186,8 @@ def _local_settings(environment: dict[str, str], scratch: Path) -> dict[str, Any
     from unet_dask.workers import door
 
     return (
-        SETTINGS
+        defaults()
+        | SETTINGS
         | _LOOPBACK
         | door.SETTINGS
         | {"temporary-directory": str(scratch)}
@@ -188,15 +197,28 @@ def _local_settings(environment: dict[str, str], scratch: Path) -> dict[str, Any
 
 @contextmanager
 def running_cluster(
-    *, address: str | None = None, scheduler_file: str | None = None, threads: int | None = None
+    *,
+    address: str | None = None,
+    scheduler_file: str | None = None,
+    threads: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a cluster that is already running.
 
+    Parameters
+    ----------
+    address, scheduler_file : of its scheduler, one of them
+    threads : of each worker's network
+    say : is told what is waited for
+
     Raises
     ------
+    OptionError
+        If the address is none, or the user's configuration of Dask forbids the connection.
     ClusterError
         If nothing answers, or it has no workers.
     """
+    require_dask()
     import dask
     from distributed import Client
 
@@ -204,13 +226,23 @@ def running_cluster(
     with dask.config.set(SETTINGS), _quiet():
         try:
             client = Client(address or _address_in(str(scheduler_file)), set_as_default=False, timeout="10s")
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
+            raise OptionError(
+                f"{where} is not the address of a scheduler ({error}). Write it like tcp://host:8786."
+            ) from error
+        except OSError as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(
                 f"No scheduler answers at {where} ({reason}). Check the address and that it runs."
             ) from error
+        except (RuntimeError, AssertionError) as error:  # as of a setting that asks for encryption
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise OptionError(
+                f"The scheduler at {where} cannot be connected to: {reason.rstrip('.')}. Look at the address and at "
+                "your configuration of Dask."
+            ) from error
         with client:
-            yield connected(client, threads=threads)
+            yield connected(client, threads=threads, say=say)
 
 
 def _address_in(scheduler_file: str) -> str:
@@ -237,23 +269,81 @@ def _address_in(scheduler_file: str) -> str:
         ) from error
 
 
-def connected(client: Client, *, threads: int | None = None) -> Cluster:
-    """Return a client's cluster.
+def require_usable(client: Any) -> None:  # whatever a user passed
+    """Refuse what is no client that can be worked with.
+
+    Raises
+    ------
+    OptionError
+        If it is something else, closed, or asynchronous.
+    ClusterError
+        If its scheduler has gone.
+    """
+    require_dask()
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise OptionError(
+            f"The client is a {type(client).__name__}, not a client of Dask. Pass "
+            "distributed.Client(cluster or address)."
+        )
+    if client.asynchronous:
+        raise OptionError("The client is asynchronous. Pass one that is not: distributed.Client(address).")
+    if client.status in ("closed", "closing", "newly-created"):
+        raise OptionError(f"The client is {client.status}. Open a new one: distributed.Client(address).")
+    if client.status != "running":
+        raise ClusterError("The client has lost its scheduler. Start one, connect a new client, then resume.")
+
+
+def connected(
+    client: Client, *, threads: int | None = None, say: Callable[[str], None] | None = None
+) -> Cluster:
+    """Return a client's cluster; one that has no workers is woken, and waited for.
+
+    Parameters
+    ----------
+    client : connected
+    threads : of each worker's network; None for as many as the widest worker has
+    say : is told what is waited for
+
+    Raises
+    ------
+    OptionError, ClusterError
+        If the client cannot be used, or no worker joins it.
+    """
+    require_usable(client)
+    workers = awake(client, say)
+    widest = max(int(worker["nthreads"]) for worker in workers.values())
+    return Cluster(client, len(workers), threads or widest, local=False)
+
+
+def awake(client: Client, say: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Return the workers of a cluster; one that starts them for work alone is given some.
 
     Raises
     ------
     ClusterError
-        If no worker joins it within ten seconds.
+        If none comes.
     """
-    with contextlib.suppress(TimeoutError):
-        client.wait_for_workers(1, timeout=10)
+    workers = present(client)
+    if workers:
+        return workers
+    adaptive = getattr(client.cluster, "_adaptive", None) is not None
+    patience = _ADAPTIVE if adaptive else _STATIC
+    if say:
+        say(f"the cluster has no workers; waiting up to {patience:.0f} s for one")
+    with contextlib.suppress(OSError):  # a time-out too
+        work = client.submit(os.getpid, pure=False)
+        try:
+            work.result(timeout=patience)
+        finally:
+            work.cancel()
     workers = present(client)
     if not workers:
         raise ClusterError(
             f"The cluster at {client.scheduler.address} has no workers. Start some, then --resume."
         )
-    widest = max(int(worker["nthreads"]) for worker in workers.values())
-    return Cluster(client, len(workers), threads or widest, local=False)
+    return workers
 
 
 def worker_environment(threads: int) -> dict[str, str]:

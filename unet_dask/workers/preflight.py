@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, OptionError
+from unet_dask.workers.cluster import awake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,9 @@ def _asked(client: Client, function: Callable[..., Any], *arguments: Any) -> dic
     """
     for _ in range(_TRIES):
         answers: dict[str, Any] = client.run(function, *arguments, on_error="return")
+        if not answers:  # a cluster that retires workers which have nothing to do
+            awake(client)
+            continue
         errors = [each for each in answers.values() if isinstance(each, Exception)]
         if not errors:
             return answers

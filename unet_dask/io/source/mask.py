@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -91,12 +92,16 @@ class Mask:
 
     def pixels(self, axis: str, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the pixels of the mask that cover voxels of the source, along one axis."""
-        size = self.shape[self.axes.index(axis)]
-        over = self.over_shape[self.over_axes.index(axis)] if axis in self.over_axes else 1
-        factor = max(round(over / size), 1)
-        if size in (over // factor, -(-over // factor)):  # a pyramid's level, whose last pixel may be cut
-            return np.minimum(voxels // factor, size - 1)
-        return voxels * size // over
+        own = dict(zip(self.axes, self.shape, strict=True))
+        over = dict(zip(self.over_axes, self.over_shape, strict=True))
+        pairs = {each: (over.get(each, 1), size) for each, size in own.items()}
+        within, size = _reduction(pairs[axis]), own[axis]
+        if axis in "yx":
+            shared = _reduction(
+                max(pairs["y"], pairs["x"])
+            )  # the longer says more of what both were divided by
+            within = shared if all(_divided(*pairs[each], shared) for each in "yx") else within
+        return np.minimum(voxels * within.denominator // within.numerator, size - 1)
 
     def read(self, ranges: dict[str, Interval]) -> NDArray[np.bool_]:
         """Return the mask's own pixels, per axis but the channels."""
@@ -183,13 +188,9 @@ def open_mask(path: str, source: Source) -> Mask:
             f"The mask {found.name} has the axes {found.axes}, but the source has {source.axes}. Make a mask of the "
             "source's axes, or of y and x, which then holds for all planes."
         )
-    factors = {axis: over[axis] / sizes[axis] for axis in "yx"}
+    one = _one_factor(*((over[axis], sizes[axis]) for axis in "yx"))
     for axis in (axis for axis in sizes if axis in over and axis != "c"):
-        # A level may have been rounded up or down at every halving: by less than a pixel in all.
-        least = over[axis] / (sizes[axis] + 1) if axis in "yx" else over[axis] / sizes[axis]
-        most = over[axis] / max(sizes[axis] - 1, 1)
-        other = factors["x" if axis == "y" else "y"] if axis in "yx" else 1.0
-        fits = sizes[axis] <= over[axis] and (axis not in "yx" or least <= other <= most)
+        fits = sizes[axis] <= over[axis] and (axis not in "yx" or one)
         if not fits or (axis == "t" and sizes[axis] not in (1, over[axis])):
             raise InputError(
                 f"The mask {found.name} is {_sizes(found)} pixels and the source {_sizes(source)}: they cannot be "
@@ -249,6 +250,42 @@ def saturation(values: NDArray[Any]) -> NDArray[np.float32]:
     low = np.minimum(np.minimum(red, green), blue)
     share: NDArray[np.float32] = np.divide(high - low, np.maximum(high, 1), dtype=np.float32)
     return share
+
+
+def _reduction(pair: tuple[int, int]) -> Fraction:
+    """Return by what an axis was divided, given its (length, length of the mask): a whole number where one fits.
+
+    Examples
+    --------
+    >>> _reduction((1001, 501)), _reduction((10, 4))
+    (Fraction(2, 1), Fraction(5, 2))
+    """
+    whole = Fraction(max(round(pair[0] / pair[1]), 1))
+    return whole if _divided(*pair, whole) else Fraction(*pair)
+
+
+def _divided(over: int, size: int, factor: Fraction) -> bool:
+    """Return whether an axis divided by a factor has so many pixels, rounded up or down."""
+    return size in (max(over // factor, 1), math.ceil(over / factor))
+
+
+def _one_factor(*pairs: tuple[int, int]) -> bool:
+    """Return whether axes may have been divided by one factor, each rounded up or down: by less than a pixel.
+
+    Of a narrow image a pixel is much: 23 pixels are 8 by every third, as they would be by every 2.6th.
+
+    Examples
+    --------
+    >>> _one_factor((379, 127), (23, 8)), _one_factor((379, 127), (23, 12))
+    (True, False)
+    """
+    least = max(Fraction(over, size + 1) for over, size in pairs)
+    most = (
+        min(Fraction(over, size - 1) for over, size in pairs if size > 1)
+        if any(s > 1 for _, s in pairs)
+        else None
+    )
+    return most is None or least < most
 
 
 def _widened(found: NDArray[np.bool_], margin: int, axis: int) -> NDArray[np.bool_]:

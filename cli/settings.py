@@ -1,0 +1,110 @@
+"""Settings from the environment and from files take the names of the options; unknown ones are refused.
+
+`segment --probability-dtype uint8` is `UNET_DASK_SEGMENT_PROBABILITY_DTYPE=uint8` and `probability-dtype = "uint8"`
+in a file, where `probability_dtype` says the same. Names of before that rule are still understood.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unet_dask.errors import OptionError
+from unet_dask.paths import local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PREFIX = "UNET_DASK_"
+#: Not settings, but for tests of this program: whether it lets the interpreter take itself down.
+_OTHERS = frozenset({"UNET_DASK_SLOW_EXIT"})
+
+
+def plain_name(option: click.Parameter) -> str:
+    """Return the name of an option as settings have it: that of its long form, with underscores."""
+    long = next((each for each in option.opts if each.startswith("--")), None)
+    return (long.removeprefix("--") if long else option.name or "").replace("-", "_")
+
+
+def name_variables(command: click.Command, name: str) -> None:
+    """Give every option of a command the variable that it can be set by, and the one that it had before."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            names = dict.fromkeys((plain_name(option), option.name or ""))
+            option.envvar = [f"{_PREFIX}{name}_{each}".upper() for each in names]
+
+
+def require_known_variables(commands: Iterable[tuple[str, click.Command]]) -> None:
+    """Refuse variables of the environment that look like a setting and are none.
+
+    Parameters
+    ----------
+    commands : all, by name, with their variables named
+
+    Raises
+    ------
+    OptionError
+        If there is one, with the nearest that exists.
+    """
+    given = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in _OTHERS)
+    if not given:
+        return
+    preferred, old = [], set()
+    for _, command in commands:
+        for option in command.params:
+            names = list(option.envvar or ()) if isinstance(option, click.Option) else []
+            preferred += names[:1]
+            old |= set(names[1:])
+    for name in given:
+        if name not in preferred and name not in old:
+            raise OptionError(
+                f"The environment has {name}, which is no setting. {_nearest(name, preferred, 'UNET_DASK_SEGMENT_WORKERS')}"
+            )
+
+
+def read_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Take the settings of a TOML file as defaults, below the environment and the flags."""
+    if value is None:
+        return None
+    try:
+        settings = tomllib.loads(local_path(value).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        kind = "is not TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
+        raise OptionError(f"The configuration {value} {kind}: {error}.") from error
+    names = {plain_name(each): each.name or "" for each in ctx.command.params if each is not param}
+    aliases = {each.name or "": each.name or "" for each in ctx.command.params if each is not param}
+    ctx.default_map = {
+        (names | aliases)[_known(key, setting, names, aliases, value)]: _text(setting)
+        for key, setting in settings.items()
+    }
+    return value
+
+
+def _known(key: str, setting: Any, names: dict[str, str], aliases: dict[str, str], path: str) -> str:
+    """Return a key of a file as the name of a setting."""
+    name = key.replace("-", "_")
+    if isinstance(setting, dict):
+        raise OptionError(
+            f"The configuration {path} has a table [{key}]; settings stand without one, such as workers = 4."
+        )
+    if name not in names and name not in aliases:
+        raise OptionError(
+            f"The configuration {path} has the unknown setting {key!r}. {_nearest(name, sorted(names), 'workers')}"
+        )
+    return name
+
+
+def _nearest(name: str, known: list[str], example: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return (
+        f"Did you mean {near[0]}?" if near else f"Settings are named as the options are, such as {example}."
+    )
+
+
+def _text(setting: Any) -> str:  # any TOML value
+    """Return a setting as a flag would give it, so that click refuses 1.5 workers instead of rounding them."""
+    return ",".join(map(str, setting)) if isinstance(setting, list) else str(setting)
