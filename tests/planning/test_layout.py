@@ -207,5 +207,5 @@ def test_chunks_of_the_source_are_counted_or_refused(copies: int) -> None:
     roi = ((0, 1), (0, 600), (0, 600))
     plan = make_plan(source, header, outputs=outputs, limit=8 * GIB, roi=roi)
     assert plan.memory.total > 900_000_000 * copies
-    with pytest.raises(MemoryPlanError, match="858.3 MiB.*smaller chunks"):
+    with pytest.raises(MemoryPlanError, match=r"858\.3 MiB.*smaller chunks"):
         make_plan(source, header, outputs=outputs, limit=GIB, roi=roi)

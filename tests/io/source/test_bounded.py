@@ -11,20 +11,22 @@ import struct
 import subprocess
 import sys
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numcodecs
 import numpy as np
 import pytest
 import zarr
 
-from unet_dask.config import SegmentConfig
+from unet_dask.config import configured
 from unet_dask.errors import DataError, InputError, ModelError, OptionError
 from unet_dask.io.decoding import COMPRESSORS, OversizedError, bounded
 from unet_dask.io.source import pieces
 from unet_dask.io.source.volume import open_source
 from unet_dask.model.file import inspect_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BOMB = 64 << 20
 
@@ -167,6 +169,7 @@ def test_pieces_make_the_window(
     [
         ([1 << 40, 1 << 40], [64, 64]),
         ([64, 1 << 62], [64, 64]),
+        ([1 << 40, 1], [1, 1]),
         ([48, 48], [0, 24]),
         ([1] * 40, [1] * 40),
         ([1 << 40, 1 << 40], [1 << 40, 1 << 40]),
@@ -185,7 +188,7 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path, shape: list[int], chun
 @pytest.mark.parametrize("name", ["tile", "region", "chunks"])
 def test_absurd_sizes_are_refused(name: str) -> None:
     with pytest.raises(OptionError, match="go from 1 to"):
-        SegmentConfig(**{name: (1 << 90, 1)})
+        configured(None, {name: (1 << 90, 1)})
 
 
 def test_peak_of_a_process_is_not_its_parents() -> None:
