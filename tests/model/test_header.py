@@ -96,9 +96,3 @@ def test_no_value_of_a_field_is_more_than_a_model_error(value: Any) -> None:
     for field in ("network", "normalisation", "class_names", "spacing", "unit", "training", "halo"):
         with suppress(ModelError):
             ModelHeader.from_json(changed(**{field: value}))
-
-
-@pytest.mark.parametrize("sizes", [{"width": 1024, "depth": 6}, {"dims": 3, "width": 512, "depth": 5}])
-def test_layers_that_no_memory_holds_are_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(ModelError, match="smaller width or depth"):
-        NetworkSpec(**sizes)  # type: ignore[arg-type] # whole numbers all

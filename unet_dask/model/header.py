@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 #: Version of the header; a reader refuses what it does not know.
 FORMAT = "unet-dask/1"
 
-#: Weights of one layer, of 8 GiB in float32; the paper's largest has 9 437 184.
-_MOST_WEIGHTS = 1 << 31
-
 NormalisationKind = Literal["constant", "volume"]
 
 
@@ -70,11 +67,6 @@ class NetworkSpec:
                 )
         if type(self.batch_norm) is not bool:
             raise ModelError(f"A network's batch_norm must be true or false, not {self.batch_norm!r}.")
-        if (self.width << self.depth) ** 2 * 3**self.dims > _MOST_WEIGHTS:
-            raise ModelError(
-                f"A network of width {self.width} and depth {self.depth} has a layer of more than {_MOST_WEIGHTS} "
-                "weights. Use a smaller width or depth."
-            )
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ModelError(f"A network's dropout must be in [0, 1), not {self.dropout!r}.")
 
