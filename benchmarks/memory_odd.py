@@ -132,7 +132,8 @@ def source(path: Path, case: Case) -> None:
     """Write noise, which no codec makes smaller, a slab at a time; of objects a lattice of dots."""
     array = zarr.create_array(path, shape=case.shape, dtype=case.dtype, **case.store)
     if case.store.get("compressors", ()) is None:  # a slab at a time, which Zarr cannot
-        return as_it_is(path / "c" / "0" / "0", case)
+        as_it_is(path / "c" / "0" / "0", case)
+        return
     tall = array.shards[0] if array.shards else array.chunks[0]
     rng = np.random.default_rng(0)
     for start in range(0, case.shape[0], tall):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unet_dask.engine.backend import TorchBackend
+from unet_dask.errors import ModelError
 from unet_dask.model.cost import activation_bytes, parameter_count, tile_flop
 from unet_dask.model.file import new_model
 from unet_dask.model.folding import fold_batch_norm
@@ -129,3 +130,9 @@ def test_a_backend_leaves_the_model_alone() -> None:
     model = new_model(NetworkSpec(width=2, depth=2, batch_norm=True))
     TorchBackend(model, device="cpu", precision="float32").logits(np.zeros((1, 44, 44), np.float32))
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.network.modules())
+
+
+@pytest.mark.parametrize("sizes", [{"width": 1024, "depth": 6}, {"dims": 3, "width": 512, "depth": 5}])
+def test_layers_that_no_memory_holds_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ModelError, match="smaller width or depth"):
+        UNet(NetworkSpec(**sizes))  # type: ignore[arg-type] # whole numbers all

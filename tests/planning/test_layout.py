@@ -195,3 +195,17 @@ def test_small_volumes_are_cut_for_many_workers() -> None:
     plan = plan_of("cyx", (1, 8192, 8192), width=32, how=Arithmetic(precision="bfloat16"))
     assert len(plan.grid) >= 12
     assert plan.redundancy < 1.15
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_chunks_of_the_source_are_counted_or_refused(copies: int) -> None:
+    large = Decoding((30_000, 30_000), 900_000_000, copies)
+    source: Any = Volume("cyx", (1, 30_000, 30_000), np.dtype(np.uint8), decoding=large)
+    spec = NetworkSpec(width=4, depth=2)
+    header = ModelHeader(spec, Normalisation("constant", (0.0,), (1.0,)), ("background", "class 1"))
+    outputs = (OutputSpec("classes", "uint8"),)
+    roi = ((0, 1), (0, 600), (0, 600))
+    plan = make_plan(source, header, outputs=outputs, limit=8 * GIB, roi=roi)
+    assert plan.memory.total > 900_000_000 * copies
+    with pytest.raises(MemoryPlanError, match=r"858\.3 MiB.*smaller chunks"):
+        make_plan(source, header, outputs=outputs, limit=GIB, roi=roi)

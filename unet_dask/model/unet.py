@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from unet_dask.errors import ModelError
 from unet_dask.model.convolution import Conv3d
 
 if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec
+
+#: Weights of one layer, of 8 GiB in float32; the paper's largest has 9 437 184.
+_MOST_WEIGHTS = 1 << 31
 
 _CONVOLUTION: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
 _UP_CONVOLUTION: dict[int, type[nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
@@ -54,6 +58,11 @@ class UNet(nn.Module):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        if (spec.width << spec.depth) ** 2 * 3**spec.dims > _MOST_WEIGHTS:
+            raise ModelError(
+                f"A network of width {spec.width} and depth {spec.depth} has a layer of more than {_MOST_WEIGHTS} "
+                "weights. Use a smaller width or depth."
+            )
         self.spec = spec
         widths = [spec.width << level for level in range(spec.depth + 1)]  # 64, 128, 256, 512, 1024 (N1)
         incoming = [spec.channels, *widths[:-1]]

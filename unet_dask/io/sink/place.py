@@ -21,8 +21,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from unet_dask.config import PRODUCTS
 from unet_dask.errors import SinkError, SinkLostError, UnetDaskError
-from unet_dask.io.remote import redact_url
+from unet_dask.io.remote import METADATA_LIMIT, redact_url
 from unet_dask.io.sink.durable import sync_folder
+from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -277,16 +278,24 @@ def names_in(fs: Any, path: str) -> list[str]:
 def _is_void(fs: Any, path: str) -> bool:
     """Return whether a file is not there, or has lost its bytes: none are left, or noughts."""
     try:
-        return not fs.cat_file(path).strip(b"\0")
+        return not _content(fs, path).strip(b"\0")
     except FileNotFoundError:
         return True
-    except OSError:
+    except (OSError, IrregularError):
         return False
+
+
+def _content(fs: Any, path: str) -> bytes:
+    """Return the bytes of a document, which of a local store has to be a file."""
+    if not isinstance(fs, LocalFileSystem):
+        return bytes(fs.cat_file(path))
+    with open_regular(path) as file:
+        return file.read(METADATA_LIMIT)
 
 
 def _attribute(fs: Any, path: str) -> Any:  # any JSON
     """Return our attribute of a Zarr node, None if there is none or the node is damaged."""
     try:
-        return json.loads(fs.cat_file(f"{path}/zarr.json"))["attributes"][MARK]
+        return json.loads(_content(fs, f"{path}/zarr.json"))["attributes"][MARK]
     except (OSError, ValueError, KeyError, TypeError):
         return None

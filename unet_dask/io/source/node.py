@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CHUNK_LIMIT = 2 * 1024**3
 
 #: Values of an array, and its values along one axis; more than the disks of the world hold overflow what counts them.
-_MOST_VALUES, _MOST_ALONG = 1 << 56, 1 << 48
+_MOST_VALUES, _MOST_ALONG = 1 << 56, 1 << 31
 #: Axes of an array, of which an image has five, and some may have a size of 1.
 _MOST_AXES = 16
 
