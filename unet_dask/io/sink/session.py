@@ -181,6 +181,7 @@ def _end(fs: object, key: str) -> None:
         if gone != key:
             os.rename(key, gone)  # noqa: PTH104 # one step, after which no late worker finds a way in
         shutil.rmtree(gone, ignore_errors=True)
+        sync_folder(os.path.dirname(gone))  # noqa: PTH120 # a power cut does not bring it back
 
 
 @contextmanager
@@ -242,9 +243,7 @@ class StagedFiles(LocalStore):
         await asyncio.to_thread(self._keep, key)
 
     def _keep(self, key: str) -> None:
-        if not (
-            self._session / _OPEN
-        ).exists():  # Zarr makes folders that are not there: of a session that has ended
+        if not (self._session / _OPEN).exists():  # Zarr has made the folders of a session that has ended
             shutil.rmtree(self._session, ignore_errors=True)
             raise SinkLostError(ended(self._url))
         sync_file(self.root / key)
