@@ -145,7 +145,7 @@ def test_unfinished_result_says_how_much_is_done(sink: Path) -> None:
 def test_result_is_complete_once_its_ledger_is_compacted(sink: Path) -> None:
     ledger = Ledger(f"{sink}/_unet_dask")
     ledger.append(Entry((0, 0, 1, 0)))
-    ledger.compact()
+    ledger.compact(len(ledger.finished()))
     assert describe(sink)["state"] == "complete"
 
 

@@ -188,7 +188,7 @@ def move_product_to_another_stage(sink: Path, product: str) -> None:
         record.append(Entry(index, level, rest))
         if level == 0:
             record.append(Entry(index, -1, {product: entry.checksums[product]}))
-    record.compact()
+    record.compact(len(record.finished()))
 
 
 def test_value_that_was_rewritten_through_zarr_is_found(made: Made, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def record_anew(
     entry = record.entries()[0, index]
     record.forget([entry.key])
     record.append(Entry(index, 0, dict(entry.checksums) | {product: checksum(values, start)}))
-    record.compact()
+    record.compact(len(record.finished()))
 
 
 def test_region_that_was_changed_with_its_checksum_is_found_by_a_crop(made: Made, tmp_path: Path) -> None:

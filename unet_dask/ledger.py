@@ -16,7 +16,7 @@ import os
 import uuid
 import zlib
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import merge
 from itertools import groupby, islice
 from tempfile import TemporaryFile
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from unet_dask.errors import SinkError, SinkLostError
+from unet_dask.errors import IncompleteError, SinkError, SinkLostError
 from unet_dask.io.sink.durable import sync_folder, write_whole
 from unet_dask.regular import IrregularError, open_regular
 
@@ -128,14 +128,24 @@ class Ledger:
                 "make room and --resume."
             ) from error
 
-    def compact(self) -> None:
-        """Replace the files of all drivers by one that depends on the result alone."""
+    def compact(self, work: int) -> None:
+        """Replace the files of all drivers by one that depends on the result alone.
+
+        Parameters
+        ----------
+        work : pieces that it must hold
+
+        Raises
+        ------
+        IncompleteError
+            If it would not: files were lost at the last moment. Nothing is replaced then.
+        """
         self.close()
-        final = f"{self._root}/{_FINAL}"
+        final, lines = f"{self._root}/{_FINAL}", _all(work, self._sorted())
         if self._local:
-            _replace(final, self._sorted())
+            _replace(final, lines)
         else:
-            self._fs.pipe_file(final, b"".join(self._sorted()))
+            self._fs.pipe_file(final, b"".join(lines))
         if self._fs.isdir(f"{self._root}/{_FOLDER}"):
             self._fs.rm(f"{self._root}/{_FOLDER}", recursive=True)
 
@@ -145,17 +155,8 @@ class Ledger:
         What is kept is written before the old files go. Killed in between, the ledger says what it said before,
         and never less than what is kept. The run is no longer complete, even if nothing is taken out.
         """
-        self._rewrite(entry for key, entry in sorted(self.entries().items()) if key not in keys)
-
-    def vouch(self) -> None:
-        """Take the stamps of the source from all finished work: whoever resumes vouches for what it was made from."""
-        if any(entry.stamp for entry in self._read()):
-            self._rewrite(replace(entry, stamp="") for _, entry in sorted(self.entries().items()))
-
-    def _rewrite(self, entries: Iterable[Entry]) -> None:
-        """Replace all files by one with these entries, durably, which is there before the old ones go."""
         self.close()
-        kept = b"".join(map(_encode, entries))
+        kept = b"".join(_encode(entry) for key, entry in sorted(self.entries().items()) if key not in keys)
         old = list(self._files())
         name = f"{self._root}/{_FOLDER}/{uuid.uuid4().hex}.jsonl"
         if self._local:
@@ -239,6 +240,19 @@ def _replace(path: str, lines: Iterable[bytes]) -> None:
     """Write a local file, durably: whole under its name, or not at all."""
     write_whole(path, lines)
     sync_folder(os.path.dirname(path))  # noqa: PTH120
+
+
+def _all(work: int, lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines, and raise after the last unless there is one for each piece of work."""
+    count = 0
+    for line in lines:
+        count += 1
+        yield line
+    if count != work:
+        raise IncompleteError(
+            f"{work - count} of {work} pieces of work are not in the record of the run any more: it was changed or "
+            "removed just now. --resume does them again."
+        )
 
 
 def _encode(entry: Entry) -> bytes:

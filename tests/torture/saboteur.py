@@ -158,6 +158,7 @@ class Saboteur:
             if level == 0:
                 lost.append(_resident(leak))
             if level == 0 and take(folder, "then-lie"):
+                write(self, name, level, start, values[..., ::-1])
                 return checksum(values, start)
             digest: str = write(self, name, level, start, values)
             return digest

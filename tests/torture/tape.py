@@ -95,7 +95,7 @@ class Tape:
             case "fsync":
                 self._sync(call.path)
             case "rename":
-                self._numbers[call.target] = self._numbers.pop(call.path)
+                _move(self._numbers, call.path, call.target)
                 self.steps.append(Step("names", self._numbers[call.target], gone=call.path, come=call.target))
             case "link":
                 self._numbers[call.target] = self._numbers[call.path]
@@ -135,7 +135,10 @@ class Tape:
         names: dict[str, int] = {}
         for step in kept:
             if step.gone and names.get(step.gone) == step.number:
-                del names[step.gone]
+                if step.come:
+                    _move(names, step.gone, step.come)
+                else:
+                    del names[step.gone]
             if step.come:
                 names[step.come] = step.number
         files = {step.number for step in self.steps if step.kind == "data"}
@@ -165,6 +168,12 @@ class Tape:
             for place, step in enumerate(done)
             if step.kind == "names" and (place < flushed.get(step.folder, -1) or draw.random() < share)
         ]
+
+
+def _move(numbers: dict[str, int], gone: str, come: str) -> None:
+    """Give a file another name, or a folder with all that lies in it."""
+    for path in [each for each in numbers if f"{each}/".startswith(f"{gone}/")]:
+        numbers[come + path.removeprefix(gone)] = numbers.pop(path)
 
 
 def _contents(done: list[Step], draw: Random) -> dict[int, bytes]:

@@ -19,7 +19,7 @@ from tests.torture.bench import Bench, fresh, refusal
 from tests.torture.calls import watched
 from tests.torture.tape import Tape, materialise
 from tests.torture.tier import SEED, Tier, counted, tiers
-from unet_dask.io.sink import store
+from unet_dask.io.sink import durable, session, store
 from unet_dask.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -207,29 +207,21 @@ def test_what_is_said_to_be_done_survives_a_power_cut(
 
 def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plant a writer that does not flush chunks."""
-    monkeypatch.setattr(store.Sink, "_flush", lambda *_: None)
+    monkeypatch.setattr(session, "sync_file", lambda path: None)
 
 
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plant a writer whose chunks come after the ledger says that they are done."""
-    write, compact = store.Sink.write, Ledger.compact
-    late: list[Callable[[], object]] = []
+    """Plant a driver whose chunks get their names, on the disk, after the ledger says that they are done."""
+    compact, flush = Ledger.compact, durable.sync_folder
+    late: list[Path] = []
 
-    def later(self: store.Sink, name: str, level: int, start: Any, values: Any) -> str:
-        if level:
-            return write(self, name, level, start, values)
-        array = self._array(name, level)  # written at once, flushed and known to the disk only later
-        array[tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))] = values
-        late.append(lambda: self._flush(name, level, start, values.shape))
-        return store.checksum(values, start)
-
-    def flush_first(self: Ledger) -> None:
+    def flush_first(self: Ledger, work: int) -> None:
         for each in late:
-            each()
+            flush(each)
         late.clear()
-        compact(self)
+        compact(self, work)
 
-    monkeypatch.setattr(store.Sink, "write", later)
+    monkeypatch.setattr(session, "sync_folder", late.append)
     monkeypatch.setattr(Ledger, "compact", flush_first)
 
 

@@ -18,6 +18,7 @@ from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.bounded import stored_array
 from unet_dask.io.remote import one_line, redact_url
 from unet_dask.io.sink.multiscale import coarser
+from unet_dask.io.sink.sentinel import is_sentinel
 from unet_dask.io.source.volume import levels, open_source
 
 if TYPE_CHECKING:
@@ -231,9 +232,7 @@ def _bands(read: Callable[[int, int], Plane], top: int, bottom: int, *, band: in
 
 def unwritten(plane: Plane) -> NDArray[np.bool_]:
     """Return where a plane holds the sentinel, (y, x)."""
-    missing: NDArray[np.bool_] = (
-        np.isnan(plane) if plane.dtype.kind == "f" else plane == np.iinfo(plane.dtype).max
-    )
+    missing = is_sentinel(plane)
     return np.logical_or.reduce(missing, axis=0) if plane.ndim == 3 else missing
 
 

@@ -92,6 +92,7 @@ def work(
     """
     plan, part = prepared.plan, prepared.part
     own = (part or WHOLE).stretch(len(plan.grid))
+    seal.forget_stale(prepared, workers, ledger)
     finished = ledger.finished()
     finished -= seal.without_numbers(plan, sink, finished)
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
@@ -121,7 +122,7 @@ def work(
             tell(Stage("last look"))
             seal.require_whole(prepared, workers, sink, ledger)
             sinks.remove_numbers(sink)
-            ledger.compact()
+            ledger.compact(total_work(plan))
             book.done.complete = True
     return book.done
 
@@ -149,7 +150,7 @@ class _Book:
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                 else:
-                    self._session.place(outcome.attempt)
+                    self._session.place(outcome.attempt, seal.files_of(plan, outcome.entry.key))
                     self._ledger.append(outcome.entry)
                     self.count += 1
                     self.done.computed += 1

@@ -148,8 +148,8 @@ def _meetings(sink: Sink, faces: list[tuple[int, Box, tuple[str, str]]], several
             tuple(slice(*(span if axis == across else each)) for axis, each in enumerate(box))
             for span in ((middle - 1, middle), (middle, middle + 1))
         ]
-        sides = [sink.read(name, 0, half) for name, half in zip(places, halves, strict=True)]
-        sides += [sink.read("classes", 0, half) for half in halves if several]
+        sides = [sink.read_written(name, 0, half) for name, half in zip(places, halves, strict=True)]
+        sides += [sink.read_written("classes", 0, half) for half in halves if several]
         found.append(touching(*sides))  # type: ignore[arg-type] # numbers, then classes
     return np.concatenate(found)
 
@@ -158,7 +158,7 @@ def _renumber(sink: Sink, index: Index, box: Box, old: NDArray[np.uint64], new: 
     """Write the numbers of a region's objects, on a worker."""
     began = time.perf_counter()
     start = tuple(first for first, _ in box)
-    values = sink.read(NUMBERS, 0, tuple(slice(first, stop) for first, stop in box))
+    values = sink.read_written(NUMBERS, 0, tuple(slice(first, stop) for first, stop in box))
     with sink.attempted() as own:
         digest = own.write(PRODUCT, 0, start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
         return graph.record(Entry(index, LEVEL, {PRODUCT: digest}), began, attempt=own.attempt)

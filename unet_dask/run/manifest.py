@@ -42,7 +42,6 @@ def open_sink(
         _require_joinable(place, stored)
         if stored["fingerprint"] != identity:
             sinks.restamp(place, {**stored, "fingerprint": identity})
-            Ledger(place.run_folder).vouch()
         if prepared.part is None:  # else others may be writing
             sessions.end_all(url)
             places.sweep(url)

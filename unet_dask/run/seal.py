@@ -8,6 +8,7 @@ out of the record with all that was made from it; the run then ends as incomplet
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, NoReturn
 
 from unet_dask.dispatch import run_calls
@@ -84,6 +85,18 @@ def planned(plan: Plan) -> Iterator[Key]:
                 yield level, (number, *block)
 
 
+def files_of(plan: Plan, key: Key) -> int:
+    """Return how many files a piece of work writes."""
+    level, index = key
+    if level > 0:
+        array = plan.arrays[index[0]]
+        boxes = [(array, pyramid.block_box(array, level, index[1:]))]
+    else:
+        written = (each for each in plan.arrays if level == 0 or each.name == join.PRODUCT)
+        boxes = [(array, region_box(plan.grid, array, index)) for array in written]
+    return sum(math.prod(part.stop - part.start for part in _files(array, box)) for array, box in boxes)
+
+
 def without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     """Return the regions whose objects are not joined, and whose own numbers are not there to be joined.
 
@@ -120,6 +133,18 @@ def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
             f"The numbers of objects of {len(wanting)} regions have vanished from {redact_url(sink.url)}. They will be "
             "made again: --resume.",
         )  # fmt: skip
+
+
+def forget_stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> None:
+    """Take out of the record what was computed from what is not there any more, of a source that is said to be mended.
+
+    Whoever says so says what the source is from now on, and cannot know which regions have seen what it was.
+    """
+    if not prepared.config.mended or prepared.part is not None:  # others write the ledger; the last one looks
+        return
+    plan, stale = prepared.plan, set(_stale(prepared, workers, ledger))
+    if stale:
+        ledger.forget(dependents(plan.arrays, plan.grid, stale, ledger.finished()))
 
 
 def _joins(plan: Plan) -> bool:

@@ -18,9 +18,9 @@ from zarr.storage import MemoryStore
 
 from unet_dask.errors import SinkLostError
 from unet_dask.io import remote
+from unet_dask.io.sink.sentinel import is_sentinel
 from unet_dask.io.sink.store import array_settings, checksum
 from unet_dask.verify.finding import Finding
-from unet_dask.verify.stored import sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,15 +62,6 @@ def examine(stored: Stored, piece: Piece, digest: str) -> tuple[int, list[Findin
         text = f"the values are right, but {len(damaged)} of its files are damaged: {', '.join(damaged[:3])}"
         return values.nbytes, [_finding(stored, piece, "bytes", text)], foreign
     return values.nbytes, [], foreign
-
-
-def is_sentinel(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return where values are those of voxels that were never written."""
-    if values.dtype.kind == "f":
-        never: NDArray[np.bool_] = np.isnan(values)
-    else:
-        never = values == values.dtype.type(sentinel(values.dtype))
-    return never
 
 
 def _refuse_unreachable(stored: Stored, error: BaseException) -> None:

@@ -59,5 +59,5 @@ def write_block(sink: Sink, array: ArraySpec, level: int, index: tuple[int, ...]
     window = tuple(
         slice(a * by, min(b * by, size)) for (a, b), by, size in zip(box, step, finer.shape, strict=True)
     )
-    values = coarser(sink.read(array.name, level - 1, window), step, how=_HOW[array.name])
+    values = coarser(sink.read_written(array.name, level - 1, window), step, how=_HOW[array.name])
     return sink.write(array.name, level, tuple(start for start, _ in box), values)

@@ -32,7 +32,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.durable import sync_file, sync_folder
-from unet_dask.io.sink.place import RUN_FOLDER, SESSION, is_local, locate, names_in
+from unet_dask.io.sink.place import NUMBERS, RUN_FOLDER, SESSION, is_local, locate, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _OPEN = "open"
 #: End of the name of a session's folder while it is removed.
 _ENDED = ".ended"
+#: Folders from that of a sink to that of an array: product and level, or the run's folder and what is its own.
+_DEPTH = 2
 
 
 class Session:
@@ -75,33 +77,37 @@ class Session:
         """End it: from here on nothing that belongs to it can be written, or put in its place."""
         _end(self._fs, self._key)
 
-    def place(self, attempt: str) -> None:
+    def place(self, attempt: str, files: int) -> None:
         """Move what an attempt has staged to its place, durably.
 
         Parameters
         ----------
         attempt : its name; "" if it wrote in place, as in an object store
+        files : that it has staged
 
         Raises
         ------
         SinkError
-            If the sink has lost an array, or its session.
+            If the sink has lost an array.
         SinkLostError
-            If its file system refuses.
+            If some of the files are not there, or its file system refuses.
         """
         if not attempt:
             return
-        staged, changed = Path(self._key) / attempt, set()
+        staged = Path(self._key) / attempt
         try:
-            for folder, _, names in os.walk(staged):
-                place = self._root / Path(folder).relative_to(staged)
-                if names:
-                    self._make(place)
-                    changed.add(place)
-                for name in names:
-                    os.replace(Path(folder, name), place / name)  # noqa: PTH105
-            for place in changed:
-                sync_folder(place)
+            found = [Path(folder, name) for folder, _, names in os.walk(staged) for name in names]
+            if len(found) != files:  # where older ones lie in their place, nobody would miss them there
+                raise SinkLostError(
+                    f"{len(found)} of {files} files that were written to {redact_url(self._url)} are there: its folder "
+                    f"{RUN_FOLDER}/{self.name} was changed or removed. What is done is kept; --resume."
+                )
+            for file in found:
+                place = self._root / file.relative_to(staged)
+                self._make(place.parent)
+                os.replace(file, place)  # noqa: PTH105
+            for folder in {self._root / file.relative_to(staged).parent for file in found}:
+                sync_folder(folder)
         except OSError as error:
             if isinstance(error, SinkError):
                 raise
@@ -116,13 +122,15 @@ class Session:
 
         The array itself must be there: without it its chunks are nothing.
         """
-        if (folder in self._durable and folder.is_dir()) or (folder / "zarr.json").is_file():
-            return
-        if self._root not in folder.parents:
+        array = Path(*folder.relative_to(self._root).parts[:_DEPTH])
+        if not (self._root / array / "zarr.json").is_file():
+            remedy = "--resume" if str(array) == NUMBERS else "Restore it from a copy and --resume"
             raise SinkError(
-                f"An array of {redact_url(self._url)} was removed while the run was going on. Restore it from a copy "
-                "and --resume, or start over with --overwrite."
+                f"The array {array} of {redact_url(self._url)} was removed while the run was going on. {remedy}, or "
+                "start over with --overwrite."
             )
+        if folder == self._root / array or (folder in self._durable and folder.is_dir()):
+            return
         self._make(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir()
@@ -173,6 +181,7 @@ def _end(fs: object, key: str) -> None:
         if gone != key:
             os.rename(key, gone)  # noqa: PTH104 # one step, after which no late worker finds a way in
         shutil.rmtree(gone, ignore_errors=True)
+        sync_folder(os.path.dirname(gone))  # noqa: PTH120 # a power cut does not bring it back
 
 
 @contextmanager
@@ -234,9 +243,7 @@ class StagedFiles(LocalStore):
         await asyncio.to_thread(self._keep, key)
 
     def _keep(self, key: str) -> None:
-        if not (
-            self._session / _OPEN
-        ).exists():  # Zarr makes folders that are not there: of a session that has ended
+        if not (self._session / _OPEN).exists():  # Zarr has made the folders of a session that has ended
             shutil.rmtree(self._session, ignore_errors=True)
             raise SinkLostError(ended(self._url))
         sync_file(self.root / key)

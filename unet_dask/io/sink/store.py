@@ -38,6 +38,7 @@ from unet_dask.io.sink import node, session
 from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.multiscale import Level, image_metadata, label_metadata
 from unet_dask.io.sink.place import MARK, NUMBERS, RUN_FOLDER, locate, sealed
+from unet_dask.io.sink.sentinel import is_sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,6 +151,22 @@ class Sink:
     def read(self, name: str, level: int, window: tuple[slice, ...]) -> NDArray[np.generic]:
         """Return values of a product."""
         return np.asarray(self._array(name, level)[window])
+
+    def read_written(self, name: str, level: int, window: tuple[slice, ...]) -> NDArray[np.generic]:
+        """Return values of which every one has been written, for others to be made from.
+
+        Raises
+        ------
+        SinkLostError
+            If some are not there: a chunk that was away for a moment reads as the fill value.
+        """
+        values = self.read(name, level, window)
+        if is_sentinel(values).any():
+            raise SinkLostError(
+                f"The sink {redact_url(self.url)} is not whole: chunks of {_path(name, level)} that were written are "
+                "not there. Bring them back and --resume, or let `unet-dask verify --repair` make them again."
+            )
+        return values
 
     def _spec(self, name: str) -> ArraySpec:
         """Return the description of a product; numbers that are not joined lie in an array like that of the joined."""

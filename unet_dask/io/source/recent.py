@@ -67,7 +67,8 @@ class RecentChunks(WrapperStore[Store]):
                 if name in self._kept:
                     return self._again(name)
                 found = await super().get(key, prototype, byte_range)
-                if found is not None:
+                # What was replaced in between belongs to another version than the one that was asked for.
+                if found is not None and self._version(key) == name[2]:
                     self._keep(name, found)
                 return found
         finally:
@@ -102,6 +103,6 @@ def file_versions(location: Location) -> Callable[[str], Hashable]:
             found = os.stat(f"{root}/{key}")  # noqa: PTH116 # a thousand times a second
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     return version

@@ -321,7 +321,7 @@ def _bounds(spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...])
 def _refuse_empty_shards(spec: SourceSpec, look: witness.Look) -> None:
     """Refuse shards of zero length, what a power cut can leave: Zarr would read them as fill value."""
     for key, found in look.chunks.items():
-        if found is not None and found[1] == 0:
+        if found is not None and found[0] == 0:
             raise DataError(
                 f"The shard {key!r} of the array {Location(spec.url).describe(spec.key)} has zero length: "
                 f"its writing was cut short. Write it again."

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 #: Documents of an array, by the version of Zarr.
 DOCUMENTS = {2: (".zarray", ".zattrs"), 3: ("zarr.json",)}
 
-#: Inode, size and time of change (ns) of a file; None where there is none.
-File = tuple[int, int, int] | None
+#: Size and time of change (ns) of a file, its inode and the time of change of that; None where there is none.
+File = tuple[int, int, int, int] | None
 
 
 class ChangedError(UnreachableError):
@@ -48,7 +48,7 @@ class Look:
     Attributes
     ----------
     chunks : by key from the root of the store
-    others : documents, folders above them, and the folders in which chunks are absent
+    others : documents, folders above them, and those in which chunks lie or are absent
     """
 
     chunks: Mapping[str, File]
@@ -73,7 +73,11 @@ def look(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...])
     folders = {spec.key}
     while "" not in folders:  # a folder that is moved away and back has another time of change
         folders.add(posixpath.dirname(min(folders, key=len)))
-    folders |= {_nearest(root, key) for key, found in chunks.items() if found is None}
+    for key, found in chunks.items():
+        folder = posixpath.dirname(key) if found else _nearest(root, key)
+        while folder not in folders:
+            folders.add(folder)
+            folder = posixpath.dirname(folder)
     return Look(chunks, others | {folder: _folder(posixpath.join(root, folder)) for folder in folders})
 
 
@@ -93,7 +97,7 @@ def _file(path: str) -> File:
         found = os.stat(path)  # noqa: PTH116 # tens of thousands of them
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
 def _folder(path: str) -> tuple[int, ...]:
@@ -135,7 +139,9 @@ def require_same(spec: SourceSpec, before: Look | None, after: Look | None, abse
         raise UnreachableError(
             f"The array {shown} is no longer there. Check that its disk is mounted or its service running, and resume."
         )
-    if sha256(found.document).hexdigest() != spec.metadata:
+    # Another array may have the same document, byte for byte.
+    another = spec.written and written(location, spec.key, spec.zarr_format) != spec.written
+    if another or sha256(found.document).hexdigest() != spec.metadata:
         raise ChangedError(
             f"The array {shown} was replaced while it was read. Put back what it was, and resume."
         )
@@ -156,7 +162,7 @@ def stamp(looks: Iterable[Look | None]) -> str:
     for each in looks:
         for key, found in each.chunks.items() if each else ():
             any_files = True
-            digest.update(f"{key}\0{found[1:] if found else None}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{key}\0{found[:2] if found else None}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest() if any_files else ""
 
 
@@ -168,4 +174,4 @@ def written(location: Location, key: str, zarr_format: int) -> int:
     if not remote.is_local(location.url):
         return 0
     found = _file(str(remote.local_path(location.url) / key / DOCUMENTS[zarr_format][0]))
-    return found[2] if found else 0
+    return found[1] if found else 0
