@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import click
 
+from .options import of_source
+
 
 @click.command(short_help="Look at a result in the browser.")
 @click.argument("sink")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page [any that is free].")
 @click.option("--no-browser", is_flag=True, help="Say where the page is, and do not open it.")
+@of_source
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
+def view(sink: str, *, port: int, no_browser: bool, source: str | None, trusted: bool, debug: bool) -> None:
     """Look at the result SINK over its source in the browser, complete or not, until Ctrl-C.
 
     \b
@@ -19,11 +22,13 @@ def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
 
     The page is served to this machine alone, and needs no network.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.io.source.received import Consent
     from unet_dask.viewer.server import view as serve
 
     serve(
         sink,
         port=port,
         browser=not no_browser,
+        source=Consent(source, trusted),
         tell=lambda label, text: click.echo(f"{label:>18}  {text}", err=True),
     )

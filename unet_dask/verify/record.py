@@ -47,6 +47,19 @@ def read_record(stored: Stored) -> Record:
     return Record(entries, regions)
 
 
+def senseless(stored: Stored) -> Iterator[Finding]:
+    """Yield a finding if the ledger has lines that no run wrote, or says two things of one piece of work."""
+    ledger = Ledger(stored.sink.run_folder)
+    lines = ledger.senseless()
+    if lines:
+        text = f"{lines} lines of the ledger have a right checksum and hold nothing that a run writes"
+        yield Finding("ledger", f"{text}; they do not count")
+    twice = ledger.contradictions() if ledger.complete() else set()
+    for level, index in sorted(twice):
+        text = f"the ledger says two things of level {level}, index {index}"
+        yield Finding("ledger", text, pieces=((level, index),))
+
+
 def unrecorded(stored: Stored, record: Record) -> Iterator[Finding]:
     """Yield what a complete ledger would hold and this one does not, and the reverse."""
     planned: set[Key] = set()
