@@ -104,7 +104,7 @@ def forge_ledger(sink: Path, draw: random.Random) -> None:
     rows = [json.loads(line.partition(b" ")[2]) for line in ledger.read_bytes().splitlines()]
     texts = [json.dumps(row).encode() for row in rows]
     for _ in range(draw.choice((1, 1, 3))):
-        at = draw.randrange(len(texts))
+        at = draw.randrange(len(rows))
         text = json.dumps(fuzz.mutated(rows[at], draw)).encode("utf-8", "surrogatepass")
         text = draw.choice(
             (text, text, text, b"\xff" * 9, b"[" * 3000, b"{nope", b'{"level": ' + b"9" * 5000 + b"}")

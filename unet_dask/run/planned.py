@@ -32,9 +32,7 @@ def _is_block(plan: Plan, entry: Entry) -> bool:
     if number >= len(plan.arrays) or entry.level >= len(plan.arrays[number].levels):
         return False
     array = plan.arrays[number]
-    shape = array.levels[entry.level].shape
-    counts = [-(-size // side) for size, side in zip(shape, pyramid.block_shape(array), strict=True)]
-    return set(entry.checksums) == {array.name} and _within(index, counts)
+    return set(entry.checksums) == {array.name} and _within(index, pyramid.block_counts(array, entry.level))
 
 
 def _within(index: Sequence[int], counts: Sequence[int]) -> bool:

@@ -91,11 +91,9 @@ def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]
 def work_of(manifest: Manifest, grid: RegionGrid, arrays: tuple[ArraySpec, ...]) -> list[Finding]:
     """Compare the pieces of work of a run with those of its regions and pyramids."""
     blocks = sum(
-        math.prod(
-            -(-size // side) for size, side in zip(level.shape, pyramid.block_shape(array), strict=True)
-        )
+        math.prod(pyramid.block_counts(array, level))
         for array in arrays
-        for level in array.levels[1:]
+        for level in range(1, len(array.levels))
     )
     joins = any(array.name == "instances" for array in arrays)
     planned = len(grid) * (1 + joins) + blocks
