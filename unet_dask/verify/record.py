@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from unet_dask.verify.stored import Piece, Stored
 
 
+#: Pieces of work that are listed one by one if they are not done.
+_LISTED = 10_000
+
+
 @dataclass(frozen=True)
 class Record:
     """What the ledger of a sink says.
@@ -62,9 +66,15 @@ def senseless(stored: Stored) -> Iterator[Finding]:
 
 def unrecorded(stored: Stored, record: Record) -> Iterator[Finding]:
     """Yield what a complete ledger would hold and this one does not, and the reverse."""
-    planned: set[Key] = set()
+    done = {piece.key for piece in stored.pieces_of(record.entries)}
+    missing = stored.work - len(done)
+    if missing > _LISTED:
+        yield Finding(
+            "ledger", f"{missing} of {stored.work} pieces of work are not done; segment --resume does them"
+        )
+    planned: set[Key] = done
     silent: set[Key] = set()
-    for piece in stored.pieces():
+    for piece in stored.pieces() if missing <= _LISTED else ():
         planned.add(piece.key)
         if record.digest(piece) is None and piece.key not in silent:
             silent.add(piece.key)

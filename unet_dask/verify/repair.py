@@ -25,7 +25,7 @@ from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepared import Prepared
 from unet_dask.verify.again import find_model_of, require_unchanged, settings_of
-from unet_dask.verify.stored import ranges_of
+from unet_dask.verify.stored import ranges_of, within
 
 if TYPE_CHECKING:
     import os
@@ -104,7 +104,7 @@ def dependents(stored: Stored, wrong: Iterable[Key], recorded: set[Key]) -> set[
     """
     doomed = set(wrong)
     counts = stored.grid.counts
-    regions = {index for level, index in doomed if level <= 0 and _within(index, counts)}
+    regions = {index for level, index in doomed if level <= 0 and within(index, counts)}
     doomed |= {key for key in recorded if key[0] <= 0 and key[1] in regions}
     for array in stored.arrays:
         for index in regions:
@@ -112,14 +112,9 @@ def dependents(stored: Stored, wrong: Iterable[Key], recorded: set[Key]) -> set[
     for level, index in list(doomed):
         if level > 0 and index[0] < len(stored.arrays):
             array = stored.arrays[index[0]]
-            if level < len(array.levels) and _within(index[1:], pyramid.block_counts(array, level)):
+            if level < len(array.levels) and within(index[1:], pyramid.block_counts(array, level)):
                 doomed |= _blocks_over(stored, array, level, stored.block(array, level, index[1:]).box)
     return doomed
-
-
-def _within(index: tuple[int, ...], counts: tuple[int, ...]) -> bool:
-    """Return whether there is such a piece of work: the ledger may speak of others."""
-    return len(index) == len(counts) and all(at < count for at, count in zip(index, counts, strict=True))
 
 
 def _blocks_over(stored: Stored, array: ArraySpec, level: int, box: Box) -> set[Key]:

@@ -208,14 +208,16 @@ def _values(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
     """Compare the ledger with the plan, and all values with the ledger."""
     record = read_record(stored)
     tally.findings += [*senseless(stored), *unrecorded(stored, record)]
-    total = sum(1 for _ in stored.pieces())
+    total = sum(1 for _ in stored.pieces_of(record.entries))
 
     def look(piece: Piece) -> tuple[int, list[Finding], int] | None:
         digest = record.digest(piece)
         return None if digest is None else examine(stored, piece, digest)
 
     foreign = 0
-    for done, seen in enumerate(_in_threads(look, stored.pieces(), how.workers or available_cores()), 1):
+    for done, seen in enumerate(
+        _in_threads(look, stored.pieces_of(record.entries), how.workers or available_cores()), 1
+    ):
         how.on_piece(done, total)
         if seen is None:
             continue

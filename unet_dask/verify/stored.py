@@ -6,6 +6,7 @@ where both say the same thing they must agree.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -27,7 +28,7 @@ from unet_dask.verify.agreement import RESTORE
 from unet_dask.verify.finding import Finding, Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -127,6 +128,27 @@ class Stored:
                 for block in pyramid.block_indices(array, level):
                     yield self.block(array, level, block)
 
+    @property
+    def work(self) -> int:
+        """Number of the pieces of work of a complete run, of all products whose metadata is sound."""
+        return len(self.grid) * bool(self.arrays) + sum(
+            math.prod(pyramid.block_counts(array, level))
+            for array in self.arrays
+            for level in range(1, len(array.levels))
+        )
+
+    def pieces_of(self, keys: Iterable[Key]) -> Iterator[Piece]:
+        """Yield what pieces of work have written, regions first; those that are none of the plan are passed over."""
+        regions = {index for level, index in keys if level <= 0 and within(index, self.grid.counts)}
+        for index in sorted(regions) if len(self.grid) else ():
+            for array in self.arrays:
+                yield Piece(array.name, 0, index, self.region_box(array, index))
+        named = {self.numbers[array.name]: array for array in self.arrays}
+        for level, (number, *index) in sorted(key for key in keys if key[0] > 0):
+            array = named.get(number)
+            if array and level < len(array.levels) and within(index, pyramid.block_counts(array, level)):
+                yield self.block(array, level, tuple(index))
+
     def block(self, array: ArraySpec, level: int, index: tuple[int, ...]) -> Piece:
         """Return a block of a pyramid level."""
         box = tuple(
@@ -149,6 +171,11 @@ class Stored:
             axis: (a + corner.get(axis, 0), b + corner.get(axis, 0)) if axis != "c" else (a, b)
             for axis, (a, b) in zip(array.axes, box, strict=True)
         }
+
+
+def within(index: Sequence[int], counts: Sequence[int]) -> bool:
+    """Return whether there is such a piece of work: a ledger may speak of others."""
+    return len(index) == len(counts) and all(at < count for at, count in zip(index, counts, strict=True))
 
 
 def open_stored(url: str) -> tuple[Stored | None, list[Finding]]:

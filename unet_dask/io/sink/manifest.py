@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LARGEST = 16 << 20
 #: Voxels of a volume, so that no offset overflows.
 _MOST_VOXELS = 1 << 62
-#: Regions along an axis: their edges are held in memory.
-_MOST_REGIONS = 1 << 22
+#: Regions, and tiles, along an axis: their edges are held in memory.
+_MOST_REGIONS = 1 << 20
 #: Halves of an axis that a number of 63 bits has.
 _MOST_LEVELS = 62
 _MOST_CLASSES = 255
@@ -261,9 +261,11 @@ def _check_plan(record: Mapping[str, Any]) -> None:
 def _check_geometry(record: Mapping[str, Any]) -> None:
     """Check that regions and tiles can be laid out as planned."""
     plan = record["plan"]
-    for axis, (start, stop), step in zip(plan["axes"], plan["roi"], plan["region"], strict=True):
-        few = (stop - start) // max(step, 1) <= _MOST_REGIONS
-        _need(few, "plan.region", plan["region"], f"long enough for {stop - start} voxels along {axis}")
+    cores = [1 << 62] * (len(plan["axes"]) - len(plan["core"])) + plan["core"]
+    for axis, (start, stop), step, core in zip(plan["axes"], plan["roi"], plan["region"], cores, strict=True):
+        for name, side in (("region", max(step, 1)), ("core", core)):
+            few = (stop - start) // side <= _MOST_REGIONS
+            _need(few, f"plan.{name}", plan[name], f"long enough for {stop - start} voxels along {axis}")
     try:
         axis_grids(record["plan"])
     except GeometryError as error:
