@@ -144,10 +144,12 @@ class Stored:
             for array in self.arrays:
                 yield Piece(array.name, 0, index, self.region_box(array, index))
         named = {self.numbers[array.name]: array for array in self.arrays}
-        for level, (number, *index) in sorted(key for key in keys if key[0] > 0):
-            array = named.get(number)
-            if array and level < len(array.levels) and within(index, pyramid.block_counts(array, level)):
-                yield self.block(array, level, tuple(index))
+        for level, (number, *block) in sorted(key for key in keys if key[0] > 0):
+            made = named.get(number)
+            if made is None or level >= len(made.levels):
+                continue
+            if within(block, pyramid.block_counts(made, level)):
+                yield self.block(made, level, tuple(block))
 
     def block(self, array: ArraySpec, level: int, index: tuple[int, ...]) -> Piece:
         """Return a block of a pyramid level."""
