@@ -72,6 +72,22 @@ def _bundled() -> list[str]:
     return sorted(each.stem for each in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors"))
 
 
+def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command be told where the source of a result is, or that the addresses in it may be called."""
+    for option in (
+        click.option(
+            "--trust-source", "trusted", is_flag=True, help="Open remote addresses that the result names."
+        ),
+        click.option(
+            "--source",
+            metavar="PATH|URL",
+            help="Where the source is [as the result says, if on this machine].",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 BYTES = Parsed("bytes", parse_bytes)
 CHANNELS = Parsed("channels", parse_channels)
 PRODUCTS = Parsed("products", parse_products, _PRODUCTS)

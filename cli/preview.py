@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePosixPath
+from typing import Any
 
 import click
 
-from .options import PATH
+from .options import PATH, of_source
 from .terminal import fact, show
 
 
@@ -21,6 +22,7 @@ from .terminal import fact, show
 @click.option(
     "--roi", metavar="y0:y1,x0:x1", help="Part of the plane to draw, in voxels of the source [all]."
 )
+@of_source
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is shown as JSON on standard output.")
@@ -28,12 +30,12 @@ def preview(
     sink: str,
     png: str | None,
     *,
-    z: int | None,
-    t: int | None,
-    roi: str | None,
+    source: str | None,
+    trusted: bool,
     quiet: bool,
     debug: bool,
     as_json: bool,
+    **shown: Any,
 ) -> None:
     """Draw one plane of the result SINK beside its source.
 
@@ -43,10 +45,11 @@ def preview(
 
     What was never written is hatched in magenta and counted.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.io.source.received import Consent
     from unet_dask.picture.preview import preview as draw
 
     name = PurePosixPath(sink.rstrip("/")).name
-    made = draw(sink, png or f"{name.removesuffix('.zarr')}.png", z=z, t=t, roi=roi)
+    made = draw(sink, png or f"{name.removesuffix('.zarr')}.png", source=Consent(source, trusted), **shown)
     if as_json:
         show(json.dumps(made.to_json()))
     elif not quiet:

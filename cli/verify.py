@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import MODEL, PATH
+from .options import MODEL, PATH, of_source
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _FINDINGS = 4
 @click.option("--seed", type=int, default=0, help="Of the boxes [0].")
 @click.option("-j", "--workers", type=int, help="Threads that read, and processes of a repair [the cores].")
 @click.option("--repair", is_flag=True, help="Do again what is wrong.")
+@of_source
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on standard output.")
@@ -40,12 +41,17 @@ def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
     unet-dask verify big.seg.zarr -m membranes.safetensors --crops 16
     unet-dask verify big.seg.zarr --repair
 
+    An address beyond this machine that the result names is opened only with --source or --trust-source.
+
     A line per finding, then a summary; exit code 0 if there is none, else 4. Nothing is written without --repair.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.io.source.received import Consent
     from unet_dask.verify.store import repair_store, verify_store
 
     settings = {name: flags[name] for name in ("crops", "seed", "workers")}
-    settings["on_piece"] = None if flags["quiet"] else _progress()
+    settings["source"] = Consent(flags["source"], flags["trusted"])
+    if not flags["quiet"]:
+        settings["on_piece"] = _progress()
     if repair:
         from unet_dask.run.progress import Display
 

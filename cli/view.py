@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import PATH
+from .options import PATH, of_source
 from .terminal import fact
 
 
@@ -12,8 +12,9 @@ from .terminal import fact
 @click.argument("sink", type=PATH)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page [any that is free].")
 @click.option("--no-browser", is_flag=True, help="Say where the page is, and do not open it.")
+@of_source
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
+def view(sink: str, *, port: int, no_browser: bool, source: str | None, trusted: bool, debug: bool) -> None:
     """Look at the result SINK over its source in the browser, complete or not, until Ctrl-C.
 
     \b
@@ -22,11 +23,13 @@ def view(sink: str, *, port: int, no_browser: bool, debug: bool) -> None:
 
     The page is served to this machine alone, to whoever has the address with its token, and needs no network.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.io.source.received import Consent
     from unet_dask.viewer.server import view as serve
 
     serve(
         sink,
         port=port,
         browser=not no_browser,
+        source=Consent(source, trusted),
         tell=lambda label, text: fact(label, text, err=True),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import zarr
 
+from tests.manifests import manifest_of
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, Sink
@@ -53,15 +54,9 @@ def make(folder: Path, *, unwritten_rows: int = 0) -> Made:
         ),
     )
     place = Sink(str(sink), specs)
-    identity = open_source(source).identity()
-    manifest = {
-        "fingerprint": identity,
-        "model": {"name": "none", "checksum": "0" * 64},
-        "classes": ["background", "bright"],
-        "plan": {"axes": "czyx", "shape": [1, *SHAPE], "roi": [[0, 1], *map(list, ROI)]},
-        "arrays": [{"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in specs],
-        "work": 1,
-    }
+    manifest = manifest_of(
+        specs, ("background", "bright"), shape=SHAPE, roi=ROI, identity=open_source(source).identity()
+    )
     sinks.create(
         place,
         manifest,

@@ -12,6 +12,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
+from tests.manifests import manifest_of
 from unet_dask.errors import InputError, ModelError
 from unet_dask.info import describe, lines
 from unet_dask.io.sink import store as sinks
@@ -57,22 +58,15 @@ def sink(source: Path, tmp_path: Path) -> Path:
     place = Sink(
         str(path), (ArraySpec("classes", "zyx", "uint8", 255, (2, 64, 64), None, pyramid("zyx", shape, {})),)
     )
-    manifest = {
-        "fingerprint": open_source(source).identity() | {"software.unet-dask": "0.1.0"},
-        "model": {"name": "cells.safetensors", "checksum": "ab" * 32},
-        "classes": ["background", "cell"],
-        "plan": {
-            "axes": "czyx",
-            "shape": [1, *shape],
-            "roi": [[0, 1], [0, 2], [0, 90], [0, 80]],
-            "regions": 2,
-            "region": [1, 2, 64, 64],
-            "precision": "float32",
-            "device": "cpu",
-        },
-        "arrays": [{"name": "classes", "axes": "zyx", "levels": 1}],
-        "work": 2,
-    }
+    manifest = manifest_of(
+        place.arrays,
+        ("background", "cell"),
+        shape=shape,
+        roi=((0, 2), (0, 90), (0, 80)),
+        identity=open_source(source).identity() | {"software.unet-dask": "0.1.0"},
+        work=2,
+    )
+    manifest["plan"] |= {"regions": 2, "region": [1, 1, 90, 80]}
     sinks.create(place, manifest, class_names=("a", "b"), spacing={}, unit={}, translation={}, name="v")
     with Ledger(place.run_folder) as ledger:
         ledger.append(Entry((0, 0, 0, 0)))

@@ -63,7 +63,7 @@ def test_compact_ledger_does_not_depend_on_order_or_drivers(tmp_path: Path) -> N
     for name, order in (("a", (0, 1, 2)), ("b", (2, 0, 1))):
         with Ledger(str(tmp_path / name)) as ledger:
             for index in order:
-                ledger.append(Entry((index,), 0, {"classes": str(index)}))
+                ledger.append(Entry((index,), 0, {"classes": f"{index:032x}"}))
             ledger.compact(len(ledger.finished()))
         contents.append((tmp_path / name / "ledger.jsonl").read_bytes())
         assert [path.name for path in (tmp_path / name).iterdir()] == ["ledger.jsonl"]

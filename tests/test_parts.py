@@ -235,9 +235,12 @@ def test_a_driver_looks_at_no_part_but_those_that_overlap_its_own(tmp_path: Path
 #: Joins sinks, one every so often, at the same moment as other processes do, and tells which it created.
 RACER = """
 import sys, time
-from unet_dask.io.sink import claim, store
+from tests.manifests import manifest_of
+from unet_dask.io.sink import claim, multiscale, store
 root, begin, rounds, every = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-manifest = {"fingerprint": {}, "plan": {}, "arrays": []}
+level = multiscale.Level((8, 8), (1, 1))
+arrays = (store.ArraySpec("classes", "yx", "uint8", 255, (8, 8), None, (level,)),)
+manifest = manifest_of(arrays, ("a", "b"), shape=(8, 8))
 about = dict(class_names=(), spacing={}, unit={}, translation={}, name="x")
 for number in range(rounds):
     url = f"{root}/{number}.zarr"
@@ -246,7 +249,7 @@ for number in range(rounds):
     with claim.joined(url) as found:
         if not found:
             time.sleep(0.05 * (number % 3))
-            store.create(store.Sink(url, ()), manifest, **about)
+            store.create(store.Sink(url, arrays), manifest, **about)
             print(number, flush=True)
 """
 

@@ -164,7 +164,7 @@ def test_unfinished_run_is_a_finding_per_region(made: Made, tmp_path: Path) -> N
 def test_work_that_was_never_planned_is_found(made: Made, tmp_path: Path) -> None:
     sink = made.copy(tmp_path / "sink.copy.zarr")
     with Ledger(str(sink / "_unet_dask")) as ledger:
-        ledger.append(Entry((0, 0, 99), checksums={"classes": "00"}))
+        ledger.append(Entry((0, 0, 99), checksums={"classes": "0" * 32}))
     (finding,) = found(sink)
     assert "never planned" in finding.text
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.config import format_bytes
-from unet_dask.errors import ModelError, SinkError
+from unet_dask.errors import ModelError
 from unet_dask.io import remote
-from unet_dask.io.sink.place import RUN_FOLDER, exists, read_manifest
+from unet_dask.io.sink.place import RUN_FOLDER, exists, is_unfinished, result_manifest
 from unet_dask.io.source import choice, foreign, node, ome
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import opened
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from unet_dask.io.sink.manifest import ArrayRecord, Manifest
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
 
@@ -59,9 +60,11 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
                 raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
         if path.is_file() and kind_of(path) is not ZIP:
             return _file(path)
-    manifest = _manifest_of(text) if key is None else None
-    if manifest is not None:
+    if key is None and (manifest := result_manifest(text)) is not None:
         return _result(text, manifest)
+    if key is None and is_unfinished(text):
+        state = "interrupted while it was created"
+        return {"kind": "result", "path": remote.redact_url(text), "state": state, "complete": False}
     return _store(text, key)
 
 
@@ -101,27 +104,10 @@ def _model(file: ModelFile) -> Description:
     }
 
 
-def _manifest_of(url: str) -> dict[str, Any] | None:
-    """Return the manifest of a result; {} for one whose creation was interrupted, None for anything else."""
-    try:
-        if not exists(url):
-            return None
-        return read_manifest(url) or {}
-    except (SinkError, OSError, ValueError, ImportError):
-        return None  # no result of ours, or no place that fsspec can reach: the source's reader says what is wrong
-
-
-def _result(url: str, manifest: dict[str, Any]) -> Description:
+def _result(url: str, manifest: Manifest) -> Description:
     shown = remote.redact_url(url)
-    if not manifest:
-        return {
-            "kind": "result",
-            "path": shown,
-            "state": "interrupted while it was created",
-            "complete": False,
-        }
     folder = f"{url.rstrip('/')}/{RUN_FOLDER}"
-    done, total = len(Ledger(folder).entries()), int(manifest["work"])
+    done, total = len(Ledger(folder).entries()), manifest["work"]
     complete = exists(f"{folder}/ledger.jsonl")
     identity, plan = manifest["fingerprint"], manifest["plan"]
     return {
@@ -131,18 +117,21 @@ def _result(url: str, manifest: dict[str, Any]) -> Description:
         "complete": complete,
         "done": done,
         "total": total,
-        "source": posixpath.join(identity["source.url"], identity["source.key"]),
+        "source": remote.printable(posixpath.join(identity["source.url"], identity["source.key"]), 400),
         "axes": plan["axes"],
         "shape": plan["shape"],
         "roi": plan["roi"],
-        "model": manifest["model"],
-        "classes": manifest["classes"],
+        "model": {
+            "name": remote.printable(manifest["model"]["name"], 400),
+            "checksum": manifest["model"]["checksum"],
+        },
+        "classes": [remote.printable(name) for name in manifest["classes"]],
         "precision": plan["precision"],
         "device": plan["device"],
         "regions": plan["regions"],
         "region": plan["region"],
         "software": {
-            name.removeprefix("software."): version
+            name.removeprefix("software."): remote.printable(version)
             for name, version in identity.items()
             if name.startswith("software.")
         },
@@ -150,7 +139,7 @@ def _result(url: str, manifest: dict[str, Any]) -> Description:
     }
 
 
-def _product(url: str, entry: dict[str, Any]) -> Description:
+def _product(url: str, entry: ArrayRecord) -> Description:
     finest = _image(open_source(url, key=posixpath.join(entry["name"], "0"), axes=entry["axes"]))
     wanted = ("shape", "dtype", "chunks", "shards", "spacing", "unit")
     return {"name": entry["name"], "axes": entry["axes"], "levels": entry["levels"]} | {

@@ -3,7 +3,8 @@
 A chunk in the store proves nothing: it may be torn, from another run, or missing because its region is
 background. So the driver appends one line per finished region, after the worker has flushed the region's
 chunks to disk, and flushes the line too. Every line carries its own checksum; a torn last line counts as
-never written. Each driver writes a file of its own, so that drivers never share one.
+never written, and so does one whose checksum is right and whose content no run writes. Each driver writes a file of its
+own, so that drivers never share one.
 
 When all is done the files are replaced by one, sorted and free of times, so that a run which was killed
 and resumed leaves the same bytes as one that was not.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 import zlib
 from contextlib import ExitStack
@@ -25,12 +27,13 @@ from typing import TYPE_CHECKING, Any, Self
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from unet_dask.config import PRODUCTS
 from unet_dask.errors import IncompleteError, SinkError, SinkLostError
 from unet_dask.io.sink.durable import sync_folder, write_whole
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
 #: What makes a piece of work unique: level and index.
@@ -40,6 +43,14 @@ _FINAL = "ledger.jsonl"
 _FOLDER = "ledger"
 #: Entries that are sorted in memory at a time, some 60 MB.
 _RUN = 100_000
+#: Bytes of a line; that of an entry has a few hundred.
+_LONGEST = 1 << 13
+#: Numbers of an index: axes, and before those of a block the product.
+_MOST_NUMBERS = 6
+_LEVELS = range(-1, 64)
+_CHECKSUM = re.compile(r"[0-9a-f]{32}")
+_STAMP = re.compile(r"[0-9a-f]{16}")
+_FIELDS = {"checksums", "index", "level"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +82,13 @@ class Ledger:
     Parameters
     ----------
     folder : path or URL of the run's `_unet_dask` folder
+    planned : whether an entry can be of the run; what cannot counts as never written. None takes all
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, planned: Callable[[Entry], bool] | None = None) -> None:
         self._fs, root = fsspec.core.url_to_fs(folder)
         self._root = root.rstrip("/")
+        self._planned = planned
         self._local = isinstance(self._fs, LocalFileSystem)
         self._name = uuid.uuid4().hex
         self._count = 0
@@ -99,6 +112,19 @@ class Ledger:
         """Return what makes all finished work unique, of all drivers so far."""
         return {entry.key for entry in self._read()}
 
+    def senseless(self) -> int:
+        """Return the number of lines whose checksum is right and whose content is no entry: no run wrote them."""
+        return sum(_is_sealed(line) and _decode(line) is None for line in self._lines())
+
+    def contradictions(self) -> set[Key]:
+        """Return the finished work of which several lines say different things."""
+        first: dict[Key, Mapping[str, str]] = {}
+        return {
+            entry.key
+            for entry in self._read()
+            if first.setdefault(entry.key, entry.checksums) != entry.checksums
+        }
+
     def complete(self) -> bool:
         """Return whether the run came to its end: one file stands for those of all drivers."""
         return self._fs.exists(f"{self._root}/{_FINAL}") and not self._fs.isdir(f"{self._root}/{_FOLDER}")
@@ -111,7 +137,7 @@ class Ledger:
         """Yield what this driver has recorded, unless it was replaced since."""
         for path in self._files():
             if path.rpartition("/")[2].startswith(self._name):
-                yield from self._entries_in(path)
+                yield from self._sound(self._lines_in(path))
 
     def append(self, entry: Entry) -> None:
         """Record finished work, durably: when this returns, a power cut does not lose it."""
@@ -191,10 +217,21 @@ class Ledger:
 
     def _read(self) -> Iterator[Entry]:
         """Yield all entries, of all drivers, one at a time."""
-        for path in self._files():
-            yield from self._entries_in(path)
+        yield from self._sound(self._lines())
 
-    def _entries_in(self, path: str) -> Iterator[Entry]:
+    def _sound(self, lines: Iterable[bytes]) -> Iterator[Entry]:
+        """Yield the entries in lines that are whole and can be of the run."""
+        for line in lines:
+            entry = _decode(line)
+            if entry is not None and (self._planned is None or self._planned(entry)):
+                yield entry
+
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines of all drivers; of one that no run writes, because it is so long, the parts."""
+        for path in self._files():
+            yield from self._lines_in(path)
+
+    def _lines_in(self, path: str) -> Iterator[bytes]:
         try:
             file = open_regular(path) if self._local else self._fs.open(path, "rb")
         except IrregularError as error:
@@ -205,10 +242,8 @@ class Ledger:
         except FileNotFoundError:  # another driver has just put it into the final file, which comes last
             return
         with file:
-            for line in file:
-                entry = _decode(line.rstrip(b"\n"))
-                if entry is not None:
-                    yield entry
+            while line := file.readline(_LONGEST):
+                yield line.rstrip(b"\n")
 
     def _sorted(self) -> Iterator[bytes]:
         """Yield the lines of all entries in order, each once, without holding them: sorted runs are merged."""
@@ -279,8 +314,44 @@ def _decode_written(line: bytes) -> Entry:
 
 
 def _decode(line: bytes) -> Entry | None:
-    checksum, _, text = line.partition(b" ")
-    if not text or checksum != b"%08x" % zlib.crc32(text):
+    """Return the entry in a line, None if it is damaged, or no run could have written it."""
+    if not _is_sealed(line):
         return None
-    record: dict[str, Any] = json.loads(text)
-    return Entry(tuple(record["index"]), record["level"], record["checksums"], record.get("stamp", ""))
+    try:
+        record = json.loads(line.partition(b" ")[2])
+    except (ValueError, RecursionError):
+        return None
+    if type(record) is not dict or not _FIELDS <= set(record) <= _FIELDS | {"stamp"}:
+        return None
+    index, level, checksums = record["index"], record["level"], record["checksums"]
+    stamp = record.get("stamp", "")
+    sound = (
+        _is_index(index)
+        and type(level) is int
+        and level in _LEVELS
+        and _are_checksums(checksums)
+        and type(stamp) is str
+        and (not stamp or _STAMP.fullmatch(stamp))
+    )
+    return Entry(tuple(index), level, checksums, stamp) if sound else None
+
+
+def _is_sealed(line: bytes) -> bool:
+    """Return whether a line's checksum is that of its content."""
+    checksum, _, text = line.partition(b" ")
+    return bool(text) and checksum == b"%08x" % zlib.crc32(text)
+
+
+def _is_index(value: Any) -> bool:  # any JSON
+    return (
+        type(value) is list
+        and 0 < len(value) <= _MOST_NUMBERS
+        and all(type(each) is int and 0 <= each < 1 << 40 for each in value)
+    )
+
+
+def _are_checksums(value: Any) -> bool:  # any JSON
+    return type(value) is dict and all(
+        name in PRODUCTS and type(digest) is str and _CHECKSUM.fullmatch(digest)
+        for name, digest in value.items()
+    )

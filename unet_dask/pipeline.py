@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.config import SegmentConfig, configured
@@ -30,6 +31,7 @@ from unet_dask.run.events import Listener, Remark, Stage
 from unet_dask.run.execute import work
 from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
+from unet_dask.run.planned import is_planned
 from unet_dask.run.prepare import checked_arithmetic, prepare, prepare_there
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
@@ -158,7 +160,7 @@ def segment_store(
                 _require_unchanged(url, stored)
             place = open_sink(prepared, url, stored, constants)
             own = opened.enter_context(session(url))
-            with Ledger(place.run_folder) as ledger:
+            with Ledger(place.run_folder, partial(is_planned, prepared.plan)) as ledger:
                 done = work(prepared, workers, place, ledger, constants, tell, notes, own)
     return Run(
         url,

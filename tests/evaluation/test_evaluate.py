@@ -15,6 +15,7 @@ import tifffile
 import zarr
 from skimage.measure import label
 
+from tests.manifests import manifest_of
 from tests.metrics.shapes import blobs
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
@@ -84,18 +85,7 @@ def write_result(
         ),
     )
     place = sinks.Sink(str(path), specs)
-    manifest = {
-        "fingerprint": {},
-        "model": {},
-        "classes": ["membrane", "cell"],
-        "plan": {
-            "axes": "czyx",
-            "shape": [1, *(whole or shape)],
-            "roi": [[0, 1], *map(list, roi or [(0, size) for size in shape])],
-        },
-        "arrays": [{"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in specs],
-        "work": 1,
-    }
+    manifest = manifest_of(specs, ("membrane", "cell"), shape=whole or shape, roi=roi)
     sinks.create(
         place, manifest, class_names=("membrane", "cell"), spacing={}, unit={}, translation={}, name="image"
     )

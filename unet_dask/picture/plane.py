@@ -15,11 +15,13 @@ import numpy as np
 
 from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
-from unet_dask.io.bounded import stored_array
-from unet_dask.io.remote import one_line, redact_url
+from unet_dask.io.remote import Location, one_line, redact_url
 from unet_dask.io.sink.multiscale import coarser
 from unet_dask.io.sink.sentinel import is_sentinel
-from unet_dask.io.source.volume import levels, open_source
+from unet_dask.io.source import node
+from unet_dask.io.source.received import source_of
+from unet_dask.io.source.volume import levels
+from unet_dask.io.source.window import open_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from unet_dask.io.sink.manifest import ArrayRecord, Manifest
+    from unet_dask.io.source.received import Consent
     from unet_dask.io.source.volume import Source
 
     Plane = NDArray[Any]
@@ -38,6 +42,12 @@ _MOST_READ = 1 << 29
 #: Voxels of the classes that are read to say how much of the result each covers, half a second of work. Of more it is
 #: not said: on a coarse level, or on one plane, other shares are found.
 _MOST_COUNTED = 1 << 27
+#: Types that the values of each product have.
+_TYPES = {
+    "classes": {"uint8"},
+    "probabilities": {"float32", "uint8"},
+    "instances": {"uint16", "uint32", "uint64"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +87,10 @@ class View:
         return (top + down, bottom + down), (left + along, right + along)
 
 
-def view_of(manifest: Mapping[str, Any], *, z: int | None, t: int | None, roi: str | None) -> View:
+def view_of(manifest: Manifest, *, z: int | None, t: int | None, roi: str | None) -> View:
     """Return the part to draw, from what was asked, in voxels of the source."""
-    axes: str = manifest["plan"]["axes"]
-    extent = {axis: tuple(each) for axis, each in zip(axes, manifest["plan"]["roi"], strict=True)}
+    axes = manifest["plan"]["axes"]
+    extent = {axis: (start, stop) for axis, (start, stop) in zip(axes, manifest["plan"]["roi"], strict=True)}
     corner = {axis: start for axis, (start, _) in extent.items()}
     planes = {}
     for axis, asked in (("t", t), ("z", z)):
@@ -120,9 +130,9 @@ def fitting_step(window: tuple[tuple[int, int], tuple[int, int]], side: int) -> 
     return 1 << max(-(-longest // side) - 1, 0).bit_length()
 
 
-def product_plane(url: str, entry: Mapping[str, Any], view: View) -> Plane:
+def product_plane(url: str, manifest: Manifest, entry: ArrayRecord, view: View) -> Plane:
     """Return the plane of a product, (y, x) or (c, y, x), of unwritten voxels the sentinel."""
-    stored, axes = product_levels(url, entry), entry["axes"]
+    stored, axes = product_levels(url, manifest, entry), entry["axes"]
     finest = stored[0]
     chosen = stored[fitting_level([each.shape for each in stored], axes, view.step)]
     plane = read_level(chosen, axes, view, factors=factors_of(finest.shape, chosen.shape))
@@ -154,21 +164,51 @@ def class_counts(array: zarr.Array[Any]) -> NDArray[np.int64] | None:
     return counts
 
 
-def product_levels(url: str, entry: Mapping[str, Any]) -> list[zarr.Array[Any]]:
+def product_levels(url: str, manifest: Manifest, entry: ArrayRecord) -> list[zarr.Array[Any]]:
     """Return the levels of a product, the finest first.
 
     Raises
     ------
     SinkError
-        If one cannot be opened.
+        If one cannot be opened, or is not what the manifest says.
     """
+    name = entry["name"]
     try:
-        return [stored_array(url, f"{entry['name']}/{n}") for n in range(entry["levels"])]
+        opened = [_open_level(url, f"{name}/{n}") for n in range(entry["levels"])]
+        reason = _contradiction(opened, manifest, entry)
     except Exception as error:  # whatever Zarr makes of damaged metadata
+        reason = one_line(error)
+    if reason:
         raise SinkError(
-            f"The {entry['name']} of {redact_url(url)} cannot be opened ({one_line(error)}). See what is wrong with "
-            "unet-dask verify."
-        ) from error
+            f"The {name} of {redact_url(url)} cannot be opened ({reason}). See what is wrong with unet-dask verify."
+        )
+    return opened
+
+
+def _contradiction(levels: Sequence[zarr.Array[Any]], manifest: Manifest, entry: ArrayRecord) -> str:
+    """Return in what arrays are not those of a product, "" if they can be."""
+    plan, finest = manifest["plan"], levels[0]
+    sizes = {axis: stop - start for axis, (start, stop) in zip(plan["axes"], plan["roi"], strict=True)}
+    sizes["c"] = len(manifest["classes"])
+    wanted = tuple(sizes[axis] for axis in entry["axes"])
+    if finest.shape != wanted:
+        return f"its shape is {finest.shape}, and by the manifest {wanted}"
+    if str(finest.dtype) not in _TYPES[entry["name"]] or any(each.dtype != finest.dtype for each in levels):
+        return f"it holds {finest.dtype}"
+    for finer, coarse in itertools.pairwise(levels):
+        if len(coarse.shape) != len(wanted):
+            return f"a level has the shape {coarse.shape}"
+        if any(b not in (a, -(-a // 2)) for a, b in zip(finer.shape, coarse.shape, strict=True)):
+            return f"a level of {coarse.shape} follows one of {finer.shape}"
+    return ""
+
+
+def _open_level(url: str, path: str) -> zarr.Array[Any]:
+    """Open an array of a result as a source would be: it may be a stranger's."""
+    found = node.read_node(Location(url), path)
+    if found is None or found.kind != "array":
+        raise SinkError(f"there is no array {path}")
+    return open_array(found)
 
 
 def factors_of(finest: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -211,7 +251,12 @@ def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[
         return values[..., min(down // 2, high - 1) :: down, min(along // 2, wide - 1) :: along]
 
     rows = (array.shards or array.chunks)[axes.index("y")]
-    return view.fit(_bands(read, top, bottom, band=max(rows // down, 1) * down))
+    band = max(rows // down, 1) * down
+    if min(band, bottom - top) * (right - left) * size.get("c", 1) > _MOST_READ:
+        raise SinkError(
+            f"{array.path} is too large to draw from without coarser levels. Draw a part with --roi y0:y1,x0:x1."
+        )
+    return view.fit(_bands(read, top, bottom, band=band))
 
 
 def _read(array: zarr.Array[Any], selection: tuple[int | slice, ...]) -> Plane:
@@ -244,9 +289,9 @@ def holes_of(products: Mapping[str, Plane]) -> NDArray[np.bool_]:
     return first
 
 
-def source_plane(manifest: Mapping[str, Any], view: View) -> tuple[Plane | None, tuple[str, ...]]:
+def source_plane(manifest: Manifest, view: View, consent: Consent) -> tuple[Plane | None, tuple[str, ...]]:
     """Return the source's plane, (y, x) or (c, y, x) of three channels, or None and why not."""
-    source, notes = source_of(manifest)
+    source, notes = shown_source(manifest, consent)
     if source is None:
         return None, notes
     try:
@@ -262,21 +307,13 @@ def source_plane(manifest: Mapping[str, Any], view: View) -> tuple[Plane | None,
     return (plane if plane.shape[0] == 3 else plane[0]), ()
 
 
-def source_of(manifest: Mapping[str, Any]) -> tuple[Source | None, tuple[str, ...]]:
+def shown_source(manifest: Manifest, consent: Consent) -> tuple[Source | None, tuple[str, ...]]:
     """Return the source that a result was made of, or None and why it cannot be shown."""
-    identity = manifest["fingerprint"]
-    chosen = identity["source.channels"]
-    channels = None if chosen == "all" else [int(channel) for channel in chosen.split(",")]
     try:
-        source = open_source(
-            identity["source.url"],
-            key=identity["source.key"] or None,
-            axes=identity["source.axes"],
-            channels=channels,
-        )
+        source = source_of(manifest["fingerprint"], consent)
     except UnetDaskError as error:
         return None, (f"the source is not shown: {error}",)
-    if list(source.shape) != manifest["plan"]["shape"]:
+    if list(source.shape) != manifest["plan"]["shape"] or source.axes != manifest["plan"]["axes"]:
         return None, ("the source has another shape now, so it is not shown",)
     return source, ()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import require_manifest
+from unet_dask.io.source.received import Consent, consented
 from unet_dask.picture.panels import Legend, draw
 from unet_dask.picture.plane import (
     class_counts,
@@ -25,12 +26,13 @@ from unet_dask.picture.plane import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+    from unet_dask.io.sink.manifest import Manifest
 
     Plane = NDArray[Any]
 
@@ -71,6 +73,7 @@ def preview(
     z: int | None = None,
     t: int | None = None,
     roi: str | None = None,
+    source: str | os.PathLike[str] | Consent | None = None,
 ) -> Preview:
     """Draw a plane of a result beside the same plane of its source.
 
@@ -80,6 +83,8 @@ def preview(
     png : file to write
     z, t : plane to draw, in voxels of the source; the middle one by default
     roi : part of the plane, "y0:y1,x0:x1" in voxels of the source; all by default
+    source : path or URL of the source; None for where the result says, if that is on this machine. A
+        :class:`unet_dask.io.source.received.Consent` can say more
 
     Raises
     ------
@@ -89,7 +94,7 @@ def preview(
         If the plane or the part lies outside of the result.
     """
     path = remote.local_path(png)
-    figure, shown = drawn(remote.location(sink, "sink"), z=z, t=t, roi=roi)
+    figure, shown = drawn(remote.location(sink, "sink"), z=z, t=t, roi=roi, consent=consented(source))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=110)
@@ -99,13 +104,18 @@ def preview(
 
 
 def drawn(
-    url: str, *, z: int | None = None, t: int | None = None, roi: str | None = None
+    url: str,
+    *,
+    z: int | None = None,
+    t: int | None = None,
+    roi: str | None = None,
+    consent: Consent | None = None,
 ) -> tuple[Figure, dict[str, Any]]:
     """Return the figure of `preview`, and what it shows: the fields of `Preview` but the path."""
     manifest = require_manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
-    source, notes = source_plane(manifest, view)
-    products = {each["name"]: product_plane(url, each, view) for each in manifest["arrays"]}
+    source, notes = source_plane(manifest, view, consent or Consent())
+    products = {each["name"]: product_plane(url, manifest, each, view) for each in manifest["arrays"]}
     holes = holes_of(products)
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")
@@ -124,12 +134,12 @@ def drawn(
     }
 
 
-def _counts(url: str, manifest: Mapping[str, Any]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _counts(url: str, manifest: Manifest) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     """Return the voxels of each class in the whole result, None where that is not known, and why if it should be."""
     entry = next((each for each in manifest["arrays"] if each["name"] == "classes"), None)
     if entry is None:
         return None, ()
     try:
-        return class_counts(product_levels(url, entry)[0]), ()
+        return class_counts(product_levels(url, manifest, entry)[0]), ()
     except SinkError as error:  # elsewhere than in what is drawn
         return None, (f"the shares of classes are not given: {error}",)

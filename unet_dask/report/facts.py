@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from unet_dask.engine.augment import symmetries
 from unet_dask.io import remote
+from unet_dask.io.source.received import Consent
 from unet_dask.model.file import inspect_model
 from unet_dask.picture.preview import drawn
 from unet_dask.workers.preflight import installed
@@ -129,7 +130,7 @@ def _picture(sink: str, plan: Plan, *, complete: bool) -> tuple[bytes, str]:
         )
         note = "the middle of the plane"
     try:
-        figure, _ = drawn(sink, roi=roi)
+        figure, _ = drawn(sink, roi=roi, consent=Consent(plan.source.spec.url))
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=80)
     except (

@@ -30,16 +30,23 @@ def dependents(
     recorded : all entries of the ledger; of a region every stage is taken, since later ones are made from earlier ones
     """
     doomed = set(wrong)
-    regions = {index for level, index in doomed if level <= 0}
+    regions = {index for level, index in doomed if level <= 0 and within(index, grid.counts)}
     doomed |= {key for key in recorded if key[0] <= 0 and key[1] in regions}
     for number, array in enumerate(arrays):
         for index in regions:
             doomed |= _blocks_over(array, number, 0, region_box(grid, array, index))
     for level, index in list(doomed):
-        if level > 0 and index[0] < len(arrays) and level < len(arrays[index[0]].levels):
+        if level > 0 and index[0] < len(arrays):
             array = arrays[index[0]]
+            if level >= len(array.levels) or not within(index[1:], pyramid.block_counts(array, level)):
+                continue
             doomed |= _blocks_over(array, index[0], level, pyramid.block_box(array, level, index[1:]))
     return doomed
+
+
+def within(index: Sequence[int], counts: Sequence[int]) -> bool:
+    """Return whether there is such a piece of work: a ledger may speak of others."""
+    return len(index) == len(counts) and all(at < count for at, count in zip(index, counts, strict=True))
 
 
 def region_box(grid: RegionGrid, array: ArraySpec, index: tuple[int, ...]) -> Box:

@@ -9,20 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.config import SegmentConfig
 from unet_dask.errors import MismatchError, ModelError, UnetDaskError
 from unet_dask.io import remote
-from unet_dask.io.source.mask import find_mask
-from unet_dask.io.source.volume import open_source
+from unet_dask.io.source.received import mask_of, source_of
 from unet_dask.model.file import inspect_model, verify_model
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.mask import Mask
+    from unet_dask.io.source.received import Consent
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
     from unet_dask.verify.stored import Stored
@@ -44,7 +45,7 @@ class Origin:
     mask: Mask | None = None
 
 
-def find_model_of(manifest: Mapping[str, Any], model: str | os.PathLike[str] | None) -> ModelFile:
+def find_model_of(manifest: Manifest, model: str | os.PathLike[str] | None) -> ModelFile:
     """Return the file of a run's model.
 
     Raises
@@ -71,30 +72,13 @@ def find_model_of(manifest: Mapping[str, Any], model: str | os.PathLike[str] | N
     )
 
 
-def open_source_of(manifest: Mapping[str, Any]) -> Source:
-    """Return the source of a run; one that has changed is still opened.
-
-    Raises
-    ------
-    InputError
-        If it cannot be opened.
-    """
-    identity = manifest["fingerprint"]
-    return open_source(
-        identity["source.url"],
-        key=identity["source.key"] or None,
-        axes=identity["source.axes"],
-        channels=_channels(identity),
-    )
-
-
-def mask_of(manifest: Mapping[str, Any]) -> tuple[Mask | None, str]:
+def mask_at_hand(manifest: Manifest, consent: Consent) -> tuple[Mask | None, str]:
     """Return the mask of a run, None if it had none; and why it is not at hand, "" if it is."""
     name = manifest.get("mask")
     if name is None:
         return None, ""
     try:
-        mask = find_mask(name, open_source_of(manifest))
+        mask = mask_of(name, source_of(manifest["fingerprint"], consent), consent)
         now = mask.identity() if mask else {}
     except UnetDaskError as error:
         return None, f"the mask is not at hand: {error}"
@@ -103,14 +87,22 @@ def mask_of(manifest: Mapping[str, Any]) -> tuple[Mask | None, str]:
     return (None, f"the mask has changed since the run ({different})") if different else (mask, "")
 
 
-def changed(manifest: Mapping[str, Any], source: Source) -> str:
-    """Return in what a source, or the mask over it, differs from that of the run, "" if in nothing."""
-    identity, mask = manifest["fingerprint"], find_mask(manifest.get("mask"), source)
+def changed(manifest: Manifest, source: Source, mask: Mask | None, *, elsewhere: bool = False) -> str:
+    """Return in what a source, or the mask over it, differs from that of the run, "" if in nothing.
+
+    Parameters
+    ----------
+    manifest : of the run
+    source, mask : as they are now
+    elsewhere : whether the source was moved or copied: its address, and when its files were written, are others then
+    """
+    identity = manifest["fingerprint"]
     now = source.identity() | (mask.identity() if mask else {})
-    return ", ".join(name for name, value in now.items() if identity.get(name) != value)
+    moved = {"source.url", "source.content", "mask.url", "mask.content"} if elsewhere else set()
+    return ", ".join(name for name, value in now.items() if identity.get(name) != value and name not in moved)
 
 
-def require_unchanged(manifest: Mapping[str, Any], source: Source, sink: str) -> None:
+def require_unchanged(manifest: Manifest, source: Source, mask: Mask | None, sink: str) -> None:
     """Raise if a source is not that of the run.
 
     Raises
@@ -118,7 +110,7 @@ def require_unchanged(manifest: Mapping[str, Any], source: Source, sink: str) ->
     MismatchError
         Naming the field.
     """
-    different = changed(manifest, source)
+    different = changed(manifest, source, mask)
     if different:
         raise MismatchError(
             f"{remote.redact_url(sink)} cannot be repaired: its source has changed since the run ({different}). "
@@ -170,26 +162,29 @@ def _channels(identity: Mapping[str, str]) -> tuple[int, ...] | None:
     return None if chosen == "all" else tuple(int(channel) for channel in chosen.split(","))
 
 
-def find_origin(stored: Stored, model: str | os.PathLike[str] | None) -> tuple[Origin | None, list[str], str]:
+def find_origin(
+    stored: Stored, model: str | os.PathLike[str] | None, consent: Consent
+) -> tuple[Origin | None, list[str], str]:
     """Return source and model of a run.
 
     Returns
     -------
     both, None if one of them is not at hand; why not; and in what the source has changed, "" if in nothing
     """
-    notes, different = [], ""
-    source, file = None, None
+    notes, different, manifest = [], "", stored.manifest
+    source, file, mask = None, None, None
     try:
-        source = open_source_of(stored.manifest)
-        different = changed(stored.manifest, source)
+        source = source_of(manifest["fingerprint"], consent)
+        mask = mask_of(manifest.get("mask"), source, consent)
+        different = changed(manifest, source, mask, elsewhere=consent.elsewhere)
     except UnetDaskError as error:
         notes.append(f"the source is not at hand: {error}")
     try:
-        file = find_model_of(stored.manifest, model)
+        file = find_model_of(manifest, model)
     except ModelError as error:
         if model is not None:
             raise
         notes.append(str(error))
     if source is None or file is None or different:
         return None, notes, different
-    return Origin(source, file, find_mask(stored.manifest.get("mask"), source)), notes, different
+    return Origin(source, file, mask), notes, different

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from unet_dask.verify.stored import Piece, Stored
 
 
+#: Pieces of work that are listed one by one if they are not done.
+_LISTED = 10_000
+
+
 @dataclass(frozen=True)
 class Record:
     """What the ledger of a sink says.
@@ -47,11 +51,30 @@ def read_record(stored: Stored) -> Record:
     return Record(entries, regions)
 
 
+def senseless(stored: Stored) -> Iterator[Finding]:
+    """Yield a finding if the ledger has lines that no run wrote, or says two things of one piece of work."""
+    ledger = Ledger(stored.sink.run_folder)
+    lines = ledger.senseless()
+    if lines:
+        text = f"{lines} lines of the ledger have a right checksum and hold nothing that a run writes"
+        yield Finding("ledger", f"{text}; they do not count")
+    twice = ledger.contradictions() if ledger.complete() else set()
+    for level, index in sorted(twice):
+        text = f"the ledger says two things of level {level}, index {index}"
+        yield Finding("ledger", text, pieces=((level, index),))
+
+
 def unrecorded(stored: Stored, record: Record) -> Iterator[Finding]:
     """Yield what a complete ledger would hold and this one does not, and the reverse."""
-    planned: set[Key] = set()
+    done = {piece.key for piece in stored.pieces_of(record.entries)}
+    missing = stored.work - len(done)
+    if missing > _LISTED:
+        yield Finding(
+            "ledger", f"{missing} of {stored.work} pieces of work are not done; segment --resume does them"
+        )
+    planned: set[Key] = done
     silent: set[Key] = set()
-    for piece in stored.pieces():
+    for piece in stored.pieces() if missing <= _LISTED else ():
         planned.add(piece.key)
         if record.digest(piece) is None and piece.key not in silent:
             silent.add(piece.key)

@@ -15,6 +15,7 @@ from unet_dask.io import remote
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.source.mask import find_mask
+from unet_dask.io.source.received import mask_of, source_of
 from unet_dask.ledger import Ledger
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store, segment_store
@@ -22,7 +23,7 @@ from unet_dask.run.dependents import dependents
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepared import Prepared
-from unet_dask.verify.again import find_model_of, open_source_of, require_unchanged, settings_of
+from unet_dask.verify.again import find_model_of, require_unchanged, settings_of
 from unet_dask.verify.stored import ranges_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from unet_dask.io.source.received import Consent
     from unet_dask.run.events import Listener
     from unet_dask.verify.finding import Key
     from unet_dask.verify.stored import Stored
@@ -44,6 +46,7 @@ def repair(
     client: Client | None,
     workers: int | None,
     on_event: Listener | None,
+    consent: Consent,
 ) -> int:
     """Do wrong pieces of work again, and all that was made from them; return how many that were.
 
@@ -63,9 +66,9 @@ def repair(
             "from a copy, or start over with segment --overwrite."
         )
     file = find_model_of(manifest, model)
-    source = open_source_of(manifest)
-    require_unchanged(manifest, source, url)
-    address, settings = manifest["fingerprint"]["source.url"], settings_of(stored)
+    source = source_of(manifest["fingerprint"], consent)
+    require_unchanged(manifest, source, mask_of(manifest.get("mask"), source, consent), url)
+    address, settings = source.spec.url, settings_of(stored)
     plan = plan_store(address, file.path, config=settings)
     offset, scale = manifest["normalisation"]
     constants = Normalisation("constant", tuple(offset), tuple(scale))

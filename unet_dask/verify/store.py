@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from unet_dask.engine.device import available_cores
-from unet_dask.errors import OptionError, UnetDaskError
+from unet_dask.errors import ModelError, OptionError, UnetDaskError
 from unet_dask.io import remote
+from unet_dask.io.source.received import consented
 from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
-from unet_dask.verify.again import find_origin, mask_of
+from unet_dask.verify.again import find_model_of, find_origin, mask_at_hand
+from unet_dask.verify.agreement import against_model, against_source
 from unet_dask.verify.finding import Finding, Verification
-from unet_dask.verify.record import read_record, unrecorded
+from unet_dask.verify.record import read_record, senseless, unrecorded
 from unet_dask.verify.repair import repair
 from unet_dask.verify.seams import seam_scores
 from unet_dask.verify.stored import open_stored
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from unet_dask.io.source.received import Consent
     from unet_dask.run.events import Listener
     from unet_dask.verify.stored import Piece, Stored
 
@@ -55,14 +58,45 @@ class _Tally:
     seams: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Thoroughness:
+    """How a sink is verified.
+
+    Attributes
+    ----------
+    crops : random boxes to recompute from the source on another grid of tiles; 0 for none
+    seed : of the boxes, and of the faces that are looked at for seams
+    workers : threads that read; None for one per core
+    source : path or URL of the source; None for where the result says, if that is on this machine. A
+        :class:`unet_dask.io.source.received.Consent` can say more
+    on_piece : called with the pieces of work that were read so far and their number
+
+    Raises
+    ------
+    OptionError
+        If a number is too small.
+    """
+
+    crops: int = 4
+    seed: int = 0
+    workers: int | None = None
+    source: str | os.PathLike[str] | Consent | None = None
+    on_piece: OnPiece = lambda done, total: None
+
+    def __post_init__(self) -> None:
+        if self.crops < 0 or self.seed < 0 or (self.workers is not None and self.workers < 1):
+            raise OptionError("Use at least one of --workers, and for --crops and --seed a number from 0.")
+
+    @property
+    def consent(self) -> Consent:
+        """What may be opened beyond this machine."""
+        return consented(self.source)
+
+
 def verify_store(
     sink: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
-    *,
-    crops: int = 4,
-    seed: int = 0,
-    workers: int | None = None,
-    on_piece: OnPiece | None = None,
+    **settings: Any,  # fields of Thoroughness
 ) -> Verification:
     """Verify a sink: its ledger, every checksum, sentinels, seams, and random crops recomputed.
 
@@ -70,10 +104,7 @@ def verify_store(
     ----------
     sink : path or URL of a result of `segment_store`, complete or not; it is never written
     model : path of the run's model file, or name of a bundled model; None looks among the bundled ones
-    crops : random boxes to recompute from the source on another grid of tiles; 0 for none
-    seed : of the boxes, and of the faces that are looked at for seams
-    workers : threads that read; None for one per core
-    on_piece : called with the pieces of work that were read so far and their number
+    **settings : fields of :class:`Thoroughness`, such as ``crops=16``
 
     Returns
     -------
@@ -84,28 +115,25 @@ def verify_store(
     SinkError
         If there is no sink of ours.
     """
-    return _verified(remote.location(sink, "sink"), model, (crops, seed), workers, on_piece)[1]
+    return _verified(remote.location(sink, "sink"), model, Thoroughness(**settings))[1]
 
 
 def repair_store(
     sink: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     *,
-    crops: int = 4,
-    seed: int = 0,
-    workers: int | None = None,
     client: Client | None = None,
-    on_piece: OnPiece | None = None,
     on_event: Listener | None = None,
+    **settings: Any,  # fields of Thoroughness
 ) -> Verification:
     """Verify a sink, do again what is wrong, and verify it once more.
 
     Parameters
     ----------
-    sink, model, crops, seed, on_piece : as in :func:`verify_store`
-    workers : threads that read, and local processes that compute; None for the defaults of both
+    sink, model : as in :func:`verify_store`
     client : of a running cluster to compute on; None starts local workers
     on_event : called with every event of the run that computes
+    **settings : fields of :class:`Thoroughness`; `workers` also counts the local processes that compute
 
     Returns
     -------
@@ -121,13 +149,17 @@ def repair_store(
         If the run's model is not at hand.
     """
     began, url = time.perf_counter(), remote.location(sink, "sink")
-    stored, before = _verified(url, model, (crops, seed), workers, on_piece)
+    how = Thoroughness(**settings)
+    stored, before = _verified(url, model, how)
     wrong = {key for finding in before.findings for key in finding.pieces}
-    if stored is None or (not wrong and (before.findings or Ledger(stored.sink.run_folder).complete())):
+    anew = wrong or any(finding.kind == "ledger" for finding in before.findings)
+    if stored is None or (not anew and (before.findings or Ledger(stored.sink.run_folder).complete())):
         return before  # but a run that was killed before its ledger's last step has nothing wrong, and no end
     recorded = read_record(stored).entries
-    computed = repair(stored, wrong, model=model, client=client, workers=workers, on_event=on_event)
-    now, after = _verified(url, model, (crops, seed), workers, on_piece)
+    computed = repair(
+        stored, wrong, model=model, client=client, workers=how.workers, on_event=on_event, consent=how.consent
+    )
+    now, after = _verified(url, model, how)
     kept = {
         key for finding in before.findings if finding.kind in ("values", "bytes") for key in finding.pieces
     }
@@ -143,16 +175,9 @@ def repair_store(
 
 
 def _verified(
-    url: str,
-    model: str | os.PathLike[str] | None,
-    drawn: tuple[int, int],
-    workers: int | None,
-    on_piece: OnPiece | None,
+    url: str, model: str | os.PathLike[str] | None, how: Thoroughness
 ) -> tuple[Stored | None, Verification]:
     """Return the sink, None if it cannot be known what it should hold, and what was found."""
-    crops, seed = drawn
-    if crops < 0 or seed < 0 or (workers is not None and workers < 1):
-        raise OptionError("Use at least one of --workers, and for --crops and --seed a number from 0.")
     began = time.perf_counter()
     stored, findings = open_stored(url)
     tally = _Tally(findings)
@@ -162,8 +187,10 @@ def _verified(
                 "the run was begun by an earlier version, which kept no checksums of metadata: what nobody reads may "
                 "have changed there"
             )
-        _values(stored, tally, workers, on_piece or (lambda done, total: None))
-        _seams_and_crops(stored, tally, model, crops, seed)
+        _values(stored, tally, how)
+        if stored.arrays:
+            tally.findings += _of_model(stored, model)
+            _seams_and_crops(stored, tally, model, how)
     return stored, Verification(
         url,
         tuple(tally.findings),
@@ -177,19 +204,21 @@ def _verified(
     )
 
 
-def _values(stored: Stored, tally: _Tally, workers: int | None, on_piece: OnPiece) -> None:
+def _values(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
     """Compare the ledger with the plan, and all values with the ledger."""
     record = read_record(stored)
-    tally.findings += unrecorded(stored, record)
-    total = sum(1 for _ in stored.pieces())
+    tally.findings += [*senseless(stored), *unrecorded(stored, record)]
+    total = sum(1 for _ in stored.pieces_of(record.entries))
 
     def look(piece: Piece) -> tuple[int, list[Finding], int] | None:
         digest = record.digest(piece)
         return None if digest is None else examine(stored, piece, digest)
 
     foreign = 0
-    for done, seen in enumerate(_in_threads(look, stored.pieces(), workers or available_cores()), 1):
-        on_piece(done, total)
+    for done, seen in enumerate(
+        _in_threads(look, stored.pieces_of(record.entries), how.workers or available_cores()), 1
+    ):
+        how.on_piece(done, total)
         if seen is None:
             continue
         tally.pieces += 1
@@ -214,12 +243,22 @@ def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], worke
             yield waiting.popleft().result()
 
 
+def _of_model(stored: Stored, model: str | os.PathLike[str] | None) -> list[Finding]:
+    """Compare what a result says of its model with the model, if that is at hand."""
+    try:
+        return against_model(stored.manifest, find_model_of(stored.manifest, model))
+    except ModelError:
+        if model is not None:
+            raise
+        return []  # crops, which need it, say so
+
+
 def _seams_and_crops(
-    stored: Stored, tally: _Tally, model: str | os.PathLike[str] | None, crops: int, seed: int
+    stored: Stored, tally: _Tally, model: str | os.PathLike[str] | None, how: Thoroughness
 ) -> None:
     """Look at faces between tiles, and recompute random boxes."""
-    random = np.random.default_rng(seed)
-    mask, reason = mask_of(stored.manifest)
+    random, crops = np.random.default_rng(how.seed), how.crops
+    mask, reason = mask_at_hand(stored.manifest, how.consent)
     try:
         if not reason:
             tally.seams, seams = seam_scores(stored, random, mask)
@@ -230,7 +269,9 @@ def _seams_and_crops(
         tally.notes.append(f"seams not looked at: {reason}")
     if not crops or not len(stored.grid):
         return
-    origin, notes, different = find_origin(stored, model)
+    origin, notes, different = find_origin(stored, model, how.consent)
+    if origin is not None:
+        tally.findings += against_source(stored.manifest, stored.images, origin.source)
     tally.notes += [f"crops not recomputed: {note}" for note in notes]
     if different:
         text = f"the source has changed since the run ({different}), so crops are not recomputed"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,24 +20,25 @@ from unet_dask.io import remote
 from unet_dask.io.bounded import stored_array
 from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
+from unet_dask.io.sink.manifest import axis_grids
 from unet_dask.io.sink.multiscale import Level
 from unet_dask.io.sink.store import ArraySpec, Sink, array_settings
-from unet_dask.run.dependents import region_box
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.run.dependents import region_box, within
+from unet_dask.tiling.region import RegionGrid
+from unet_dask.verify import agreement
+from unet_dask.verify.agreement import RESTORE
 from unet_dask.verify.finding import Finding, Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from unet_dask.engine.ranges import Ranges
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.tiling.region import Interval
 
     Box = tuple[Interval, ...]
-
-#: What to do about damage that no recomputation mends.
-_RESTORE = "Restore it from a copy, or start over with segment --overwrite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +80,15 @@ class Stored:
     grid : regions and tiles
     arrays : of the products whose metadata is sound
     opened : array per (product, level)
+    images : OME-Zarr metadata of each of these products
     """
 
     url: str
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     grid: RegionGrid
     arrays: tuple[ArraySpec, ...]
     opened: Mapping[tuple[str, int], zarr.Array[Any]]
+    images: Mapping[str, Mapping[str, Any]]
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -112,12 +115,36 @@ class Stored:
 
     def pieces(self) -> Iterator[Piece]:
         """Yield all that a complete run has written: regions, then level by level the blocks of the pyramids."""
-        for index, array in product(self.grid.indices(), self.arrays):
-            yield Piece(array.name, 0, index, self.region_box(array, index))
+        for index in self.grid.indices() if self.arrays else ():
+            for array in self.arrays:
+                yield Piece(array.name, 0, index, self.region_box(array, index))
         for array in self.arrays:
             for level in range(1, len(array.levels)):
                 for block in pyramid.block_indices(array, level):
                     yield self.block(array, level, block)
+
+    @property
+    def work(self) -> int:
+        """Number of the pieces of work of a complete run, of all products whose metadata is sound."""
+        return len(self.grid) * bool(self.arrays) + sum(
+            math.prod(pyramid.block_counts(array, level))
+            for array in self.arrays
+            for level in range(1, len(array.levels))
+        )
+
+    def pieces_of(self, keys: Iterable[Key]) -> Iterator[Piece]:
+        """Yield what pieces of work have written, regions first; those that are none of the plan are passed over."""
+        regions = {index for level, index in keys if level <= 0 and within(index, self.grid.counts)}
+        for index in sorted(regions) if len(self.grid) else ():
+            for array in self.arrays:
+                yield Piece(array.name, 0, index, self.region_box(array, index))
+        named = {self.numbers[array.name]: array for array in self.arrays}
+        for level, (number, *block) in sorted(key for key in keys if key[0] > 0):
+            made = named.get(number)
+            if made is None or level >= len(made.levels):
+                continue
+            if within(block, pyramid.block_counts(made, level)):
+                yield self.block(made, level, tuple(block))
 
     def block(self, array: ArraySpec, level: int, index: tuple[int, ...]) -> Piece:
         """Return a block of a pyramid level."""
@@ -155,32 +182,33 @@ def open_stored(url: str) -> tuple[Stored | None, list[Finding]]:
     manifest, findings = _manifest(url)
     if manifest is None:
         return None, findings
-    try:
-        grid = _grid(manifest)
-        findings += _contradictions(manifest, grid)
-        names = [each["name"] for each in manifest["arrays"]]
-    except (KeyError, TypeError, ValueError) as error:
-        text = f"the manifest is damaged ({type(error).__name__}: {error}). {_RESTORE}"
-        return None, [*findings, Finding("metadata", text)]
+    grid = RegionGrid(manifest["plan"]["axes"], axis_grids(manifest["plan"]))
+    names = [each["name"] for each in manifest["arrays"]]
+    findings += agreement.within_manifest(manifest, grid)
     if not findings and not _root_is_whole(url, manifest):
         findings.append(
-            Finding("metadata", f"zarr.json of the root group is not what was written. {_RESTORE}")
+            Finding("metadata", f"zarr.json of the root group is not what was written. {RESTORE}")
         )
     arrays: list[ArraySpec] = []
     opened: dict[tuple[str, int], zarr.Array[Any]] = {}
+    images: dict[str, Mapping[str, Any]] = {}
     for number, name in enumerate(names):
         try:
-            spec, levels = _product(url, manifest, number, grid)
+            spec, levels, ome = _product(url, manifest, number, grid)
         except Exception as error:  # whatever Zarr makes of damaged metadata
-            text = f"the metadata is damaged: {remote.one_line(error)}. {_RESTORE}"
+            text = f"the metadata is damaged: {remote.one_line(error)}. {RESTORE}"
             findings.append(Finding("metadata", text, product=name))
             continue
         arrays.append(spec)
         opened |= {(name, level): array for level, array in enumerate(levels)}
-    return Stored(url, manifest, grid, tuple(arrays), opened), findings
+        images[name] = ome
+    findings += agreement.among_products(images)
+    if len(arrays) == len(names):
+        findings += agreement.work_of(manifest, grid, tuple(arrays))
+    return Stored(url, manifest, grid, tuple(arrays), opened, images), findings
 
 
-def _manifest(url: str) -> tuple[dict[str, Any] | None, list[Finding]]:
+def _manifest(url: str) -> tuple[Manifest | None, list[Finding]]:
     """Return the manifest, and what is wrong with it or with the root."""
     findings = []
     try:
@@ -189,7 +217,7 @@ def _manifest(url: str) -> tuple[dict[str, Any] | None, list[Finding]]:
         manifest = _bare_manifest(url)
         if manifest is None:
             raise
-        text = f"zarr.json of the root group is damaged. {_RESTORE}"
+        text = f"zarr.json of the root group is damaged. {RESTORE}"
         return manifest, [Finding("metadata", text)]
     manifest = None
     try:
@@ -202,61 +230,22 @@ def _manifest(url: str) -> tuple[dict[str, Any] | None, list[Finding]]:
     return manifest, findings
 
 
-def _bare_manifest(url: str) -> dict[str, Any] | None:
+def _bare_manifest(url: str) -> Manifest | None:
     """Return the manifest of a sink whose root is damaged, None if it is no sink."""
     try:
-        manifest = stored_array(url, places.RUN_FOLDER).attrs[places.MARK]
-    except Exception:  # whatever Zarr makes of what is no sink
+        return places.bare_manifest(url)
+    except SinkError:
         return None
-    return dict(manifest) if places.is_whole(manifest) else None  # type: ignore[arg-type] # a dictionary, as was just seen
 
 
-def _grid(manifest: Mapping[str, Any]) -> RegionGrid:
-    """Return the run's grid of regions and tiles."""
-    plan = manifest["plan"]
-    first = len(plan["axes"]) - len(plan["halo"])
-    grids = []
-    for axis, (size, (start, stop), step) in enumerate(
-        zip(plan["shape"], plan["roi"], plan["region"], strict=True)
-    ):
-        core, context = 1, Context()
-        if axis >= first:
-            core, halo = plan["core"][axis - first], plan["halo"][axis - first]
-            # The halo of a network of depth d is 6 * 2**d - 4, its lattice 2**d (tiling.valid).
-            context = Context(halo, (halo + 4) // 6, plan["tile"][axis - first] - core - 2 * halo)
-        grids.append(AxisGrid(size, start, stop, max(step, 1), core, context))
-    return RegionGrid(plan["axes"], tuple(grids))
-
-
-def ranges_of(manifest: Mapping[str, Any]) -> Ranges:
+def ranges_of(manifest: Manifest) -> Ranges:
     """Return the ranges of feature maps that a run of bytes measured, of another nothing."""
     return tuple((float(low), float(high)) for low, high in manifest.get("ranges", ()))
 
 
-def _contradictions(manifest: Mapping[str, Any], grid: RegionGrid) -> list[Finding]:
-    """Compare what the manifest says twice."""
-    plan, identity = manifest["plan"], manifest["fingerprint"]
-    offset, scale = (tuple(each) for each in manifest["normalisation"])
-    twice = {
-        "plan.roi": str(grid.roi),
-        "plan.region": str(tuple(plan["region"])),
-        "plan.tile": str(tuple(plan["tile"])),
-        "plan.precision": plan["precision"],
-        "plan.device": plan["device"],
-        "model.checksum": manifest["model"]["checksum"],
-        "model.normalisation": f"{offset} {scale}",
-        **({"model.ranges": str(ranges_of(manifest))} if "ranges" in manifest else {}),
-    }
-    wrong = [name for name, value in twice.items() if identity.get(name) != value]
-    wrong += ["plan.precision"] if manifest["precision"] != plan["precision"] else []
-    wrong += ["regions"] if plan["regions"] != len(grid) else []
-    text = f"the manifest contradicts itself about {', '.join(wrong)}. {_RESTORE}"
-    return [Finding("metadata", text)] if wrong else []
-
-
 def _product(
-    url: str, manifest: Mapping[str, Any], number: int, grid: RegionGrid
-) -> tuple[ArraySpec, list[zarr.Array[Any]]]:
+    url: str, manifest: Manifest, number: int, grid: RegionGrid
+) -> tuple[ArraySpec, list[zarr.Array[Any]], Mapping[str, Any]]:
     """Open a product; raise if its metadata is not that which a run writes."""
     entry, identity = manifest["arrays"][number], manifest["fingerprint"]
     name, axes = entry["name"], entry["axes"]
@@ -271,20 +260,22 @@ def _product(
     )
     for field, value in (("chunks", spec.chunks), ("shards", spec.shards), ("products", (name, spec.dtype))):
         # The fingerprint holds one for each product, as a text.
-        _require(str(value) in identity[f"plan.{field}"], f"{field} are {value}")
+        _require(str(value) in identity.get(f"plan.{field}", ""), f"{field} are {value}")
     for level, array in enumerate(levels):
         expected = zarr.create_array({}, **array_settings(spec, level))
         _require(
             array.metadata.to_dict() == expected.metadata.to_dict(),
             f"zarr.json of level {level} is not what was written",
         )
-    _check_image(url, spec)
+    ome: Any = zarr.open_group(url, path=name, mode="r").attrs["ome"]
+    wrong = agreement.image_text(ome, spec, manifest["classes"])
+    _require(not wrong, wrong)
     for path in (name, *(f"{name}/{level}" for level in range(len(levels)))):
         _require(_as_written(url, path, manifest), f"zarr.json of {path} is not what was written")
-    return spec, levels
+    return spec, levels, ome
 
 
-def _root_is_whole(url: str, manifest: Mapping[str, Any]) -> bool:
+def _root_is_whole(url: str, manifest: Manifest) -> bool:
     """Return whether the document of the root group is that which was written."""
     try:
         return _as_written(url, "", manifest)
@@ -292,7 +283,7 @@ def _root_is_whole(url: str, manifest: Mapping[str, Any]) -> bool:
         return False
 
 
-def _as_written(url: str, path: str, manifest: Mapping[str, Any]) -> bool:
+def _as_written(url: str, path: str, manifest: Manifest) -> bool:
     """Return whether the document of a node is that which was written."""
     return "nodes" not in manifest or bool(node.checksum(url, path) == manifest["nodes"][path])
 
@@ -308,20 +299,6 @@ def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:
             Level(tuple(array.shape), tuple(a * by for a, by in zip(made[-1].factor, step, strict=True)))
         )
     return tuple(made)
-
-
-def _check_image(url: str, spec: ArraySpec) -> None:
-    """Raise unless the OME-Zarr metadata of a product describes its arrays."""
-    ome: Any = zarr.open_group(url, path=spec.name, mode="r").attrs["ome"]
-    (image,) = ome["multiscales"]
-    _require(ome["version"] == "0.5", f"OME-Zarr version is {ome['version']}")
-    _require("".join(axis["name"] for axis in image["axes"]) == spec.axes, "OME-Zarr axes are others")
-    paths = [dataset["path"] for dataset in image["datasets"]]
-    _require(paths == [str(n) for n in range(len(spec.levels))], f"OME-Zarr levels are {paths}")
-    scales = [dataset["coordinateTransformations"][0]["scale"] for dataset in image["datasets"]]
-    for level, scale in zip(spec.levels, scales, strict=True):
-        fits = (math.isclose(a * by, b) for a, by, b in zip(scales[0], level.factor, scale, strict=True))
-        _require(all(fits), f"OME-Zarr scale {scale} does not fit the level")
 
 
 def _require(condition: bool, text: str) -> None:  # reads like an assertion

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from unet_dask.io.sink.manifest import ArrayRecord, Manifest
     from unet_dask.io.source.volume import Source
     from unet_dask.picture.plane import View
 
@@ -46,13 +47,14 @@ class Product:
     Parameters
     ----------
     url : of the sink
-    entry : of the product in the manifest
+    manifest : of the run
+    entry : of the product in it
     """
 
-    def __init__(self, url: str, entry: Mapping[str, Any]) -> None:
-        self.name: str = entry["name"]
-        self.axes: str = entry["axes"]
-        self._levels = product_levels(url, entry)
+    def __init__(self, url: str, manifest: Manifest, entry: ArrayRecord) -> None:
+        self.name = entry["name"]
+        self.axes = entry["axes"]
+        self._levels = product_levels(url, manifest, entry)
 
     def plane(self, view: View, *, complete: bool) -> Plane:
         """Return what a tile shows, (y, x) or (c, y, x), of unwritten voxels the sentinel.

@@ -17,9 +17,10 @@ import numpy as np
 from unet_dask.io import remote
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink.multiscale import class_colour
+from unet_dask.io.source.received import Consent
 from unet_dask.ledger import Ledger
 from unet_dask.picture.colour import foreground, unscaled
-from unet_dask.picture.plane import View, fitting_step, source_of, unwritten
+from unet_dask.picture.plane import View, fitting_step, shown_source, unwritten
 from unet_dask.viewer import paint
 from unet_dask.viewer.layer import Image, Product, TooFarOutError
 
@@ -68,6 +69,7 @@ class Scene:
     Parameters
     ----------
     sink : path or URL of a result, complete or not
+    consent : to what may be opened beyond this machine; None for nothing
 
     Raises
     ------
@@ -75,7 +77,7 @@ class Scene:
         If there is no result of ours.
     """
 
-    def __init__(self, sink: str) -> None:
+    def __init__(self, sink: str, consent: Consent | None = None) -> None:
         self._url = sink = remote.location(sink, "sink")
         manifest = places.require_manifest(sink)
         plan = manifest["plan"]
@@ -84,10 +86,10 @@ class Scene:
             for axis, (start, stop) in zip(plan["axes"], plan["roi"], strict=True)
             if axis != "c"
         }
-        self._classes: list[str] = manifest["classes"]
-        self._work: int = manifest["work"]
-        self._products = {entry["name"]: Product(sink, entry) for entry in manifest["arrays"]}
-        source, self._notes = source_of(manifest)
+        self._classes = [remote.printable(name) for name in manifest["classes"]]
+        self._work = manifest["work"]
+        self._products = {entry["name"]: Product(sink, manifest, entry) for entry in manifest["arrays"]}
+        source, self._notes = shown_source(manifest, consent or Consent())
         self._image = None if source is None else Image(source)
         self._complete = False
         self._gate = BoundedSemaphore(_AT_ONCE)

@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, urlsplit
 from unet_dask import private
 from unet_dask.errors import OptionError
 from unet_dask.io.remote import one_line
+from unet_dask.io.source.received import consented
 from unet_dask.viewer import paint
 from unet_dask.viewer.guest import Guest
 from unet_dask.viewer.layer import TooFarOutError
@@ -31,6 +32,8 @@ from unet_dask.viewer.scene import NotShownError, Scene, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from unet_dask.io.source.received import Consent
 
 _HOST = "127.0.0.1"
 _TILE = re.compile(r"/tile/([a-z]+)/([a-z0-9]+)/(\d{1,12})/(\d{1,12})/(\d{1,12})\.png", re.ASCII)
@@ -52,6 +55,7 @@ def view(
     *,
     port: int = 0,
     browser: bool = True,
+    source: str | Consent | None = None,
     tell: Callable[[str, str], None] = lambda label, text: None,
 ) -> None:
     """Serve a page that shows a result, until Ctrl-C.
@@ -61,6 +65,8 @@ def view(
     sink : path or URL of a result, complete or not
     port : to listen at, on this machine alone; 0 for any that is free
     browser : whether to open the page
+    source : path or URL of the source; None for where the result says, if that is on this machine. A
+        :class:`unet_dask.io.source.received.Consent` can say more
     tell : called with label and text of what the user should know
 
     Raises
@@ -70,7 +76,7 @@ def view(
     OptionError
         If the port is taken.
     """
-    scene = Scene(sink)
+    scene = Scene(sink, consented(source))
     with Server(scene, port) as server:
         try:
             for note in scene.notes:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.manifests import manifest_of
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.sink import lock, place
 from unet_dask.io.sink import store as sink
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHAPE = (24, 20)
-MANIFEST: dict[str, Any] = {"fingerprint": {}, "plan": {}, "arrays": []}
+CLASSES = ["background", "cell"]
 
 
 def levels() -> tuple[Level, ...]:
@@ -32,8 +33,8 @@ def made(path: Path, shards: tuple[int, ...] | None = None) -> sink.Sink:
     created = sink.Sink(str(path), (classes,))
     sink.create(
         created,
-        MANIFEST,
-        class_names=["background", "cell"],
+        manifest_of([classes], CLASSES, shape=SHAPE),
+        class_names=CLASSES,
         spacing={},
         unit={},
         translation={},
@@ -111,7 +112,7 @@ def test_few_chunks_need_no_shards() -> None:
 
 
 def test_manifest_comes_back(tmp_path: Path) -> None:
-    made(tmp_path / "out.zarr")
+    arrays = made(tmp_path / "out.zarr").arrays
     manifest = place.read_manifest(str(tmp_path / "out.zarr"))
     assert manifest is not None
     nodes = {
@@ -119,14 +120,14 @@ def test_manifest_comes_back(tmp_path: Path) -> None:
         for path in (tmp_path / "out.zarr").rglob("zarr.json")
     }
     assert set(manifest["nodes"]) == nodes - {"_unet_dask"}
-    assert manifest == place.sealed({**MANIFEST, "nodes": manifest["nodes"]})
+    assert manifest == place.sealed({**manifest_of(arrays, CLASSES, shape=SHAPE), "nodes": manifest["nodes"]})
 
 
 def test_manifest_with_another_word_in_it_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "out.zarr")
     document = tmp_path / "out.zarr" / "_unet_dask" / "zarr.json"
     text = document.read_text()
-    for old, new in (('"arrays"', '"Arrays"'), ('"plan": {}', '"plan": {"tile": 7}')):
+    for old, new in (('"arrays"', '"Arrays"'), ('"work": 1', '"work": 7')):
         assert old in text
         document.write_text(text.replace(old, new))
         with pytest.raises(SinkError, match=r"manifest of the run in .* is damaged"):

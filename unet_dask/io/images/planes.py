@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.errors import InputError, SinkError
+from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.images.annotated import same_image
 from unet_dask.io.images.pages import open_pages
@@ -28,18 +28,19 @@ from unet_dask.io.images.pairing import (
     same_file,
 )
 from unet_dask.io.images.picture import read_picture, unreadable
-from unet_dask.io.sink.place import exists, read_manifest
+from unet_dask.io.sink.place import result_manifest
 from unet_dask.io.source import foreign
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from unet_dask.io.images.pages import Pages
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.volume import Source
 
 #: Bytes of the planes of one chunk that are kept, so that the chunk is decoded once.
@@ -75,7 +76,7 @@ class Planes:
 
 def products_of(place: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the products of a result, empty if a place is no result of ours."""
-    manifest = _manifest(os.fspath(place))
+    manifest = result_manifest(os.fspath(place))
     return tuple(str(entry["name"]) for entry in manifest["arrays"]) if manifest else ()
 
 
@@ -147,7 +148,8 @@ def pair_planes(
     predicted = open_planes(prediction, key=key, axes=axes, entry=entry)
     targets = open_planes(truth, key=truth_key)
     if entry is not None:
-        targets = _of_region(targets, _manifest(os.fspath(prediction)) or {})
+        manifest = result_manifest(os.fspath(prediction))
+        targets = _of_region(targets, manifest) if manifest else targets
     if len(predicted) != len(targets):
         raise InputError(
             f"The prediction {predicted.name} has {len(predicted)} planes and the truth {targets.name} "
@@ -173,9 +175,9 @@ def _pair_folders(found: Path, true: Path) -> tuple[Planes, Planes, str]:
     )
 
 
-def _of_region(targets: Planes, manifest: Mapping[str, Any]) -> Planes:
+def _of_region(targets: Planes, manifest: Manifest) -> Planes:
     """Return the part of a truth that a result covers, if the truth is of the whole source."""
-    axes, sizes = str(manifest["plan"]["axes"]), manifest["plan"]["shape"]
+    axes, sizes = manifest["plan"]["axes"], manifest["plan"]["shape"]
     covered = {axis: range(*each) for axis, each in zip(axes, manifest["plan"]["roi"], strict=True)}
     size = dict(zip(axes, sizes, strict=True))
     stacked = [axis for axis in axes if axis in "tz"]
@@ -245,15 +247,8 @@ def _checked(path: Path, read: Callable[[int], NDArray[Any]]) -> Callable[[int],
     return checked
 
 
-def _manifest(url: str) -> dict[str, Any] | None:
-    try:
-        return read_manifest(url) if exists(url) else None
-    except (SinkError, OSError, ValueError, ImportError):
-        return None  # no result of ours, or no place that fsspec can reach: the source's reader says what is wrong
-
-
 def _open_product(url: str, name: str) -> Planes:
-    manifest = _manifest(url)
+    manifest = result_manifest(url)
     entries = {str(each["name"]): each for each in manifest["arrays"]} if manifest else {}
     if manifest is None or name not in entries:
         has = f"it has {', '.join(entries)}" if entries else "it is no result of unet-dask"

@@ -27,7 +27,7 @@ from unet_dask.io.sink.lock import held
 from unet_dask.io.sink.place import LOCK, RUN_FOLDER, locate, names_in, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: Seconds between two signs of life of an owner.
 BEAT = 5.0
@@ -40,7 +40,7 @@ _LOOK = 0.2
 
 
 @contextmanager
-def joined(url: str) -> Iterator[dict[str, Any]]:
+def joined(url: str) -> Iterator[Mapping[str, Any]]:
     """Yield the manifest of a sink once it is there, or {} if it is this driver's to create.
 
     Raises

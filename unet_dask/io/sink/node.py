@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from unet_dask.io.sink.place import MARK, locate
+from unet_dask.io.sink.place import MARK, locate, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ def checksum(url: str, path: str) -> str:
         If it is not JSON, or no document of a node.
     """
     fs, root = locate(url)
-    document = json.loads(fs.cat_file(f"{root}/{path}/zarr.json" if path else f"{root}/zarr.json"))
+    document = read_document(fs, f"{root}/{path}" if path else root)
     try:
         document.pop("consolidated_metadata", None)
         attributes = {key: value for key, value in document.pop("attributes", {}).items() if key in _OURS}

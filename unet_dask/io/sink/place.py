@@ -21,12 +21,15 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from unet_dask.config import PRODUCTS
 from unet_dask.errors import SinkError, SinkLostError, UnetDaskError
-from unet_dask.io.remote import METADATA_LIMIT, redact_url
+from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.durable import sync_folder
+from unet_dask.io.sink.manifest import LARGEST, parse, parse_json
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from unet_dask.io.sink.manifest import Manifest
 
 RUN_FOLDER = "_unet_dask"
 #: The manifest's place in the attributes of the run's node, and the mark of a sink of ours in the root's.
@@ -45,13 +48,13 @@ _OURS = {"zarr.json", RUN_FOLDER, *PRODUCTS}
 _PROBE = ".unet-dask-probe-"
 
 
-def read_manifest(url: str) -> dict[str, Any] | None:
+def read_manifest(url: str) -> Manifest | None:
     """Return the manifest of a sink, or None where there is none (yet).
 
     Raises
     ------
     SinkError
-        If something that is no sink of ours stands there, or the manifest is damaged.
+        If something that is no sink of ours stands there, or the manifest is damaged or makes no sense.
     """
     if not exists(url):
         return None
@@ -59,13 +62,52 @@ def read_manifest(url: str) -> dict[str, Any] | None:
     fs, path = locate(url)
     if not fs.exists(f"{path}/{RUN_FOLDER}/zarr.json"):
         return None
+    return bare_manifest(url)
+
+
+def bare_manifest(url: str) -> Manifest:
+    """Return the manifest of a sink whose root group need not be whole.
+
+    Raises
+    ------
+    SinkError
+        If there is none, or it is damaged or makes no sense.
+    """
+    fs, path = locate(url)
     manifest = _attribute(fs, f"{path}/{RUN_FOLDER}")
     if not is_whole(manifest):
         raise SinkError(
             f"The manifest of the run in {redact_url(url)} is damaged, so the run cannot be resumed. Restore "
             f"{RUN_FOLDER}/zarr.json from a copy, or start over with --overwrite."
         )
-    return dict(manifest)
+    return parse(manifest, url)
+
+
+def result_manifest(url: str) -> Manifest | None:
+    """Return the manifest of a result that was completely created, None for anything else.
+
+    Raises
+    ------
+    SinkError
+        If it is a result whose manifest is damaged or makes no sense.
+    """
+    try:
+        if not exists(url):
+            return None
+        require_ours(url)
+    except (OSError, ValueError, ImportError):
+        return (
+            None  # no result of ours, or no place that fsspec can reach: whoever opens it says what is wrong
+        )
+    return read_manifest(url)
+
+
+def is_unfinished(url: str) -> bool:
+    """Return whether a sink of ours was never completely created."""
+    try:
+        return exists(url) and read_manifest(url) is None
+    except (OSError, ValueError, ImportError):
+        return False  # as above
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +145,7 @@ def refusals_told(url: str) -> Iterator[None]:
         ) from error
 
 
-def require_manifest(url: str) -> dict[str, Any]:
+def require_manifest(url: str) -> Manifest:
     """Return the manifest of a result that somebody wants to see.
 
     Raises
@@ -285,17 +327,30 @@ def _is_void(fs: Any, path: str) -> bool:
         return False
 
 
-def _content(fs: Any, path: str) -> bytes:
-    """Return the bytes of a document, which of a local store has to be a file."""
-    if not isinstance(fs, LocalFileSystem):
-        return bytes(fs.cat_file(path))
-    with open_regular(path) as file:
-        return file.read(METADATA_LIMIT)
-
-
 def _attribute(fs: Any, path: str) -> Any:  # any JSON
     """Return our attribute of a Zarr node, None if there is none or the node is damaged."""
     try:
-        return json.loads(_content(fs, f"{path}/zarr.json"))["attributes"][MARK]
+        return read_document(fs, path)["attributes"][MARK]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_document(fs: Any, path: str) -> Any:  # any JSON
+    """Return the document of a Zarr node in a sink, which may be a stranger's.
+
+    Raises
+    ------
+    OSError
+        If there is none.
+    ValueError
+        If it is not sound JSON.
+    """
+    return parse_json(_content(fs, f"{path}/zarr.json"))
+
+
+def _content(fs: Any, path: str) -> bytes:
+    """Return the bytes of a document, which of a local store has to be a file; of one that is too large, a part."""
+    if not is_local(fs):
+        return bytes(fs.cat_file(path, start=0, end=LARGEST + 1))
+    with open_regular(path) as file:
+        return file.read(LARGEST + 1)

@@ -35,12 +35,15 @@ def block_shape(array: ArraySpec) -> tuple[int, ...]:
     return tuple(block)
 
 
+def block_counts(array: ArraySpec, level: int) -> tuple[int, ...]:
+    """Return the number of blocks of a level, per axis."""
+    shape = array.levels[level].shape
+    return tuple(-(-size // side) for size, side in zip(shape, block_shape(array), strict=True))
+
+
 def block_indices(array: ArraySpec, level: int) -> Iterator[tuple[int, ...]]:
     """Yield the index of every block of a level."""
-    shape = array.levels[level].shape
-    yield from product(
-        *(range(-(-size // side)) for size, side in zip(shape, block_shape(array), strict=True))
-    )
+    yield from product(*map(range, block_counts(array, level)))
 
 
 def block_box(array: ArraySpec, level: int, index: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
