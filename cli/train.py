@@ -146,7 +146,6 @@ def train(
     start: Path | None,
     resume: bool,
     quiet: bool,
-    debug: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -161,7 +160,7 @@ def train(
         from unet_dask.train.loop import train as run
 
         model = load_model(start) if start else None
-        config = _configured(model, **settings)
+        config = _configured(model, **{name: each for name, each in settings.items() if name != "debug"})
         listener = None if quiet else lines
         result = run(images, targets, output, config, resume=resume, start=model, on_event=listener)
     except KeyboardInterrupt as stopped:
