@@ -139,6 +139,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.pass_context
 def train(
     context: click.Context,
+    /,
     images: Path,
     targets: Path,
     output: Path,
