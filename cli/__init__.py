@@ -18,7 +18,7 @@ from unet_dask.errors import UnetDaskError
 
 from . import terminal
 from .advice import GIVEN
-from .interrupt import Terminated, heeded
+from .interrupt import heeded
 from .settings import name_variables, require_known_variables
 
 #: Exit code of an error that nobody foresaw. Not 3: scripts would resume for ever.
@@ -67,7 +67,8 @@ class LazyGroup(click.Group):
 @click.pass_context
 def group(context: click.Context) -> None:
     """Segment microscopy volumes larger than memory with the 2015 U-Net, from Zarr to Zarr."""
-    require_known_variables((name, group.get_command(context, name)) for name in _COMMANDS)
+    commands = {name: group.get_command(context, name) for name in _COMMANDS}
+    require_known_variables({name: each for name, each in commands.items() if each})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -117,22 +118,22 @@ def _explained(error: BaseException) -> tuple[str, int]:
     """Return what went wrong in one line, and the exit code."""
     stopped = _stopped(error)
     match error:
-        case UnetDaskError() if stopped is None or str(error):
-            return str(error), error.exit_code
+        case UnetDaskError() if stopped is None:
+            text, code = str(error), error.exit_code
         case _ if stopped is not None:
-            return str(stopped) or "interrupted", getattr(stopped, "exit_code", _INTERRUPTED)
+            text, code = str(stopped) or "interrupted", getattr(stopped, "exit_code", _INTERRUPTED)
         case click.UsageError():
-            return f"{error.format_message()} {_help_hint(error)}", 2
+            text, code = f"{error.format_message()} {_help_hint(error)}", 2
         case click.ClickException():
-            return error.format_message(), 2
+            text, code = error.format_message(), 2
         case MemoryError():
-            return "out of memory; what is done is kept, use a smaller --memory and --resume", 3
-        case OSError() if error.filename is not None:
-            return f"{error.filename}: {error.strerror or type(error).__name__}.", 2
+            text, code = "out of memory; what is done is kept, use a smaller --memory and --resume", 3
         case OSError():
-            return f"{type(error).__name__}: {error.strerror or error}.", 2
+            where = type(error).__name__ if error.filename is None else str(error.filename)
+            text, code = f"{where}: {error.strerror or error}.", 2
         case _:
-            return f"{type(error).__name__}: {error}. An error of unet-dask itself; see --debug", _OURS
+            text, code = f"{type(error).__name__}: {error}. An error of unet-dask itself; see --debug", _OURS
+    return text, code
 
 
 def _stopped(error: BaseException | None) -> BaseException | None:

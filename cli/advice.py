@@ -7,9 +7,12 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import click
 from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    import click
 
 #: The arguments of this command line, as they were given; set by `main`.
 GIVEN = "unet_dask.arguments"

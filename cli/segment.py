@@ -82,7 +82,9 @@ if TYPE_CHECKING:
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
 @click.pass_context
-def segment(context: click.Context, source: str, sink: str | None, model: str | None, **flags: Any) -> None:
+def segment(
+    context: click.Context, /, source: str, sink: str | None, model: str | None, **flags: Any
+) -> None:
     """Segment the Zarr volume SOURCE, seamlessly and within its memory.
 
     \b

@@ -17,7 +17,7 @@ from unet_dask.errors import OptionError
 from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 _PREFIX = "UNET_DASK_"
 #: Not settings, but for tests of this program: whether it lets the interpreter take itself down.
@@ -38,7 +38,7 @@ def name_variables(command: click.Command, name: str) -> None:
             option.envvar = [f"{_PREFIX}{name}_{each}".upper() for each in names]
 
 
-def require_known_variables(commands: Iterable[tuple[str, click.Command]]) -> None:
+def require_known_variables(commands: Mapping[str, click.Command]) -> None:
     """Refuse variables of the environment that look like a setting and are none.
 
     Parameters
@@ -54,7 +54,7 @@ def require_known_variables(commands: Iterable[tuple[str, click.Command]]) -> No
     if not given:
         return
     preferred, old = [], set()
-    for _, command in commands:
+    for command in commands.values():
         for option in command.params:
             names = list(option.envvar or ()) if isinstance(option, click.Option) else []
             preferred += names[:1]
@@ -62,7 +62,8 @@ def require_known_variables(commands: Iterable[tuple[str, click.Command]]) -> No
     for name in given:
         if name not in preferred and name not in old:
             raise OptionError(
-                f"The environment has {name}, which is no setting. {_nearest(name, preferred, 'UNET_DASK_SEGMENT_WORKERS')}"
+                f"The environment has {name}, which is no setting. "
+                f"{_nearest(name, preferred, 'UNET_DASK_SEGMENT_WORKERS')}"
             )
 
 

@@ -60,7 +60,7 @@ def show(line: object) -> None:
         If it cannot be written; a reader that has gone is a `BrokenPipeError`.
     """
     try:
-        print(visible(line), file=sys.stdout, flush=True)
+        _write(sys.stdout, visible(line))
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -109,9 +109,14 @@ def _dropped(code: int) -> int:
     return code
 
 
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
 def _tolerant(stream: TextIO, line: str) -> None:
     try:
-        print(line, file=stream, flush=True)
+        _write(stream, line)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -141,6 +141,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.pass_context
 def train(
     context: click.Context,
+    /,
     images: str,
     targets: str,
     output: Path,
@@ -148,7 +149,6 @@ def train(
     start: Path | None,
     resume: bool,
     quiet: bool,
-    debug: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -163,7 +163,7 @@ def train(
         from unet_dask.train.loop import train as run
 
         model = load_model(start) if start else None
-        config = _configured(model, **settings)
+        config = _configured(model, **{name: each for name, each in settings.items() if name != "debug"})
         listener = None if quiet else lines
         result = run(images, targets, output, config, resume=resume, start=model, on_event=listener)
     except KeyboardInterrupt as stopped:

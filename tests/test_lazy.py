@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -20,6 +19,7 @@ from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from unet_dask.model.file import Model
 

@@ -55,7 +55,7 @@ def test_closed_streams_are_nobodys_file(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
 def test_output_that_is_full_is_said_and_error_that_is_full_ends_nothing(source: Path) -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [SCRIPT, "info", str(source)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
@@ -153,20 +153,7 @@ def test_advice_after_an_interruption_goes_on_as_it_is(tmp_path: Path, ending: i
     tifffile.imwrite(folder / "i.tif", rng.integers(0, 255, (96, 96), "u1"))
     tifffile.imwrite(folder / "t.tif", np.tri(96, dtype="u1"))
     (folder / "r.toml").write_text("validate-every = 2\nvalidation = 0.0")
-    options = [
-        "--width",
-        "4",
-        "--depth",
-        "1",
-        "--tile",
-        "32",
-        "--iterations",
-        "100000",
-        "--threads",
-        "1",
-        "--config",
-        "r.toml",
-    ]
+    options = ["--width", "4", "--depth", "1", "--tile", "32", "--iterations", "100000", "--config", "r.toml"]
     log = folder / "log"
     with log.open("w") as file:
         child = subprocess.Popen(

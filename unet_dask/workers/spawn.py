@@ -46,14 +46,14 @@ def script_left_out() -> Iterator[None]:
     require_started()
     with _lock:
         _open += 1
-        spawn.get_preparation_data = _prepared  # type: ignore[attr-defined] # private to multiprocessing's stubs
+        spawn.get_preparation_data = _prepared
     try:
         yield
     finally:
         with _lock:
             _open -= 1
             if not _open:
-                spawn.get_preparation_data = _before  # type: ignore[attr-defined]
+                spawn.get_preparation_data = _before
 
 
 def _prepared(name: str) -> dict[str, Any]:
