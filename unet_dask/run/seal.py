@@ -63,7 +63,7 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
             f"{gone} pieces of work are not in the record of {redact_url(sink.url)} any more: it was changed or "
             "removed while the run was going on. --resume does them again."
         )
-    lost = set(_lost(plan, sink))
+    lost = set(_lost(plan, sink, recorded))
     if lost:
         _take_back(
             plan, ledger, lost, recorded,
@@ -97,7 +97,15 @@ def files_of(plan: Plan, key: Key) -> int:
     return sum(math.prod(part.stop - part.start for part in _files(array, box)) for array, box in boxes)
 
 
-def without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+    """Return recorded work that is as good as not done: its files are not there, or those that it was made from."""
+    if not recorded:
+        return set()
+    lost = {*_lost(plan, sink, recorded), *_without_numbers(plan, sink, recorded)}
+    return dependents(plan.arrays, plan.grid, lost, recorded) & recorded
+
+
+def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     """Return the regions whose objects are not joined, and whose own numbers are not there to be joined.
 
     They are as good as not done. No run leaves them; a record that was damaged may.
@@ -126,7 +134,7 @@ def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
         Naming how many have to be done again; they are taken out of the ledger.
     """
     recorded = ledger.finished()
-    wanting = without_numbers(plan, sink, recorded)
+    wanting = _without_numbers(plan, sink, recorded)
     if wanting:
         _take_back(
             plan, ledger, wanting, recorded,
@@ -181,8 +189,8 @@ def _damaged(sink: Sink, what: str) -> str:
     )
 
 
-def _lost(plan: Plan, sink: Sink) -> Iterator[Key]:
-    """Yield the pieces of work some of whose files are not there, or are empty."""
+def _lost(plan: Plan, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
+    """Yield the recorded pieces of work some of whose files are not there, or are empty."""
     for number, array in enumerate(sink.arrays):
         for level in range(len(array.levels)):
             there = stored_chunks(sink, array, f"{array.name}/{level}", level)
@@ -190,13 +198,14 @@ def _lost(plan: Plan, sink: Sink) -> Iterator[Key]:
                 continue
             boxes = _regions(plan, array) if level == 0 else _blocks(array, number, level)
             for key, box in boxes:
-                if not there[_files(array, box)].all():
+                if key in recorded and not there[_files(array, box)].all():
                     yield key
 
 
 def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
+    """Yield the work that writes the finest level of a product: of objects, that which joins them."""
     for index in plan.grid.indices():
-        yield (0, index), region_box(plan.grid, array, index)
+        yield (join.LEVEL if array.name == join.PRODUCT else 0, index), region_box(plan.grid, array, index)
 
 
 def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, Box]]:
