@@ -23,7 +23,7 @@ from unet_dask.run import join
 from unet_dask.run.dependents import dependents, region_box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.io.source.window import SourceSpec
@@ -66,7 +66,7 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
     lost = set(_lost(plan, sink, recorded))
     if lost:
         _take_back(
-            plan, ledger, lost, recorded,
+            ledger, dependents(plan.arrays, plan.grid, lost, recorded),
             f"Files of {len(lost)} regions or blocks have vanished from {redact_url(sink.url)} while the run was going "
             "on. They will be made again: --resume.",
         )  # fmt: skip
@@ -137,7 +137,7 @@ def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
     wanting = _without_numbers(plan, sink, recorded)
     if wanting:
         _take_back(
-            plan, ledger, wanting, recorded,
+            ledger, dependents(plan.arrays, plan.grid, wanting, recorded),
             f"The numbers of objects of {len(wanting)} regions have vanished from {redact_url(sink.url)}. They will be "
             "made again: --resume.",
         )  # fmt: skip
@@ -152,7 +152,20 @@ def forget_stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> None:
         return
     plan, stale = prepared.plan, set(_stale(prepared, workers, ledger))
     if stale:
-        ledger.forget(dependents(plan.arrays, plan.grid, stale, ledger.finished()))
+        ledger.forget(_made_from(plan, stale, ledger.finished()))
+
+
+def _made_from(plan: Plan, stale: set[Key], recorded: set[Key]) -> set[Key]:
+    """Return regions that will have other values, with all that was made from them.
+
+    Objects of all regions are: what met within such a region may not meet any more, however far away its ends lie.
+    """
+    objects = {
+        (level, index)
+        for level, index in recorded
+        if level == join.LEVEL or (level > 0 and plan.arrays[index[0]].name == join.PRODUCT)
+    }
+    return dependents(plan.arrays, plan.grid, stale, recorded) | (objects if stale else set())
 
 
 def _joins(plan: Plan) -> bool:
@@ -231,7 +244,7 @@ def _require_source(
         else "no region was computed from what is not there any more"
     )
     _take_back(
-        prepared.plan, ledger, stale, recorded,
+        ledger, _made_from(prepared.plan, stale, recorded),
         f"The source of {redact_url(sink.url)} was changed while it was read{what}; {undone}. Put back what it was and "
         "--resume; or, to go on with what it is now, --resume --mended.",
     )  # fmt: skip
@@ -283,9 +296,7 @@ def _changed(spec: SourceSpec, windows: list[tuple[slice, ...]], entries: list[E
     ]
 
 
-def _take_back(
-    plan: Plan, ledger: Ledger, wrong: Iterable[Key], recorded: set[Key], message: str
-) -> NoReturn:
-    """Take wrong work out of the record, with all that was made from it, and say so."""
-    ledger.forget(dependents(plan.arrays, plan.grid, wrong, recorded))
+def _take_back(ledger: Ledger, wrong: Collection[Key], message: str) -> NoReturn:
+    """Take work out of the record, and say so."""
+    ledger.forget(wrong)
     raise IncompleteError(message)
