@@ -56,7 +56,7 @@ class SegmentConfig:
     tile, region : voxels per axis along which the network looks; None lets the plan choose
     chunks : of the result, voxels per spatial axis; None for the defaults
     mended : of a resumed run: the source, or the rule for NaN, was changed where regions had failed, and
-        nowhere else; the user vouches for it
+        nowhere else; what was computed from what has changed is done again
     scheduler, scheduler_file : of a running cluster
     part : which of how many independent drivers this is, such as "2/8"; None for the only one
     """

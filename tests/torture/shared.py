@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 #: What a write can suffer: its process stands still, or it waits, before Zarr writes or before a file gets its name.
 WRITES = ("suspend", "set", "replace")
 #: Seconds of silence after which the scheduler gives a worker up.
-SILENCE = 1.0
+SILENCE = 3.0
 #: What chunks are written of.
 _WRITTEN = ("classes", "probabilities", "instances", "numbers")
 #: Seconds that a write may wait for whoever lets it go on.
@@ -59,10 +60,31 @@ class Shared:
         for each in [one for one in self.workers if str(one.pid) not in known or not one.is_alive()]:
             self.dismiss(each)
         for _ in range(count - len(self.workers)):
-            process = _processes.Process(target=_work, args=(self.client.scheduler.address, str(self.folder)))
-            process.start()
-            self.workers.append(process)
+            self._start()
         self.client.wait_for_workers(count, timeout=120)
+
+    def _start(self) -> None:
+        process = _processes.Process(target=_work, args=(self.client.scheduler.address, str(self.folder)))
+        process.start()
+        self.workers.append(process)
+
+    @contextmanager
+    def manned(self) -> Iterator[None]:
+        """Start another worker whenever there is none: on a busy machine those in health are given up, too."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(SILENCE):
+                if not self.client.scheduler_info(n_workers=-1)["workers"]:
+                    self._start()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def dismiss(self, worker: ForkServerProcess) -> None:
         """End a worker, whatever it is at."""
@@ -118,7 +140,7 @@ def shared(folder: Path) -> Iterator[Shared]:
     }
     with (
         dask.config.set(settings),
-        mock.patch("distributed.scheduler.heartbeat_interval", return_value=SILENCE / 10),
+        mock.patch("distributed.scheduler.heartbeat_interval", return_value=SILENCE / 15),
         LocalCluster(
             n_workers=0,
             processes=True,

@@ -224,7 +224,7 @@ def test_damaged_sinks_are_never_called_complete(tier: Tier, undisturbed: Bench,
 def test_control_run_that_is_not_looked_over_is_found(
     undisturbed: Bench, ram: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seal, "_lost", lambda plan, sink: iter(()))
+    monkeypatch.setattr(seal, "_lost", lambda *_: iter(()))
     sink = ram / "out.zarr"
 
     def listener(event: Event) -> None:

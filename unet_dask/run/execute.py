@@ -94,7 +94,7 @@ def work(
     own = (part or WHOLE).stretch(len(plan.grid))
     seal.forget_stale(prepared, workers, ledger)
     finished = ledger.finished()
-    finished -= seal.without_numbers(plan, sink, finished)
+    finished -= seal.vanished(plan, sink, finished)
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
     count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
     tell(Started(plan, sink.url, count, total, notes))

@@ -23,7 +23,7 @@ from unet_dask.run import join
 from unet_dask.run.dependents import dependents, region_box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.io.source.window import SourceSpec
@@ -63,10 +63,10 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
             f"{gone} pieces of work are not in the record of {redact_url(sink.url)} any more: it was changed or "
             "removed while the run was going on. --resume does them again."
         )
-    lost = set(_lost(plan, sink))
+    lost = set(_lost(plan, sink, recorded))
     if lost:
         _take_back(
-            plan, ledger, lost, recorded,
+            ledger, dependents(plan.arrays, plan.grid, lost, recorded),
             f"Files of {len(lost)} regions or blocks have vanished from {redact_url(sink.url)} while the run was going "
             "on. They will be made again: --resume.",
         )  # fmt: skip
@@ -97,7 +97,15 @@ def files_of(plan: Plan, key: Key) -> int:
     return sum(math.prod(part.stop - part.start for part in _files(array, box)) for array, box in boxes)
 
 
-def without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+    """Return recorded work that is as good as not done: its files are not there, or those that it was made from."""
+    if not recorded:
+        return set()
+    lost = {*_lost(plan, sink, recorded), *_without_numbers(plan, sink, recorded)}
+    return dependents(plan.arrays, plan.grid, lost, recorded) & recorded
+
+
+def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     """Return the regions whose objects are not joined, and whose own numbers are not there to be joined.
 
     They are as good as not done. No run leaves them; a record that was damaged may.
@@ -126,10 +134,10 @@ def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
         Naming how many have to be done again; they are taken out of the ledger.
     """
     recorded = ledger.finished()
-    wanting = without_numbers(plan, sink, recorded)
+    wanting = _without_numbers(plan, sink, recorded)
     if wanting:
         _take_back(
-            plan, ledger, wanting, recorded,
+            ledger, dependents(plan.arrays, plan.grid, wanting, recorded),
             f"The numbers of objects of {len(wanting)} regions have vanished from {redact_url(sink.url)}. They will be "
             "made again: --resume.",
         )  # fmt: skip
@@ -144,7 +152,20 @@ def forget_stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> None:
         return
     plan, stale = prepared.plan, set(_stale(prepared, workers, ledger))
     if stale:
-        ledger.forget(dependents(plan.arrays, plan.grid, stale, ledger.finished()))
+        ledger.forget(_made_from(plan, stale, ledger.finished()))
+
+
+def _made_from(plan: Plan, stale: set[Key], recorded: set[Key]) -> set[Key]:
+    """Return regions that will have other values, with all that was made from them.
+
+    Objects of all regions are: what met within such a region may not meet any more, however far away its ends lie.
+    """
+    objects = {
+        (level, index)
+        for level, index in recorded
+        if level == join.LEVEL or (level > 0 and plan.arrays[index[0]].name == join.PRODUCT)
+    }
+    return dependents(plan.arrays, plan.grid, stale, recorded) | (objects if stale else set())
 
 
 def _joins(plan: Plan) -> bool:
@@ -181,8 +202,8 @@ def _damaged(sink: Sink, what: str) -> str:
     )
 
 
-def _lost(plan: Plan, sink: Sink) -> Iterator[Key]:
-    """Yield the pieces of work some of whose files are not there, or are empty."""
+def _lost(plan: Plan, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
+    """Yield the recorded pieces of work some of whose files are not there, or are empty."""
     for number, array in enumerate(sink.arrays):
         for level in range(len(array.levels)):
             there = stored_chunks(sink, array, f"{array.name}/{level}", level)
@@ -190,13 +211,14 @@ def _lost(plan: Plan, sink: Sink) -> Iterator[Key]:
                 continue
             boxes = _regions(plan, array) if level == 0 else _blocks(array, number, level)
             for key, box in boxes:
-                if not there[_files(array, box)].all():
+                if key in recorded and not there[_files(array, box)].all():
                     yield key
 
 
 def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
+    """Yield the work that writes the finest level of a product: of objects, that which joins them."""
     for index in plan.grid.indices():
-        yield (0, index), region_box(plan.grid, array, index)
+        yield (join.LEVEL if array.name == join.PRODUCT else 0, index), region_box(plan.grid, array, index)
 
 
 def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, Box]]:
@@ -222,7 +244,7 @@ def _require_source(
         else "no region was computed from what is not there any more"
     )
     _take_back(
-        prepared.plan, ledger, stale, recorded,
+        ledger, _made_from(prepared.plan, stale, recorded),
         f"The source of {redact_url(sink.url)} was changed while it was read{what}; {undone}. Put back what it was and "
         "--resume; or, to go on with what it is now, --resume --mended.",
     )  # fmt: skip
@@ -274,9 +296,7 @@ def _changed(spec: SourceSpec, windows: list[tuple[slice, ...]], entries: list[E
     ]
 
 
-def _take_back(
-    plan: Plan, ledger: Ledger, wrong: Iterable[Key], recorded: set[Key], message: str
-) -> NoReturn:
-    """Take wrong work out of the record, with all that was made from it, and say so."""
-    ledger.forget(dependents(plan.arrays, plan.grid, wrong, recorded))
+def _take_back(ledger: Ledger, wrong: Collection[Key], message: str) -> NoReturn:
+    """Take work out of the record, and say so."""
+    ledger.forget(wrong)
     raise IncompleteError(message)

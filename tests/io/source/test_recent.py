@@ -117,3 +117,20 @@ def test_what_two_regions_ask_for_at_once_is_read_once() -> None:
         return slow.asked, [each.to_bytes() for each in found if each is not None]
 
     assert asyncio.run(ask()) == (["c/0"], [b"seven"] * 3)
+
+
+def test_what_was_replaced_while_it_was_read_is_not_kept() -> None:
+    versions = iter(["old", "new", "old", "old", "old"])
+    store = RecentChunks(MemoryStore(), version=lambda key: next(versions))
+    prototype = default_buffer_prototype()
+
+    async def read() -> list[bytes]:
+        found = []
+        for content in (b"replaced", b"put back"):
+            await store._store.set("c/0/0", prototype.buffer.from_bytes(content))
+            value = await store.get("c/0/0", prototype)
+            assert value is not None
+            found.append(value.to_bytes())
+        return found
+
+    assert asyncio.run(read()) == [b"replaced", b"put back"]

@@ -164,7 +164,7 @@ class Sink:
         if is_sentinel(values).any():
             raise SinkLostError(
                 f"The sink {redact_url(self.url)} is not whole: chunks of {_path(name, level)} that were written are "
-                "not there. Bring them back and --resume, or let `unet-dask verify --repair` make them again."
+                "not there. Bring them back, if you know where they are; --resume makes again what is missing."
             )
         return values
 
