@@ -14,8 +14,7 @@ import numpy as np
 
 from unet_dask.config import format_bytes
 from unet_dask.engine.turns import IN_HAND
-from unet_dask.errors import GeometryError, ModelError, OptionError
-from unet_dask.instances import number_type
+from unet_dask.errors import GeometryError
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.io.source import statistics
@@ -23,13 +22,14 @@ from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
+from unet_dask.planning.fit import check_fit
 from unet_dask.planning.layout import choose
 from unet_dask.planning.masked import left
 from unet_dask.spacing import known_spacing, other_pixels
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.source.occupancy import Occupancy
@@ -308,44 +308,6 @@ def make_plan(
         card=arithmetic.card,
     )
     return plan.within(occupancy) if occupancy else plan
-
-
-def product_types(
-    names: Sequence[str], probability_dtype: str, source: Source, header: ModelHeader
-) -> dict[str, str]:
-    """Return the type of the values of each product.
-
-    Raises
-    ------
-    OptionError
-        If objects are asked for and what tells them apart is not.
-    """
-    classes = header.network.classes
-    if "instances" in names and classes > 2 and "classes" not in names:
-        raise OptionError(
-            f"Objects of a network of {classes} classes are told apart by their classes. Use --products "
-            f"classes,{','.join(names)}."
-        )
-    voxels = [size for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"]
-    types = {"classes": "uint8", "probabilities": probability_dtype, "instances": number_type(voxels)}
-    return {name: types[name] for name in names}
-
-
-def check_fit(source: Source, header: ModelHeader) -> None:
-    """Raise unless the network can be run on the source."""
-    network = header.network
-    channels = source.shape[source.axes.index("c")]
-    if channels != network.channels:
-        raise ModelError(
-            f"The model takes {network.channels} channel(s), but {source.name} has {channels}. Choose with "
-            f"--channels, such as --channels {','.join(map(str, range(network.channels)))}, or say with --axes which "
-            "axis the channels are."
-        )
-    if network.dims == 3 and "z" not in source.axes:
-        raise ModelError(
-            f"The model is three-dimensional, but {source.name} has the axes {source.axes}, without z. Use a 2-D "
-            "model, or name the axes with --axes."
-        )
 
 
 def write_units(axes: str, dims: int, chunks: tuple[int, ...] | None = None) -> tuple[int, ...]:

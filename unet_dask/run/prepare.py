@@ -23,8 +23,9 @@ from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
 from unet_dask.planning.arithmetic import Arithmetic
+from unet_dask.planning.fit import product_types
 from unet_dask.planning.grant import default_limit
-from unet_dask.planning.plan import Wanted, make_plan, product_types
+from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import MEASURED, Probed, measured_agreement, measured_ranges, telling
