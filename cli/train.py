@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress.
 _EVERY = 5.0
+#: Exit code of a program that was ended by SIGINT, as shells have it.
+_INTERRUPTED = 130
 
 
 def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -169,8 +171,8 @@ def train(
     except KeyboardInterrupt as stopped:
         if lines.unread:
             raise SystemExit(READER_GONE) from None
-        stopped.args = (f"{str(stopped) or 'interrupted'}; {_advice(context, output)}",)
-        raise
+        say(f"unet-dask: {str(stopped) or 'interrupted'}; {_advice(context, output)}")
+        raise SystemExit(getattr(stopped, "exit_code", _INTERRUPTED)) from None
     _conclude(result, quiet=quiet, as_json=as_json)
 
 

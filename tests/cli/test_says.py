@@ -126,7 +126,7 @@ def test_variables_are_named_as_options_are(
     assert outcome.code == code, outcome.stderr
     assert outcome.stdout.startswith("{") is ("JSON" in name and code == 0)
     if "WORK" in name:
-        assert "UNET_DASK_SEGMENT_WORKERS" in outcome.stderr
+        assert "_WORKERS?" in outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,14 @@ def test_advice_after_an_interruption_goes_on_as_it_is(tmp_path: Path, ending: i
     assert "Traceback" not in text
     advice = text.splitlines()[-1].split("Go on with: ")[1]
     assert "UNET_DASK_TRAIN_SEED=3" in advice
-    again = subprocess.Popen(shlex.split(f"env {advice}"), cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert again.stderr
-    lines = []
-    for line in again.stderr:
-        lines.append(line)
-        if "resumed after" in line:
-            break
-    again.kill()
-    again.wait()
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"exec env {advice}"], cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as again:
+        assert again.stderr
+        lines = []
+        for line in again.stderr:
+            lines.append(line)
+            if "resumed after" in line:
+                break
+        again.kill()
     assert "resumed after" in lines[-1], lines

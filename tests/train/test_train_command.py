@@ -83,13 +83,24 @@ def test_errors_pass_through_for_the_group_to_render(toy: tuple[Path, Path], tmp
 
 
 def test_every_option_is_a_setting_or_of_the_command() -> None:
-    own = {"images", "targets", "output", "config_file", "recipe", "start", "resume", "quiet", "as_json"}
+    own = {
+        "images",
+        "targets",
+        "output",
+        "config_file",
+        "recipe",
+        "start",
+        "resume",
+        "quiet",
+        "as_json",
+        "debug",
+    }
     settings = {each.name for each in fields(TrainConfig)}
     assert {parameter.name for parameter in train.params} - own <= settings
 
 
 def test_no_option_has_a_default_of_its_own() -> None:
-    own = {"resume", "quiet", "as_json"}
+    own = {"resume", "quiet", "as_json", "debug"}
     given = {
         parameter.name: parameter.default
         for parameter in train.params

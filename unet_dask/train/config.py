@@ -41,13 +41,6 @@ _ELEMENTS: dict[str, type] = {
     "partial": str,
     "spacing": float,
 }
-_SPOKEN = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a list",
-}
 #: (lowest, highest) of the numbers that have bounds; both are allowed.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "iterations": (1, 1 << 31),
@@ -292,10 +285,10 @@ def _check(name: str, value: object, default: object) -> None:
     else:
         expected = type(default)
     if not _is(value, expected):
-        raise OptionError(f"The training's {name} must be {_SPOKEN[expected]}, not {value!r}.")
+        raise OptionError(f"The training's {name} must be of type {expected.__name__}, not {value!r}.")
     if isinstance(value, tuple) and not all(_is(each, _ELEMENTS[name]) for each in value):
         raise OptionError(
-            f"The training's {name} must be a list, each {_SPOKEN[_ELEMENTS[name]]}, not {list(value)!r}."
+            f"The training's {name} must be a list of type {_ELEMENTS[name].__name__}, not {list(value)!r}."
         )
     if name in _CHOICES and value not in _CHOICES[name]:
         raise OptionError(f"The training's {name} must be {' or '.join(_CHOICES[name])}, not {value!r}.")
