@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from tests.torture.shared import Shared
 
-#: Nine regions of four chunks each, whose objects are joined, and two levels of pyramids.
+#: Six regions of two chunks each, whose objects are joined, and two levels of pyramids.
 SETTINGS = {
     "products": "classes,instances,probabilities",
     "precision": "float32",
-    "region": (64, 64),
-    "tile": (64, 64),
-    "chunks": (32, 32),
+    "region": (24, 260),
+    "tile": (24, 260),
+    "chunks": (24, 130),
     "threads": 1,
 }
 PATIENCE = 240.0
@@ -43,7 +43,7 @@ PATIENCE = 240.0
 def benches(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Bench]:
     """Return two benches, of one source and two models."""
     folder = tmp_path_factory.mktemp("late")
-    source = save_source(folder / "source.zarr", (160, 160))
+    source = save_source(folder / "source.zarr", (72, 520))
     speckled(folder)
     first = replace(bench, source=source, model=folder / "m.safetensors", settings=SETTINGS)
     return replace(first, model=bench.model).undisturbed(), first.undisturbed()
