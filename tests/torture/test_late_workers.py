@@ -101,7 +101,7 @@ def comes_back(
 def late(bench: Bench, sink: Path, counts: Counter[str]) -> list[str]:
     """Return what has changed in a result since it was finished.
 
-    What a worker leaves that dies before it has taken away what it wrote into a session that had ended is no part of it.
+    What a worker leaves, that dies before it has removed what it wrote into an ended session, is no part of it.
     """
     wrong = bench.wrong(sink)
     left = [name for name in wrong if name.startswith("_unet_dask/session-")]
