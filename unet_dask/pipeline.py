@@ -264,11 +264,18 @@ def _constants(
     source = prepared.source
     channel = source.axes.index("c")
     calls = ((index, (source.spec, window, channel)) for index, window in statistics.windows(source))
-    parts = {}
+    parts: dict[tuple[int, ...], statistics.Moments] = {}
     for index, part in run_calls(workers.client, statistics.moments, calls, in_flight=4 * workers.workers):
         if isinstance(part, str):
             raise DataError(f"The statistics of the volume cannot be taken: {part}")
         parts[index] = part
+    again = ((index, (source.spec, window, parts[index])) for index, window in statistics.windows(source))
+    for _, same in run_calls(workers.client, statistics.still_there, again, in_flight=4 * workers.workers):
+        if same is not True:
+            raise DataError(
+                f"The source {remote.redact_url(source.spec.url)} was changed while the statistics of the volume were "
+                "taken. Let nobody write or move it, and start again."
+            )
     mean, std = statistics.merge(parts[index] for index in sorted(parts))
     return Normalisation("constant", mean, std)
 

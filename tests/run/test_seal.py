@@ -14,9 +14,11 @@ import zarr
 
 from tests.conftest import save_source
 from tests.test_instances import speckled
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import IncompleteError, SinkError, UnetDaskError
 from unet_dask.ledger import Entry, Ledger
-from unet_dask.pipeline import segment_store
+from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.run import join, seal
 from unet_dask.run.events import Progress, Stage
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 
 SETTINGS: dict[str, Any] = {
     "precision": "float32",
-    "region": (64, 64),
-    "tile": (64, 64),
-    "chunks": (32, 32),
+    "region": (24, 260),
+    "tile": (24, 260),
+    "chunks": (24, 130),
     "products": "classes,instances",
 }
 LOOK = "last look"
@@ -38,10 +40,10 @@ JOIN = "objects across regions"
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a source of nine regions and a model that finds objects in it."""
+    """Return a source of six regions and a model that finds objects in it."""
     folder = tmp_path_factory.mktemp("seal")
     speckled(folder)
-    return save_source(folder / "source.zarr", (160, 160)), folder / "m.safetensors"
+    return save_source(folder / "source.zarr", (72, 520)), folder / "m.safetensors"
 
 
 def at(stage: str, act: Callable[[], object]) -> Callable[[Event], None]:
@@ -80,7 +82,7 @@ LOSSES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a chunk": (LOOK, lambda sink: (sink / "classes/0/c/1/2").unlink(), "Files of 1 regions or blocks"),
     "the bytes of one": (LOOK, lambda sink: (sink / "instances/0/c/1/1").write_bytes(b""), "Files of 1 regions"),
     "a block of a pyramid": (LOOK, lambda sink: (sink / "classes/1/c/0/0").unlink(), "Files of 1 regions or blocks"),
-    "all of a level": (LOOK, lambda sink: shutil.rmtree(sink / "instances/0/c"), "Files of 9 regions"),
+    "all of a level": (LOOK, lambda sink: shutil.rmtree(sink / "instances/0/c"), "Files of 6 regions"),
     "the ledger": (LOOK, lambda sink: shutil.rmtree(sink / "_unet_dask/ledger"), "not in the record"),
     "numbers": (JOIN, lambda sink: shutil.rmtree(sink / "_unet_dask/numbers/c"), "numbers|not whole|not there"),
     "the session": (
@@ -221,6 +223,23 @@ def test_an_unfinished_run_with_objects_of_an_earlier_layout_is_refused_in_one_l
         run(ground, sink, cluster, resume=True)
     assert len(str(told.value).splitlines()) == 1
     assert told.value.exit_code == 2
+
+
+def test_objects_of_all_regions_are_made_from_each(ground: tuple[Path, Path]) -> None:
+    plan = plan_store(*ground, config=SegmentConfig(**SETTINGS))
+    everything = set(seal.planned(plan))
+    first = next(iter(plan.grid.indices()))
+    doomed = seal._made_from(plan, {(0, first)}, everything)
+    assert {key for key in doomed if key[0] == 0} == {(0, first)}
+    assert {key for key in doomed if key[0] == join.LEVEL} == {
+        (join.LEVEL, each) for each in plan.grid.indices()
+    }
+    names = [each.name for each in plan.arrays]
+    blocks = [key for key in everything if key[0] > 0]
+    objects = [key for key in blocks if names[key[1][0]] == "instances"]
+    assert objects
+    assert {*objects} < doomed
+    assert seal._made_from(plan, set(), everything) == set()
 
 
 def test_a_record_that_is_lost_at_the_last_moment_is_not_sealed(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from unet_dask.run.events import Event
 
-#: Nine regions of four chunks each, whose objects are joined, and two levels of pyramids.
+#: Six regions of two chunks each, whose objects are joined, and two levels of pyramids.
 SETTINGS = {
     "products": "classes,instances,probabilities",
     "precision": "float32",
-    "region": (64, 64),
-    "tile": (64, 64),
-    "chunks": (32, 32),
+    "region": (24, 260),
+    "tile": (24, 260),
+    "chunks": (24, 130),
 }
 PATIENCE = 120.0
 #: Times that a run may have to be resumed.
@@ -39,7 +39,7 @@ PATIENT = 8
 @pytest.fixture(scope="module")
 def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("damaged")
-    source = save_source(folder / "source.zarr", (160, 160))
+    source = save_source(folder / "source.zarr", (72, 520))
     speckled(folder)
     return replace(bench, source=source, model=folder / "m.safetensors", settings=SETTINGS).undisturbed()
 
@@ -77,7 +77,7 @@ def document(sink: Path, draw: random.Random) -> None:
 def changed_document(sink: Path, draw: random.Random) -> None:
     found = [path for path in sorted(sink.glob("*/0/zarr.json")) if "_unet_dask" not in str(path)]
     for path in found[:1]:
-        path.write_text(path.read_text().replace("160", "96"))
+        path.write_text(path.read_text().replace("520", "500"))
 
 
 def manifest(sink: Path, draw: random.Random) -> None:

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from tests.torture.shared import Shared
 
-#: Nine regions of four chunks each, whose objects are joined, and two levels of pyramids.
+#: Six regions of two chunks each, whose objects are joined, and two levels of pyramids.
 SETTINGS = {
     "products": "classes,instances,probabilities",
     "precision": "float32",
-    "region": (64, 64),
-    "tile": (64, 64),
-    "chunks": (32, 32),
+    "region": (24, 260),
+    "tile": (24, 260),
+    "chunks": (24, 130),
     "threads": 1,
 }
 PATIENCE = 240.0
@@ -43,7 +43,7 @@ PATIENCE = 240.0
 def benches(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Bench]:
     """Return two benches, of one source and two models."""
     folder = tmp_path_factory.mktemp("late")
-    source = save_source(folder / "source.zarr", (160, 160))
+    source = save_source(folder / "source.zarr", (72, 520))
     speckled(folder)
     first = replace(bench, source=source, model=folder / "m.safetensors", settings=SETTINGS)
     return replace(first, model=bench.model).undisturbed(), first.undisturbed()
@@ -95,7 +95,18 @@ def comes_back(
     found = bench.wrong(sink)
     time.sleep(SILENCE / 10)
     shared.release()
-    return found + [f"late: {name}" for name in bench.wrong(sink)]
+    return found + late(bench, sink, counts)
+
+
+def late(bench: Bench, sink: Path, counts: Counter[str]) -> list[str]:
+    """Return what has changed in a result since it was finished.
+
+    What a worker leaves, that dies before it has removed what it wrote into an ended session, is no part of it.
+    """
+    wrong = bench.wrong(sink)
+    left = [name for name in wrong if name.startswith("_unet_dask/session-")]
+    counts["left in a session's folder"] += bool(left)
+    return [f"late: {name}" for name in wrong if name not in left]
 
 
 def skip_writes(shared: Shared, count: int, fault: str) -> None:
@@ -138,7 +149,7 @@ def lands_late(
         finish(second, sink, counts, overwrite=overwrite)
     found = second.wrong(sink)
     shared.release()
-    return found + [f"late: {name}" for name in second.wrong(sink)]
+    return found + late(second, sink, counts)
 
 
 @tiers

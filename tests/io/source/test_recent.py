@@ -12,8 +12,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from unet_dask.errors import DataError
+from unet_dask.io.remote import Location
 from unet_dask.io.source import window
-from unet_dask.io.source.recent import RecentChunks
+from unet_dask.io.source.recent import RecentChunks, file_versions
 from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
@@ -134,3 +135,18 @@ def test_what_was_replaced_while_it_was_read_is_not_kept() -> None:
         return found
 
     assert asyncio.run(read()) == [b"replaced", b"put back"]
+
+
+def test_what_lay_there_between_two_moves_of_a_folder_is_not_kept(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "c").mkdir(parents=True)
+        (tmp_path / name / "c" / "0").write_bytes(name.encode())
+    version = file_versions(Location(str(tmp_path)))
+    before = version("a/c/0")
+    assert version("a/c/0") == before
+    (tmp_path / "a").rename(tmp_path / "away")
+    assert version("a/c/0") is None
+    (tmp_path / "b").rename(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "away").rename(tmp_path / "a")
+    assert version("a/c/0") != before

@@ -93,16 +93,23 @@ class RecentChunks(WrapperStore[Store]):
 
 
 def file_versions(location: Location) -> Callable[[str], Hashable]:
-    """Return what tells the versions of files of a local store; of another, what tells nothing."""
+    """Return what tells the versions of files of a local store; of another, what tells nothing.
+
+    Folders above count as well: one that was moved away and back, with another in its place in between, has changed,
+    and the files in it have not.
+    """
     if not remote.is_local(location.url):
         return lambda key: None
     root = str(remote.local_path(location.url))
 
     def version(key: str) -> Hashable:
+        folders = [key[:place] for place, letter in enumerate(key) if letter == "/"]
         try:
             found = os.stat(f"{root}/{key}")  # noqa: PTH116 # a thousand times a second
+            above = [os.stat(f"{root}/{folder}") for folder in ("", *folders)]  # noqa: PTH116
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        times = tuple((each.st_ino, each.st_ctime_ns) for each in (found, *above))
+        return found.st_size, found.st_mtime_ns, times
 
     return version

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import DataError
-from unet_dask.io.source.volume import read_window
+from unet_dask.io.source.window import read_stamped, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,11 +33,12 @@ _PIECE_COPIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, mean and sum of squared deviations of the finite values, per channel."""
+    """Count, mean and sum of squared deviations of the finite values, per channel; stamp of the files they are of."""
 
     count: tuple[int, ...]
     mean: tuple[float, ...]
     squares: tuple[float, ...]
+    stamp: str = ""
 
 
 def windows(source: Source) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
@@ -72,10 +73,15 @@ def _side(source: Source) -> list[int]:
 
 def moments(spec: SourceSpec, window: tuple[slice, ...], channel: int) -> Moments:
     """Return the moments of one block; `channel` is the place of the channel axis."""
-    values = np.moveaxis(read_window(spec, window), channel, 0)
-    found = [_of_channel(each.reshape(-1)) for each in values]
+    values, stamp = read_stamped(spec, window)
+    found = [_of_channel(each.reshape(-1)) for each in np.moveaxis(values, channel, 0)]
     count, mean, squares = zip(*found, strict=True)
-    return Moments(count, mean, squares)
+    return Moments(count, mean, squares, stamp)
+
+
+def still_there(spec: SourceSpec, window: tuple[slice, ...], found: Moments) -> bool:
+    """Return whether the files of a block are those that its moments are of."""
+    return stamp_of(spec, window) == found.stamp
 
 
 def _of_channel(values: NDArray[np.generic]) -> tuple[int, float, float]:
