@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 import unet_dask
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from unet_dask.workers.cluster import Cluster
+
+#: oneDNN's own answer: it refuses to lay out weights in bfloat16 for a processor without AVX-512, emulated or not.
+requires_onednn_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 on this processor"
+)
 
 #: The installed console script.
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))

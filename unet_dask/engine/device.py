@@ -20,6 +20,8 @@ BACKENDS = ("torch", "nnpack")
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 #: Those that multiply bytes and add them up in 32 bits. Without one of them sums of two products saturate at 16 bits.
 _NATIVE_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
+#: What oneDNN may be held to by ONEDNN_MAX_CPU_ISA that has neither.
+_PLAIN_ISAS = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
 #: Share of a card's memory that networks may use.
 _CARD_USED = 0.85
 #: Numbers in which a network can be run.
@@ -105,12 +107,18 @@ def native_bfloat16(device: str = "cpu") -> bool:
         import torch
 
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(_NATIVE_BFLOAT16 & _instructions())
+    return not _held_to_plain() and bool(_NATIVE_BFLOAT16 & _instructions())
 
 
 def native_int8() -> bool:
     """Return whether the processor multiplies bytes in hardware, and adds them up exactly."""
-    return bool(_NATIVE_INT8 & _instructions())
+    return not _held_to_plain() and bool(_NATIVE_INT8 & _instructions())
+
+
+def _held_to_plain() -> bool:
+    """Return whether oneDNN is told by the environment to use instructions that have neither."""
+    names = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+    return next((os.environ[name] for name in names if name in os.environ), "").upper() in _PLAIN_ISAS
 
 
 @lru_cache(maxsize=1)
