@@ -18,7 +18,7 @@ from ome_zarr_models.v05 import Image, ImageLabel
 from tests.oracle import disagreement, whole_image, write_array
 from unet_dask.dispatch import Failure
 from unet_dask.engine.cache import NetworkKey
-from unet_dask.engine.device import native_bfloat16, native_int8
+from unet_dask.engine.device import native_bfloat16
 from unet_dask.errors import OptionError
 from unet_dask.graph import RegionTask, WriteRegion
 from unet_dask.io.sink.store import Sink
@@ -127,24 +127,6 @@ def test_bfloat16_is_not_emulated(tmp_path: Path, cluster: Cluster) -> None:
             precision="bfloat16",
         )  # fmt: skip
     assert not (tmp_path / "sink.zarr").exists()
-
-
-@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
-@pytest.mark.parametrize(
-    ("isa", "kept"), [("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True)]
-)
-def test_a_processor_can_what_onednn_may_use_of_it(
-    name: str, isa: str, kept: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    monkeypatch.setattr(
-        "unet_dask.engine.device._instructions", lambda: frozenset({"avx512_bf16", "avx512_vnni"})
-    )
-    assert native_bfloat16()
-    assert native_int8()
-    monkeypatch.setenv(name, isa)
-    assert native_bfloat16() is kept
-    assert native_int8() is kept
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -230,6 +230,10 @@ def _seams_and_crops(
         tally.notes.append(f"seams not looked at: {reason}")
     if not crops or not len(stored.grid):
         return
+    reason = crops_.unable(stored)
+    if reason:
+        crops = 0
+        tally.notes.append(f"crops not recomputed: {reason}")
     origin, notes, different = find_origin(stored, model)
     tally.notes += [f"crops not recomputed: {note}" for note in notes]
     if different:
