@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # GPU another build may be wanted: see benchmarks/gpu/README.md.
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install demo test check lint types contracts format torture audit cuda gpu bench bench-gpu dist clean
+.PHONY: install demo test test-avx2 check lint types contracts format torture audit cuda gpu bench bench-gpu dist clean
 
 install: $(STAMP)
 
@@ -26,6 +26,11 @@ demo: install
 # Two processes, a file each: most of a test's time is spent waiting for workers to start.
 test: install
 	$(BIN)/python -m pytest -m "not gpu and not torture" --numprocesses 2 --dist loadfile
+
+# As on a processor without AVX-512: what it cannot do must be skipped or refused, whatever this machine can.
+test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
+test-avx2: export ATEN_CPU_CAPABILITY := avx2
+test-avx2: test
 
 check: lint types contracts test
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from unet_dask.workers.cluster import Cluster
 
+#: Fixtures a test names to say what its processor must be able to do.
+requires_onednn_bfloat16 = pytest.mark.usefixtures("onednn_bfloat16")
+
 #: The installed console script.
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
 
@@ -76,9 +79,30 @@ def save_source(
 
 
 @pytest.fixture
-def emulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let processors without bfloat16 emulate it, which is good enough for small tests."""
-    monkeypatch.setattr("unet_dask.pipeline.require_precision", lambda *arguments: None)
+def onednn_bfloat16() -> None:
+    """Skip where oneDNN refuses to lay out weights in bfloat16, emulated or not: without AVX-512. Its own answer."""
+    import torch  # seconds, which tests that never run a network need not wait
+
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN has no bfloat16 on this processor")
+
+
+def say_of_bfloat16(answer: bool | None) -> None:
+    """Let this process take its processor for one with bfloat16 or without; None for what it is."""
+    from unet_dask.engine import device
+
+    truth = vars(device).setdefault("_native_bfloat16", device.native_bfloat16)
+    device.native_bfloat16 = truth if answer is None else lambda device="cpu": answer
+
+
+@pytest.fixture
+def emulation(cluster: Cluster) -> Iterator[None]:
+    """Let processors without bfloat16 emulate it, here and on the workers: good enough for small tests."""
+    say_of_bfloat16(True)
+    cluster.client.run(say_of_bfloat16, True)
+    yield
+    say_of_bfloat16(None)
+    cluster.client.run(say_of_bfloat16, None)
 
 
 def tree_hash(root: Path) -> str:

@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 import unet_dask
+from tests.conftest import requires_onednn_bfloat16
 from tests.oracle import write_array
 from tests.test_verify import found, segmented
 from unet_dask.verify.stored import open_stored
@@ -126,6 +127,7 @@ def test_edge_of_a_mask_is_no_seam(
     assert "seams not looked at: the mask is not at hand" in str(unet_dask.verify_store(sink, crops=0).notes)
 
 
+@requires_onednn_bfloat16
 @pytest.mark.usefixtures("emulation")
 def test_run_in_reduced_precision_is_allowed_its_rounding_and_no_more(
     source: Path, tiny_model: Path, tmp_path: Path, cluster: Cluster

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.config import SegmentConfig, configured
 from unet_dask.dispatch import run_calls
 from unet_dask.engine.augment import symmetries
-from unet_dask.engine.device import available_cores
+from unet_dask.engine.device import available_cores, cannot_multiply, multiplies
 from unet_dask.errors import DataError, OptionError, SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink import claim as claims
@@ -69,8 +69,12 @@ def plan_store(
     -------
     the plan; ``dict(plan.describe())`` is for people, ``plan.to_json()`` for programs
     """
+    chosen = configured(config, settings)
     with model_file(model) as file:
-        return prepare(source, file, configured(config, settings), stored={}).plan
+        prepared = prepare(source, file, chosen, stored={})
+    if not (chosen.scheduler or chosen.scheduler_file):
+        require_here(prepared, stored={})
+    return prepared.plan
 
 
 def estimated_seconds(
@@ -83,6 +87,10 @@ def estimated_seconds(
     workers = config.workers or clusters.default_workers(plan.device)
     with model_file(model) as file:
         key = Prepared(plan.source, file, config, plan).key()
+        if not multiplies(
+            plan.precision, plan.device
+        ):  # the cluster that is named may, and is not slower than this
+            key = key.exact()
         rate = flop_per_second(key, plan.header.network, threads=available_cores())
     # Workers share the cores that the probe had for itself; more of them than there are regions cannot help.
     passes = len(symmetries(config.tta, plan.header.network.dims))
@@ -141,6 +149,8 @@ def segment_store(
         # What a running cluster has is asked once it answers; until then the plan is for what was wished.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None
         prepared = prepare(source, file, chosen, stored=stored, device=wish)
+        if not elsewhere:
+            require_here(prepared, stored)
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
@@ -150,7 +160,8 @@ def segment_store(
             check_workers(workers, file, url)
             if not workers.local:
                 prepared = prepare_there(source, file, chosen, workers, stored=stored)
-            require_precision(workers, prepared.plan.precision, prepared.plan.device)
+            begun = _begun_in(prepared.plan.precision, stored)
+            require_precision(workers, prepared.plan.precision, prepared.plan.device, begun=begun)
             constants = _constants(prepared, workers, stored, tell)
             prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
             notes = (*prepared.plan.notes, *notes)
@@ -174,6 +185,24 @@ def segment_store(
         done.remaining,
         done.complete,
     )
+
+
+def require_here(prepared: Prepared, stored: Mapping[str, Any]) -> None:
+    """Refuse a precision that this machine's own workers would emulate, before any of them is started.
+
+    Raises
+    ------
+    OptionError
+        Saying what to use instead.
+    """
+    precision, device = prepared.plan.precision, prepared.plan.device
+    if not multiplies(precision, device):
+        raise cannot_multiply(precision, device, begun=_begun_in(precision, stored))
+
+
+def _begun_in(precision: str, stored: Mapping[str, Any]) -> bool:
+    """Return whether a run to resume was begun in a precision, so that it cannot go on in another."""
+    return bool(stored.get("precision") == precision)
 
 
 def _check_place(

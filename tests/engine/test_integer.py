@@ -321,7 +321,7 @@ def test_it_is_refused_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.M
         plan_store(source, "nuclei", backend="nnpack", precision="int8")
     with pytest.raises(OptionError, match="measures the data before it starts"):
         segment(np.zeros((64, 64), np.uint8), "nuclei", precision="int8")
-    monkeypatch.setattr("unet_dask.engine.backend.native_int8", lambda: False)
+    monkeypatch.setattr("unet_dask.engine.device.native_int8", lambda: False)
     with pytest.raises(OptionError, match="saturate"):
         load_backend("torch", new_model(SPECS[0]), device="cpu", precision="int8")
 

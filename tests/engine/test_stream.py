@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import requires_onednn_bfloat16
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.model import cost
 from unet_dask.model.cost import strip_bytes, strip_lines
@@ -89,6 +90,7 @@ def test_logits_do_not_depend_on_the_strips(periods: int, monkeypatch: pytest.Mo
     np.testing.assert_allclose(made, expected, atol=2e-6 * float(abs(expected).max()), rtol=0)
 
 
+@requires_onednn_bfloat16
 @pytest.mark.usefixtures("thin")
 def test_numbers_of_16_bits_are_streamed_too() -> None:
     spec = NetworkSpec(width=4, depth=2)
@@ -108,7 +110,7 @@ def test_without_onednn_torch_convolves_by_itself(monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(made, expected, atol=2e-6 * float(abs(expected).max()), rtol=0)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=requires_onednn_bfloat16)])
 @pytest.mark.parametrize("where", ["tile", "weight"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_stays_so(precision: str, where: str, value: float) -> None:

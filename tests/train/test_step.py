@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.usefixtures("emulation")
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_descends_like_float32(
     toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path, precision: Any

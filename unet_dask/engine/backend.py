@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from unet_dask.engine.device import native_int8, require_backend, torch_dtype
+from unet_dask.engine.device import require_backend, require_precision, torch_dtype
 from unet_dask.engine.nnpack import with_nnpack
 from unet_dask.engine.packed import packed
 from unet_dask.engine.ranges import feature_ranges
 from unet_dask.engine.stream import streamed
-from unet_dask.errors import OptionError
 from unet_dask.model.folding import for_inference
 from unet_dask.model.unet import layout
 
@@ -101,11 +100,10 @@ def load_backend(name: str, model: Model, *, device: str, precision: str, ranges
         If there is no such backend, or not for this network, device or precision.
     """
     require_backend(name, device=device, precision=precision, dims=model.header.network.dims)
+    require_precision(precision, device)
     if precision == "int8":
         from unet_dask.engine.integer import IntegerBackend
 
-        if not native_int8():
-            raise OptionError("This processor would let sums of bytes saturate. Use --precision float32.")
         return IntegerBackend(model, ranges)
     if device == "cuda":
         from unet_dask.engine.card import CardBackend

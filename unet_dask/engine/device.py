@@ -16,10 +16,22 @@ if TYPE_CHECKING:
 #: What runs a network: torch, or torch with some convolutions of NNPACK.
 BACKENDS = ("torch", "nnpack")
 #: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
-#: times slower than float32.
+#: times slower than float32, or oneDNN refuses it.
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+#: The one that multiplies float16, which a run on a CPU is never given; but one of a card may be looked at there.
+_NATIVE_FLOAT16 = {"avx512_fp16"}
 #: Those that multiply bytes and add them up in 32 bits. Without one of them sums of two products saturate at 16 bits.
 _NATIVE_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
+#: What is left of all those where ONEDNN_MAX_CPU_ISA holds oneDNN to less than the processor has.
+_LEFT: dict[str, frozenset[str]] = {
+    **dict.fromkeys(("SSE41", "AVX", "AVX2", "AVX512_CORE"), frozenset()),
+    **dict.fromkeys(("AVX2_VNNI", "AVX2_VNNI_2"), frozenset({"avx_vnni"})),
+    "AVX512_CORE_VNNI": frozenset({"avx512_vnni"}),
+    "AVX512_CORE_BF16": frozenset({"avx512_vnni", "avx512_bf16"}),
+    **dict.fromkeys(
+        ("AVX512_CORE_FP16", "AVX10_1_512"), frozenset({"avx512_vnni", "avx512_bf16", "avx512_fp16"})
+    ),
+}
 #: Share of a card's memory that networks may use.
 _CARD_USED = 0.85
 #: Numbers in which a network can be run.
@@ -105,12 +117,66 @@ def native_bfloat16(device: str = "cpu") -> bool:
         import torch
 
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(_NATIVE_BFLOAT16 & _instructions())
+    return bool(_NATIVE_BFLOAT16 & _usable())
 
 
 def native_int8() -> bool:
     """Return whether the processor multiplies bytes in hardware, and adds them up exactly."""
-    return bool(_NATIVE_INT8 & _instructions())
+    return bool(_NATIVE_INT8 & _usable())
+
+
+def multiplies(precision: str, device: str) -> bool:
+    """Return whether the processor or the card of this process multiplies in a precision in hardware.
+
+    Parameters
+    ----------
+    precision : one of :data:`PRECISIONS`
+    device : "cpu", "cuda" or "mps", of which the last is taken at its word
+    """
+    if precision == "int8":
+        return native_int8()
+    if precision == "bfloat16" and device in ("cpu", "cuda"):
+        return native_bfloat16(device)
+    return (precision, device) != ("float16", "cpu") or bool(_NATIVE_FLOAT16 & _usable())
+
+
+def require_precision(precision: str, device: str) -> None:
+    """Refuse to run a network in a precision that this process could only emulate.
+
+    Raises
+    ------
+    OptionError
+        Saying what to use instead.
+    """
+    if not multiplies(precision, device):
+        raise cannot_multiply(precision, device)
+
+
+def cannot_multiply(precision: str, device: str, *, begun: bool = False) -> OptionError:
+    """Return the refusal of a precision that whoever is to compute does not have; `begun` of a run begun elsewhere.
+
+    torch emulates bfloat16 by unfolding each input to a matrix: in 2-D in 6 times the time, in 3-D in 22 times and more
+    than twice the memory of the plan; oneDNN refuses it outright without AVX-512. Sums of bytes saturate on processors
+    without the instructions for it.
+    """
+    what, other = ("card", "float16") if device == "cuda" else ("processor", "float32")
+    why = "sums of bytes would saturate"
+    if precision != "int8":
+        why = "it would be emulated, many times slower and in more memory than is planned"
+    advice = f"Use --precision {other}, or other machines."
+    if begun:
+        advice = (
+            f"The run was begun in {precision}: resume it on machines that have it, or start over with --overwrite "
+            f"--precision {other}."
+        )
+    return OptionError(f"The {what} that is to compute has no {precision}: {why}. {advice}")
+
+
+def _usable() -> frozenset[str]:
+    """Return the processor's sets of instructions that oneDNN may use: a variable of its own can hold it to fewer."""
+    names = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+    held = next((os.environ[name] for name in names if name in os.environ), "").upper()
+    return _instructions() & _LEFT.get(held, _instructions())
 
 
 @lru_cache(maxsize=1)

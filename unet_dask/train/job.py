@@ -11,6 +11,7 @@ import torch
 from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from unet_dask.engine.device import require_precision
 from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
 from unet_dask.model.header import ModelHeader, NetworkSpec
@@ -135,15 +136,18 @@ def device_of(config: TrainConfig) -> torch.device:
     Raises
     ------
     OptionError
-        If torch cannot use it here.
+        If torch cannot use it here, or it has no bfloat16 and that was asked for.
     """
-    if config.device == "auto":
-        return own_gpu(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = own_gpu(torch.device(config.device))
+        device = own_gpu(torch.device(name))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(f"The device {config.device!r} cannot be used here. Use cpu or auto.") from error
+    if config.precision == "bfloat16":  # float16 on a CPU is for trying out what a card will do
+        require_precision(config.precision, device.type)
     return device
 
 

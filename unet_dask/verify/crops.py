@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.engine.cache import NetworkKey
-from unet_dask.engine.device import choose_device
+from unet_dask.engine.device import choose_device, multiplies
 from unet_dask.engine.infer import Counter, OutputSpec
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
@@ -104,6 +104,19 @@ def _side(stored: Stored, origin: Origin) -> int:
             break
         side //= 2
     return side
+
+
+def unable(stored: Stored) -> str:
+    """Return why this machine cannot recompute crops of a run, "" if it can.
+
+    How far rounding in the run's precision may lead is measured by running it: float32 alone would not tell.
+    """
+    plan = stored.manifest["plan"]
+    device, precision = _device(plan["device"])[0], plan["precision"]
+    if multiplies(precision, device):
+        return ""
+    what = "card" if device == "cuda" else "processor"
+    return f"the run was in {precision}, which this {what} does not have; verify where there is one that has"
 
 
 def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:

@@ -14,15 +14,14 @@ from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
-from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.received import mask_of, source_of
 from unet_dask.ledger import Ledger
 from unet_dask.model.header import Normalisation
-from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.pipeline import require_here, segment_store
 from unet_dask.run.dependents import dependents
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
-from unet_dask.run.prepared import Prepared
+from unet_dask.run.prepare import prepare
 from unet_dask.verify.again import find_model_of, require_unchanged, settings_of
 from unet_dask.verify.stored import ranges_of
 
@@ -56,6 +55,8 @@ def repair(
         If the source, the model or the software are not those of the run.
     ModelError
         If the model is not at hand.
+    OptionError
+        If the run was in a precision that this machine does not have.
     SinkError
         If another run is using the sink, or has just done so.
     """
@@ -69,12 +70,11 @@ def repair(
     source = source_of(manifest["fingerprint"], consent)
     require_unchanged(manifest, source, mask_of(manifest.get("mask"), source, consent), url)
     address, settings = source.spec.url, settings_of(stored)
-    plan = plan_store(address, file.path, config=settings)
+    prepared = replace(prepare(address, file, settings, stored={}), ranges=ranges_of(manifest))
+    if client is None:
+        require_here(prepared, stored=manifest)
     offset, scale = manifest["normalisation"]
     constants = Normalisation("constant", tuple(offset), tuple(scale))
-    prepared = Prepared(
-        plan.source, file, settings, plan, find_mask(settings.mask, plan.source), ranges_of(manifest)
-    )
     compare(manifest["fingerprint"], fingerprint(prepared, constants), url)
     with locks.locked(url):
         if places.read_manifest(url) != manifest:

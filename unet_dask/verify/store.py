@@ -257,7 +257,14 @@ def _seams_and_crops(
     stored: Stored, tally: _Tally, model: str | os.PathLike[str] | None, how: Thoroughness
 ) -> None:
     """Look at faces between tiles, and recompute random boxes."""
-    random, crops = np.random.default_rng(how.seed), how.crops
+    random = np.random.default_rng(how.seed)
+    _seams(stored, tally, random, how)
+    if how.crops and len(stored.grid):
+        _crops(stored, tally, model, random, how)
+
+
+def _seams(stored: Stored, tally: _Tally, random: np.random.Generator, how: Thoroughness) -> None:
+    """Look at faces between tiles."""
     mask, reason = mask_at_hand(stored.manifest, how.consent)
     try:
         if not reason:
@@ -267,17 +274,26 @@ def _seams_and_crops(
         reason = f"the mask cannot be read: {error}"
     if reason:
         tally.notes.append(f"seams not looked at: {reason}")
-    if not crops or not len(stored.grid):
-        return
+
+
+def _crops(
+    stored: Stored,
+    tally: _Tally,
+    model: str | os.PathLike[str] | None,
+    random: np.random.Generator,
+    how: Thoroughness,
+) -> None:
+    """Compare with the source, and recompute random boxes of it where that can be done here."""
     origin, notes, different = find_origin(stored, model, how.consent)
-    if origin is not None:
-        tally.findings += against_source(stored.manifest, stored.images, origin.source)
-    tally.notes += [f"crops not recomputed: {note}" for note in notes]
+    reason = crops_.unable(stored)
+    tally.notes += [f"crops not recomputed: {note}" for note in (*([reason] if reason else []), *notes)]
     if different:
         text = f"the source has changed since the run ({different}), so crops are not recomputed"
         tally.findings.append(Finding("source", text))
-    for _ in range(crops if origin is not None else 0):
-        assert origin is not None
+    if origin is None:
+        return
+    tally.findings += against_source(stored.manifest, stored.images, origin.source)
+    for _ in range(0 if reason else how.crops):
         outcome = crops_.recompute(stored, origin, crops_.draw(stored, origin, random))
         tally.findings += outcome.findings
         tally.notes += outcome.notes

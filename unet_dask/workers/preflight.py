@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.errors import ClusterError, OptionError
+from unet_dask.errors import ClusterError
 from unet_dask.workers.cluster import awake
 
 if TYPE_CHECKING:
@@ -147,26 +147,23 @@ def worker_card(cluster: Cluster, device: str) -> int:
 
 def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
     """Return whether every worker multiplies in a precision natively, as far as that can be known."""
-    from unet_dask.engine.device import native_bfloat16, native_int8
+    from unet_dask.engine import device as devices
 
-    natives: dict[tuple[str, str], Callable[[], bool]] = {
-        ("bfloat16", "cpu"): native_bfloat16,
-        ("bfloat16", "cuda"): partial(native_bfloat16, "cuda"),
-        ("int8", "cpu"): native_int8,
-    }
-    native = natives.get((precision, device))
-    if native is None:
+    if precision in ("float32", "float16"):  # every card has both, and no run on a CPU is in float16
         return True
     if cluster.local:
-        return native()
-    return all(_asked(cluster.client, native).values())
+        return devices.multiplies(precision, device)
+    return all(_asked(cluster.client, partial(devices.multiplies, precision, device)).values())
 
 
-def require_precision(cluster: Cluster, precision: str, device: str) -> None:
+def require_precision(cluster: Cluster, precision: str, device: str, *, begun: bool) -> None:
     """Refuse bfloat16 and int8 on processors, and cards, that do not have it.
 
-    torch emulates bfloat16 by unfolding each input to a matrix: in 2-D in 6 times the time, in 3-D in 22 times and more
-    than twice the memory of the plan. Sums of bytes saturate on processors without the instructions for it.
+    Parameters
+    ----------
+    cluster : whose workers are asked
+    precision, device : of the run
+    begun : whether the run was begun in that precision, and cannot go on in another
 
     Raises
     ------
@@ -174,12 +171,6 @@ def require_precision(cluster: Cluster, precision: str, device: str) -> None:
         If a worker would emulate it.
     """
     if not multiplies(cluster, precision, device):
-        why = {
-            "bfloat16": "it would be emulated, many times slower and in more memory than is planned",
-            "int8": "sums of bytes would saturate",
-        }
-        what, other = ("card", "float16") if device == "cuda" else ("processor", "float32")
-        raise OptionError(
-            f"The {what} of the workers has no {precision}: {why[precision]}. Use --precision {other}, or other "
-            "machines."
-        )
+        from unet_dask.engine.device import cannot_multiply
+
+        raise cannot_multiply(precision, device, begun=begun)
