@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
     from unet_dask.workers.cluster import Cluster
 
-#: Fixtures a test names to say what its processor must be able to do.
-requires_onednn_bfloat16 = pytest.mark.usefixtures("onednn_bfloat16")
+#: oneDNN's own answer: it refuses to lay out weights in bfloat16 without AVX-512, emulated or not. It is asked when
+#: such a test is about to run: torch takes a second to load, which tests that never run a network need not wait.
+requires_onednn_bfloat16 = pytest.mark.skipif(
+    "not __import__('torch').ops.mkldnn._is_mkldnn_bf16_supported()",
+    reason="oneDNN has no bfloat16 on this processor",
+)
 
 #: The installed console script.
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
@@ -76,15 +80,6 @@ def save_source(
     if values.size:
         array[...] = values
     return path
-
-
-@pytest.fixture
-def onednn_bfloat16() -> None:
-    """Skip where oneDNN refuses to lay out weights in bfloat16, emulated or not: without AVX-512. Its own answer."""
-    import torch  # seconds, which tests that never run a network need not wait
-
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("oneDNN has no bfloat16 on this processor")
 
 
 def say_of_bfloat16(answer: bool | None) -> None:

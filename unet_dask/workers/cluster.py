@@ -64,12 +64,20 @@ _LOOPBACK = {"distributed.comm.retry.count": 0, "distributed.comm.timeouts.conne
 _ADAPTIVE, _STATIC = 600.0, 60.0
 
 #: A terminal sends Ctrl-C to the workers too, and each would print a traceback. They end with the driver. And they load
-#: torch while the driver still asks and plans: it takes a second.
+#: torch while the driver still asks and plans: it takes a second. A run may be over before that, such as one that only
+#: had pyramids left, and then modules are imported into an interpreter that shuts down, which fails with a traceback on
+#: the user's terminal. What hinders it otherwise is met and told by the first task. What asyncio and tornado log of
+#: connections that end is of no use to her either.
 _PRELOAD = """
-import importlib, signal, threading
+import contextlib, importlib, logging, signal, threading
+
+def load():
+    with contextlib.suppress(BaseException):
+        importlib.import_module("unet_dask.engine.backend")
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-threading.Thread(target=importlib.import_module, args=["unet_dask.engine.backend"], daemon=True).start()
+logging.disable(logging.ERROR)
+threading.Thread(target=load, daemon=True).start()
 """
 
 
