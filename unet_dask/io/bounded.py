@@ -137,8 +137,13 @@ class _Bounded(BytesBytesCodec):
 
 def stored_array(url: str, path: str) -> zarr.Array[Any]:
     """Return an array of a result to read, which need not be our own."""
+    return bounded_array(described_array(url, path))
+
+
+def described_array(url: str, path: str) -> zarr.Array[Any]:
+    """Return an array of a result as its document describes it, to look at and not to read."""
     store: Any = RegularFiles(local_path(url)) if is_local(url) else url
-    return bounded_array(zarr.open_array(store, path=path, mode="r"))
+    return zarr.open_array(store, path=path, mode="r")
 
 
 def bounded_array(array: zarr.Array[Any], around: Callable[[Store], Store] | None = None) -> zarr.Array[Any]:

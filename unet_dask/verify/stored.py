@@ -17,7 +17,7 @@ import zarr
 
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
-from unet_dask.io.bounded import stored_array
+from unet_dask.io.bounded import bounded_array, described_array
 from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink.manifest import axis_grids
@@ -249,7 +249,8 @@ def _product(
     """Open a product; raise if its metadata is not that which a run writes."""
     entry, identity = manifest["arrays"][number], manifest["fingerprint"]
     name, axes = entry["name"], entry["axes"]
-    levels = [stored_array(url, f"{name}/{n}") for n in range(entry["levels"])]
+    described = [described_array(url, f"{name}/{n}") for n in range(entry["levels"])]
+    levels = [bounded_array(array) for array in described]
     finest = levels[0]
     sizes = {axis: b - a for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
     sizes["c"] = len(manifest["classes"])
@@ -261,7 +262,7 @@ def _product(
     for field, value in (("chunks", spec.chunks), ("shards", spec.shards), ("products", (name, spec.dtype))):
         # The fingerprint holds one for each product, as a text.
         _require(str(value) in identity.get(f"plan.{field}", ""), f"{field} are {value}")
-    for level, array in enumerate(levels):
+    for level, array in enumerate(described):
         expected = zarr.create_array({}, **array_settings(spec, level))
         _require(
             array.metadata.to_dict() == expected.metadata.to_dict(),
