@@ -165,7 +165,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     settings = clusters._local_settings(clusters.worker_environment(1), tmp_path_factory.mktemp("scratch"))
     with (
         dask.config.set(settings),
-        clusters._quiet(),
+        clusters.quiet(),
         LocalCluster(
             n_workers=2,
             threads_per_worker=IN_HAND,

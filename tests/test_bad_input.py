@@ -235,32 +235,37 @@ def test_missing_folders_above_the_sink_are_made(
 
 
 @pytest.mark.parametrize(
-    "where",
+    ("where", "code"),
     [
-        ["--scheduler", "tcp://127.0.0.1:9"],
-        ["--scheduler-file", "nowhere.json"],
-        ["--scheduler", "not an address"],
+        (["--scheduler", "tcp://127.0.0.1:9"], 3),
+        (["--scheduler-file", "nowhere.json"], 3),
+        (["--scheduler", "not an address"], 2),
     ],
     ids=["unreachable", "no-file", "no-address"],
 )
 def test_scheduler_that_does_not_answer_is_lost_infrastructure(
-    where: list[str], desk: Desk, call_cli: Callable[..., Any], hash_tree: Callable[[Path], str]
+    where: list[str], code: int, desk: Desk, call_cli: Callable[..., Any], hash_tree: Callable[[Path], str]
 ) -> None:
     before = hash_tree(desk.root)
     outcome = call_cli("segment", *desk.run(*where))
-    assert (outcome.code, len(outcome.lines)) == (3, 1), outcome.stderr
+    assert (outcome.code, len(outcome.lines)) == (code, 1), outcome.stderr
     assert where[1] in outcome.stderr
     assert hash_tree(desk.root) == before
 
 
 def test_scheduler_without_workers_is_lost_infrastructure(
-    desk: Desk, call_cli: Callable[..., Any], hash_tree: Callable[[Path], str]
+    desk: Desk,
+    call_cli: Callable[..., Any],
+    hash_tree: Callable[[Path], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("unet_dask.workers.running._STATIC", 2.0)
     before = hash_tree(desk.root)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty_cluster:
         outcome = call_cli("segment", *desk.run("--scheduler", empty_cluster.scheduler_address))
-    assert (outcome.code, len(outcome.lines)) == (3, 1), outcome.stderr
-    assert "has no workers" in outcome.stderr
+    assert (outcome.code, len(outcome.lines)) == (3, 2), outcome.stderr
+    assert "waiting up to" in outcome.lines[0]
+    assert "has no workers" in outcome.lines[1]
     assert hash_tree(desk.root) == before
 
 

@@ -35,6 +35,7 @@ from unet_dask.run.planned import is_planned
 from unet_dask.run.prepare import checked_arithmetic, prepare, prepare_there
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
+from unet_dask.workers import running
 from unet_dask.workers.preflight import check_workers, require_precision
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def segment_store(
     url = remote.location(sink, "sink")
     chosen = configured(config, settings)
     if client is not None:
-        clusters.require_usable(client)
+        running.require_usable(client)
     part = None if chosen.part is None else parse_part(chosen.part)
     with places.refusals_told(url):
         stored = _check_place(
@@ -268,9 +269,9 @@ def _open_workers(
         tell(Remark(text))
 
     if client is not None:
-        return nullcontext(clusters.connected(client, threads=config.threads, say=say))
+        return nullcontext(running.connected(client, threads=config.threads, say=say))
     if config.scheduler or config.scheduler_file:
-        return clusters.running_cluster(
+        return running.running_cluster(
             address=config.scheduler, scheduler_file=config.scheduler_file, threads=config.threads, say=say
         )
     workers = config.workers or clusters.default_workers(plan.device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 from distributed.objects import SchedulerInfo
 
-from unet_dask.workers.cluster import connected
+from unet_dask.workers.running import connected
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError
-from unet_dask.workers.cluster import awake
+from unet_dask.workers.running import awake
 
 if TYPE_CHECKING:
     from collections.abc import Callable

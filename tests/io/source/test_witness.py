@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import LocalStore
 
 from unet_dask.errors import DataError, InputError
+from unet_dask.io.bounded import RegularFiles
 from unet_dask.io.source import window, witness
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import read_stamped, stamp_of
@@ -51,9 +51,9 @@ def during(
     """Return a function that has something done before every read of a window, and something after it."""
 
     def arrange(before: Callable[[], object], after: Callable[[], object]) -> list[int]:
-        real, calls = LocalStore.get, [0]
+        real, calls = RegularFiles.get, [0]
 
-        async def get(self: LocalStore, key: str, *more: Any, **named: Any) -> Any:
+        async def get(self: RegularFiles, key: str, *more: Any, **named: Any) -> Any:
             if key.endswith((".json", ".zarray", ".zattrs", ".zgroup")):
                 return await real(self, key, *more, **named)
             calls[0] += 1
@@ -63,7 +63,7 @@ def during(
             finally:
                 after()
 
-        monkeypatch.setattr(LocalStore, "get", get)
+        monkeypatch.setattr(RegularFiles, "get", get)
         return calls
 
     return arrange
