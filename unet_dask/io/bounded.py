@@ -70,8 +70,6 @@ class RegularFiles(LocalStore):
         DataError
             If something else than a file is there, or a larger one.
         """
-        if not self._is_open:
-            await self._open()
         prototype = prototype or zarr.core.buffer.default_buffer_prototype()
         found = await asyncio.to_thread(self._read, self.root / key, byte_range)
         return None if found is None else prototype.buffer.from_bytes(found)
