@@ -57,7 +57,7 @@ def test_one_network_runs_while_another_region_is_read(
     sink = sinks.Sink(str(tmp_path / "sink.zarr"), plan.arrays)
     sinks.create(sink, {}, class_names=("a", "b"), spacing={}, unit={}, translation={}, name="x")
     reading, computing, either = Most(), Most(), Most()
-    read, run = Unread.read, infer.infer
+    read, run = Unread.read_stamped, infer.infer
 
     def reads(window: Unread) -> Any:
         with either, reading:
@@ -67,7 +67,7 @@ def test_one_network_runs_while_another_region_is_read(
         with either, computing:
             return run(*arguments, **options)
 
-    monkeypatch.setattr(Unread, "read", reads)
+    monkeypatch.setattr(Unread, "read_stamped", reads)
     monkeypatch.setattr(infer, "infer", runs)
     task = graph.RegionTask(
         grid=plan.grid,

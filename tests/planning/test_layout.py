@@ -39,6 +39,10 @@ class Volume:
     def spacing(self) -> dict[str, float]:
         return {}
 
+    @property
+    def unit(self) -> dict[str, str | None]:
+        return {}
+
 
 def plan_of(
     axes: str,

@@ -14,7 +14,6 @@ import zarr
 
 from tests.conftest import save_source
 from tests.test_instances import speckled
-from unet_dask.config import SegmentConfig
 from unet_dask.errors import IncompleteError, SinkError, UnetDaskError
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.pipeline import plan_store, segment_store
@@ -226,7 +225,7 @@ def test_an_unfinished_run_with_objects_of_an_earlier_layout_is_refused_in_one_l
 
 
 def test_objects_of_all_regions_are_made_from_each(ground: tuple[Path, Path]) -> None:
-    plan = plan_store(*ground, config=SegmentConfig(**SETTINGS))
+    plan = plan_store(*ground, **SETTINGS)
     everything = set(seal.planned(plan))
     first = next(iter(plan.grid.indices()))
     doomed = seal._made_from(plan, {(0, first)}, everything)
@@ -245,11 +244,11 @@ def test_objects_of_all_regions_are_made_from_each(ground: tuple[Path, Path]) ->
 def test_a_record_that_is_lost_at_the_last_moment_is_not_sealed(tmp_path: Path) -> None:
     with Ledger(str(tmp_path)) as ledger:
         for index in range(3):
-            ledger.append(Entry((index,), 0, {"classes": str(index)}, "stamp"))
+            ledger.append(Entry((index,), 0, {"classes": f"{index:032x}"}, "0123456789abcdef"))
         with pytest.raises(IncompleteError, match=r"1 of 4 pieces .*--resume"):
             ledger.compact(4)
         assert not ledger.complete()
         assert [each.index for each in ledger.own()] == [(0,), (1,), (2,)]
-        assert {each.stamp for each in Ledger(str(tmp_path)).unsorted()} == {"stamp"}
+        assert {each.stamp for each in Ledger(str(tmp_path)).unsorted()} == {"0123456789abcdef"}
         ledger.compact(3)
     assert Ledger(str(tmp_path)).complete()

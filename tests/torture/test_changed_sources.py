@@ -17,12 +17,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import LocalStore
 
 from tests.test_instances import speckled
 from tests.torture.bench import Bench, content, fresh, refusal
 from tests.torture.tier import SEED, Tier, counted, tiers
 from tests.torture.watchdog import in_time
+from unet_dask.io.bounded import RegularFiles
 from unet_dask.io.source import witness
 from unet_dask.run import seal
 
@@ -199,16 +199,16 @@ class Meddler:
 @contextmanager
 def meddling(meddler: Meddler, store: Path) -> Iterator[None]:
     """Tell a meddler of every read of a chunk in a store."""
-    real = LocalStore.get
+    real = RegularFiles.get
 
-    async def get(self: LocalStore, key: str, *more: Any, **named: Any) -> Any:
+    async def get(self: RegularFiles, key: str, *more: Any, **named: Any) -> Any:
         if str(self.root).startswith(str(store)) and not key.endswith(
             (".json", ".zarray", ".zattrs", ".zgroup")
         ):
             meddler.read()
         return await real(self, key, *more, **named)
 
-    with mock.patch.object(LocalStore, "get", get):
+    with mock.patch.object(RegularFiles, "get", get):
         yield
 
 

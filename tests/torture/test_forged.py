@@ -157,7 +157,7 @@ def show(sink: Path) -> None:
         try:
             for path in ASKED:
                 connection = HTTPConnection("127.0.0.1", server.server_port, timeout=PROMPT)
-                connection.request("GET", path)
+                connection.request("GET", path, headers={"Cookie": server.guest.cookie.partition(";")[0]})
                 answer = connection.getresponse()
                 content = answer.read()
                 assert answer.status in (200, 204, 404, 502), (path, answer.status)

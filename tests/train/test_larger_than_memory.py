@@ -120,7 +120,7 @@ def broken(folder: Path, what: str) -> tuple[Path, Path]:
         ("negative", InputError, r"target target\.zarr has the negative value -1"),
         ("tiff", InputError, r"image\.zarr would take .* because target\.tif is not a Zarr array"),
         ("damaged", DataError, "a chunk is damaged or cut short"),
-        ("flat", InputError, r"image\.zarr is an array of \(80,\), too few dimensions"),
+        ("flat", InputError, r"image\.zarr' has the shape \(80,\), and an image has both y and x"),
     ],
 )
 def test_fault_of_the_data_is_one_line(

@@ -57,11 +57,14 @@ def running_cluster(
     with dask.config.set(SETTINGS), quiet():
         try:
             client = Client(found, set_as_default=False, timeout="10s")
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise OptionError(
                 f"{where} is not the address of a scheduler ({error}). Write it like tcp://host:8786."
             ) from error
-        except OSError as error:
+        except (
+            OSError,
+            TypeError,
+        ) as error:  # the second where keys are wanted, and the user's configuration has none
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ClusterError(
                 f"No scheduler answers at {where} ({reason}). Check the address and that it runs."
