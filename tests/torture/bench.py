@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +36,13 @@ SHAPE = (48, 520)
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Return the bytes of every file below a folder."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """Return the bytes of every file below a folder; what late workers leave may go while it is looked at."""
+    found = {}
+    for folder, _, names in os.walk(root):  # passes over folders that are gone
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError) if "session-" in folder else nullcontext():
+                found[str(path.relative_to(root))] = path.read_bytes()
+    return found
 
 
 @dataclass(frozen=True)
