@@ -93,8 +93,7 @@ def work(
     plan, part = prepared.plan, prepared.part
     own = (part or WHOLE).stretch(len(plan.grid))
     seal.forget_stale(prepared, workers, ledger)
-    finished = ledger.finished()
-    finished -= seal.vanished(plan, sink, finished)
+    finished = _finished(plan, sink, ledger, alone=part is None)
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
     count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
     tell(Started(plan, sink.url, count, total, notes))
@@ -125,6 +124,15 @@ def work(
             ledger.compact(total_work(plan))
             book.done.complete = True
     return book.done
+
+
+def _finished(plan: Plan, sink: sinks.Sink, ledger: Ledger, *, alone: bool) -> set[Key]:
+    """Return the work that is recorded and still there; what has vanished is taken out, unless others are writing."""
+    finished = ledger.finished()
+    lost = seal.vanished(plan, sink, finished)
+    if lost and alone:  # later stages ask the ledger again
+        ledger.forget(lost)
+    return finished - lost
 
 
 class _Book:
