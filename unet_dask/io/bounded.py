@@ -124,7 +124,9 @@ class _Bounded(BytesBytesCodec):
         return {"name": self.codec.codec_id, "configuration": self.codec.get_config()}
 
     def compute_encoded_size(self, _input_byte_length: int, _chunk_spec: ArraySpec) -> int:
-        raise NotImplementedError
+        raise TypeError(
+            f"the size of what {self.codec.codec_id} encodes is not fixed, and this one only decodes"
+        )
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
         size = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
