@@ -34,21 +34,26 @@ if TYPE_CHECKING:
 CUTS: dict[str, Any] = {"region": (128, 128), "tile": (64, 128), "chunks": (64, 64), "memory": "1GiB"}
 
 
+def divisor(*pairs: tuple[int, int], near: float) -> int:
+    """Return the whole number that gives the mask's lengths, rounded up or down; 0 if there is none."""
+    fitting = [
+        factor
+        for factor in range(1, 42)
+        if all(size in (max(over // factor, 1), -(-over // factor)) for over, size in pairs)
+    ]
+    return min(fitting, key=lambda factor: (abs(factor - near), factor % 2), default=0)
+
+
 def slowly(mask: NDArray[Any], shape: tuple[int, ...], margin: int) -> NDArray[np.bool_]:
     """Return the mask over a source of a shape, voxel by voxel."""
     found = np.zeros(shape, bool)
-    longer = max(range(len(shape)), key=lambda axis: (shape[axis], mask.shape[axis]))
-    shared = max(round(shape[longer] / mask.shape[longer]), 1)
-    if any(
-        size not in (max(n // shared, 1), -(-n // shared)) for n, size in zip(shape, mask.shape, strict=True)
-    ):
-        shared = 0
+    longest = max(zip(shape, mask.shape, strict=True))
+    shared = divisor(*zip(shape, mask.shape, strict=True), near=longest[0] / longest[1])
     for voxel in np.ndindex(shape):
         pixel = []
         for at, size, over in zip(voxel, mask.shape, shape, strict=True):
-            factor = shared or max(round(over / size), 1)
-            level = shared or size in (max(over // factor, 1), -(-over // factor))
-            pixel.append(min(at // factor, size - 1) if level else at * size // over)
+            factor = shared or divisor((over, size), near=over / size)
+            pixel.append(min(at // factor, size - 1) if factor else at * size // over)
         near = mask[tuple(slice(max(p - margin, 0), p + margin + 1) for p in pixel)]
         found[voxel] = bool(near.any())
     return found

@@ -95,12 +95,9 @@ class Mask:
         own = dict(zip(self.axes, self.shape, strict=True))
         over = dict(zip(self.over_axes, self.over_shape, strict=True))
         pairs = {each: (over.get(each, 1), size) for each, size in own.items()}
-        within, size = _reduction(pairs[axis]), own[axis]
-        if axis in "yx":
-            shared = _reduction(
-                max(pairs["y"], pairs["x"])
-            )  # the longer says more of what both were divided by
-            within = shared if all(_divided(*pairs[each], shared) for each in "yx") else within
+        size = own[axis]
+        shared = _whole(*(pairs[each] for each in "yx")) if axis in "yx" else None
+        within = Fraction(shared or _whole(pairs[axis]) or Fraction(*pairs[axis]))
         return np.minimum(voxels * within.denominator // within.numerator, size - 1)
 
     def read(self, ranges: dict[str, Interval]) -> NDArray[np.bool_]:
@@ -252,21 +249,28 @@ def saturation(values: NDArray[Any]) -> NDArray[np.float32]:
     return share
 
 
-def _reduction(pair: tuple[int, int]) -> Fraction:
-    """Return by what an axis was divided, given its (length, length of the mask): a whole number where one fits.
+def _whole(*pairs: tuple[int, int]) -> int | None:
+    """Return the whole number that axes were divided by, given (length, length of the mask) of each; None if there is none.
+
+    Each length may be rounded up or down. Of several numbers the one nearest to the ratio of the longest axis, which
+    says most; of two as near the even one, since pyramids halve.
 
     Examples
     --------
-    >>> _reduction((1001, 501)), _reduction((10, 4))
-    (Fraction(2, 1), Fraction(5, 2))
+    >>> _whole((1001, 501)), _whole((6, 2), (36, 8)), _whole((10, 7))
+    (2, 5, None)
     """
-    whole = Fraction(max(round(pair[0] / pair[1]), 1))
-    return whole if _divided(*pair, whole) else Fraction(*pair)
+    over, size = max(pairs)
+    least, most = over // (size + 1), -(-over // max(size - 1, 1))
+    fitting = [
+        factor for factor in range(max(least, 1), most + 1) if all(_divided(*pair, factor) for pair in pairs)
+    ]
+    return min(fitting, key=lambda factor: (abs(factor - over / size), factor % 2), default=None)
 
 
-def _divided(over: int, size: int, factor: Fraction) -> bool:
+def _divided(over: int, size: int, factor: int) -> bool:
     """Return whether an axis divided by a factor has so many pixels, rounded up or down."""
-    return size in (max(over // factor, 1), math.ceil(over / factor))
+    return size in (max(over // factor, 1), -(-over // factor))
 
 
 def _one_factor(*pairs: tuple[int, int]) -> bool:
