@@ -250,7 +250,7 @@ def saturation(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _whole(*pairs: tuple[int, int]) -> int | None:
-    """Return the whole number that axes were divided by, given (length, length of the mask) of each; None if there is none.
+    """Return the whole number that axes were divided by, given their (length, length of the mask); None if none fits.
 
     Each length may be rounded up or down. Of several numbers the one nearest to the ratio of the longest axis, which
     says most; of two as near the even one, since pyramids halve.
