@@ -124,9 +124,10 @@ def run_script(*arguments: str | Path, env: dict[str, str] | None = None, timeou
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """Hear Ctrl-C: a shell ignores it for what it runs in the background, and so would every child."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Hear Ctrl-C and the end of a terminal: a shell or nohup has them ignored, and so would every child."""
+    for ending, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(ending) is signal.SIG_IGN:
+            signal.signal(ending, handler)
 
 
 @pytest.fixture(scope="session")

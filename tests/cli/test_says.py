@@ -164,7 +164,10 @@ def test_advice_after_an_interruption_goes_on_as_it_is(tmp_path: Path, ending: i
         while not (folder / "new folder" / "m.checkpoint").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         child.send_signal(ending)
-        assert child.wait(120) == code
+        try:
+            assert child.wait(120) == code
+        finally:
+            child.kill()
     text = log.read_text()
     assert "Traceback" not in text
     advice = text.splitlines()[-1].split("Go on with: ")[1]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, OptionError
 from unet_dask.paths import local_path
+from unet_dask.printable import visible
 from unet_dask.workers.cluster import SETTINGS, Cluster, quiet
 from unet_dask.workers.foreign import require_dask
 from unet_dask.workers.homes import present
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 #: Seconds that the first worker may take: of a cluster that is known to start them for work, which a batch system may
 #: have to find a machine for; and of any other, which may be such a one to those who know only its address.
 _ADAPTIVE, _STATIC = 600.0, 60.0
+#: Beginnings of addresses that have no port.
+_PORTLESS = ("inproc://", "ucx://")
 
 
 @contextmanager
@@ -52,8 +55,9 @@ def running_cluster(
     import dask
     from distributed import Client
 
-    where = address or scheduler_file
-    found = address or _address_in(str(scheduler_file))
+    where = scheduler_file if address is None else address
+    found = _address_in(str(scheduler_file)) if address is None else address
+    _require_address(found, str(where))
     with dask.config.set(SETTINGS), quiet():
         try:
             client = Client(found, set_as_default=False, timeout="10s")
@@ -100,6 +104,26 @@ def _address_in(scheduler_file: str) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise ClusterError(
             f"{scheduler_file} is not the file of a Dask scheduler. Start one with --scheduler-file, and name its file."
+        ) from error
+
+
+def _require_address(address: str, where: str) -> None:
+    """Refuse what cannot be an address before a client is made of it, which would try to be closed for 20 seconds.
+
+    Raises
+    ------
+    OptionError
+        If it has no host, no port, or a protocol that Dask does not speak.
+    """
+    from distributed.comm import get_address_host_port
+
+    try:
+        if not address.startswith(_PORTLESS):
+            get_address_host_port(address)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"{visible(where)!r} is not the address of a scheduler ({reason}). Write it like tcp://host:8786."
         ) from error
 
 
