@@ -244,6 +244,7 @@ manifest = manifest_of(arrays, ("a", "b"), shape=(8, 8))
 about = dict(class_names=(), spacing={}, unit={}, translation={}, name="x")
 for number in range(rounds):
     url = f"{root}/{number}.zarr"
+    time.sleep(max(begin + every * number - time.time() - 0.01, 0))
     while time.time() < begin + every * number:
         pass
     with claim.joined(url) as found:

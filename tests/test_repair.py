@@ -24,7 +24,7 @@ from unet_dask.run.events import Progress
 from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from unet_dask.verify.finding import Verification
     from unet_dask.workers.cluster import Cluster
@@ -82,10 +82,27 @@ def bench(shared: Bench, tmp_path: Path) -> Bench:
     return replace(shared, sink=tmp_path / "o.zarr")
 
 
+@pytest.fixture(scope="module")
+def restored(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    make_source: Callable[..., Path],
+    cluster: Cluster,
+) -> tuple[Bench, Path]:
+    """Return a result with a source and a model of its own, and a copy of all three."""
+    folder = tmp_path_factory.mktemp("restored") / "own"
+    folder.mkdir()
+    made = begun(folder, Path(shutil.copy(tiny_model, folder / "m.safetensors")), make_source, cluster)
+    return made, Path(shutil.copytree(folder, folder.parent / "copy"))
+
+
 @pytest.fixture
-def own(tmp_path: Path, tiny_model: Path, make_source: Callable[..., Path], cluster: Cluster) -> Bench:
-    """Return a result with a source and a model that a test may change."""
-    return begun(tmp_path, Path(shutil.copy(tiny_model, tmp_path / "m.safetensors")), make_source, cluster)
+def own(restored: tuple[Bench, Path]) -> Iterator[Bench]:
+    """Return a result with a source and a model that a test may change; it is put back, times of change and all."""
+    made, copy = restored
+    yield made
+    shutil.rmtree(made.sink.parent)
+    shutil.copytree(copy, made.sink.parent)
 
 
 def damage(sink: Path) -> None:

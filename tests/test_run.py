@@ -75,11 +75,11 @@ CUTS: dict[str, Any] = {
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     model, source = make_model(tmp_path), make_source(tmp_path, (300, 340))
     trees = []
-    for workers in (1, 2, 4):
+    for workers in (1, 3):
         sink = tmp_path / f"{workers}.zarr"
         segment_store(source, sink, model, workers=workers, threads=1, memory="1GiB", **CUTS)
         trees.append(tree(sink))
-    assert trees[0] == trees[1] == trees[2]
+    assert trees[0] == trees[1]
     assert len(trees[0]) > 70
 
 

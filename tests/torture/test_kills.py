@@ -51,7 +51,7 @@ def killed_until_done(victim: Victim, sink: Path, draw: random.Random, counts: C
 def test_run_killed_at_random_times_resumes_to_the_same_bytes(
     tier: Tier, tiny_model: Path, tmp_path: Path
 ) -> None:
-    draw, killed = random.Random(f"{SEED} kills"), victim(tmp_path, tiny_model)
+    draw, killed = random.Random(f"{SEED} kills"), victim(tmp_path, tiny_model, timed=True)
     with counted("A1 kills of the process group", tier) as counts:
         while counts["kills"] < tier.count(1, 200):
             assert killed_until_done(killed, tmp_path / f"{counts['runs']}.zarr", draw, counts) == []
