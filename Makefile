@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # GPU another build may be wanted: see benchmarks/gpu/README.md.
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install demo test test-avx2 check lint types contracts format torture audit cuda gpu bench bench-gpu dist clean
+.PHONY: install demo test test-avx2 test-python check lint types contracts format docs torture audit cuda gpu bench \
+    bench-gpu dist release clean
 
 install: $(STAMP)
 
@@ -32,7 +33,12 @@ test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2
 test-avx2: export ATEN_CPU_CAPABILITY := avx2
 test-avx2: test
 
-check: lint types contracts test
+# On another Python, in an environment of its own: make test-python PYTHON=python3.13
+test-python: OTHER = .venv-$(notdir $(PYTHON))
+test-python:
+	$(MAKE) test VENV=$(OTHER) PYTHON=$(PYTHON)
+
+check: lint types contracts test docs
 
 lint: install
 	$(BIN)/ruff check .
@@ -48,11 +54,17 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The pages of docs/ as a site, which opens from its folder; a link that leads nowhere is an error.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: install
+	$(PIP) --constraint $(VENV)/constraints.txt --editable ".[docs]"
+	$(BIN)/mkdocs build --quiet --strict
+
 # Three hours on two cores. TORTURE_SCALE=0.05 does a twentieth, TORTURE_SEED=1 another selection of faults.
 torture: install
 	rm -f benchmarks/results/torture.json
 	TORTURE_RESULTS=benchmarks/results/torture.json \
-	    $(BIN)/python -m pytest --timeout 3600 tests/torture
+	    $(BIN)/python -m pytest -m "" --timeout 3600 tests/torture
 
 # Asks a public service about known holes in what we pin, so it needs the internet. What it cannot look up is a failure.
 audit: install
@@ -85,5 +97,15 @@ dist: install
 	$(PIP) build
 	$(BIN)/python -m build
 
+# What a release is: a wheel that passes its checks, and works in an environment that has nothing else.
+release: check dist
+	$(PIP) twine
+	$(BIN)/twine check --strict dist/*
+	rm -rf build/clean && $(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet $(TORCH)
+	build/clean/bin/python -m pip install --quiet --constraint $(VENV)/constraints.txt dist/*.whl
+	cd build && clean/bin/unet-dask demo demo
+	@echo "dist/ is ready to be uploaded; tag the commit with the version of pyproject.toml"
+
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo site

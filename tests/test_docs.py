@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import click
 import pytest
 
+import unet_dask
+
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Python in these pages is about volumes that the reader has, and is checked for its syntax only.
-NOT_RUN = {"README.md"}
+NOT_RUN = {"README.md", "CONTRIBUTING.md"}
 
 
 def _group() -> click.Group:
@@ -102,6 +105,30 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_of_the_project_that_are_named_exist(page: Path) -> None:
     named = re.findall(r"`((?:unet_dask|tests|docs|examples)/[\w./-]*)`", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_rooms_of_the_architecture_are_the_layers_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [layer.replace("unet_dask.", "") for layer in contracts["contracts"][0]["layers"]]
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = re.search(r"^## Rooms$.*?^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert picture
+    assert [re.split(r" {2,}", line)[0] for line in picture[1].splitlines()] == layers
+
+
+def test_every_decision_is_in_the_index_under_its_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "index.md").read_text(encoding="utf-8")
+    for page in sorted(folder.glob("0*.md")):
+        number, title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(". ", 1)
+        assert f"| {number} | [{title}]({page.name}) |" in index
+        assert page.name.startswith(f"{int(number):04}-")
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = {name.rpartition(".")[2] for name in re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)}
+    assert set(unet_dask.__all__) - documented - {"__version__", "UnetDaskError"} == set()
 
 
 def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:
