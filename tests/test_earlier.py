@@ -57,7 +57,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classes_of(source: Path) -> NDArray[np.uint8]:
     """Return what the model says of the image: its weights were set so by hand."""
-    return np.asarray(zarr.open_array(source, mode="r")[...]) // np.uint8(64)  # type: ignore[no-any-return]
+    return np.asarray(zarr.open_array(source, mode="r")[...]) // np.uint8(64)
 
 
 def finest(sink: Path, product: str) -> NDArray[Any]:
@@ -120,15 +120,13 @@ def test_result_is_shown(earlier: Path, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_unfinished_run_is_gone_on_with(earlier: Path, name: str, cluster: Cluster, tmp_path: Path) -> None:
-    sink, source, model = (
-        earlier / file for file in (f"{name}.zarr", "image.zarr", "exact.safetensors")
-    )
+    sink, source, model = (earlier / file for file in (f"{name}.zarr", "image.zarr", "exact.safetensors"))
     assert not describe(sink)["complete"]
     moved(sink, source)
     segment_store(source, sink, model, resume=True, client=cluster.client, **SETTINGS)
     for product in ("classes", "instances"):
         assert np.array_equal(finest(sink, product), finest(earlier / "complete.zarr", product))
-    probabilities = [finest(place, "probabilities") for place in (sink, earlier / "complete.zarr")]
-    np.testing.assert_allclose(*probabilities, rtol=0, atol=1e-6)
+    here, before = (finest(place, "probabilities") for place in (sink, earlier / "complete.zarr"))
+    np.testing.assert_allclose(here, before, rtol=0, atol=1e-6)
     found = verify_store(sink, model)
     assert (found.findings, found.crops) == ((), 4)

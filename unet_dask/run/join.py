@@ -1,4 +1,4 @@
-"""Objects across regions: the stage that follows the regions when a run makes `instances`.
+"""Objects across regions: the stage that follows the regions when a run makes numbers of objects.
 
 Each region has numbered its pieces by itself, while their classes were at hand, and put the numbers aside (`NUMBERS`).
 Here the faces between regions are looked at, the driver finds out which numbers are one object, and each region is
@@ -20,14 +20,15 @@ from unet_dask.dispatch import Failure, run_calls
 from unet_dask.instances import merged, renumbered, touching
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
+from unet_dask.products.classes import Classes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
 
     from unet_dask.graph import Record
-    from unet_dask.io.sink.store import Sink
+    from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.tiling.region import RegionGrid
     from unet_dask.workers.cluster import Cluster
 
@@ -37,7 +38,11 @@ Box = tuple[tuple[int, int], ...]
 
 #: Of the ledger's entries of this stage; it comes after the regions, which are 0, and before the pyramid.
 LEVEL = -1
-PRODUCT = "instances"
+
+
+def joined_array(arrays: Sequence[ArraySpec]) -> ArraySpec | None:
+    """Return the array whose values are joined across regions, None if there is none."""
+    return next((array for array in arrays if array.product.joined), None)
 
 
 def join(
@@ -57,10 +62,11 @@ def join(
     missing = [index for index in grid.indices() if (LEVEL, index) not in done]
     if not missing:
         return
-    boxes = _Boxes(grid)
+    array, boxes = joined_array(sink.arrays), _Boxes(grid)
+    assert array is not None
 
     def of(index: Index) -> str:
-        return PRODUCT if (LEVEL, index) in done else NUMBERS
+        return array.name if (LEVEL, index) in done else NUMBERS
 
     faces = (
         (
@@ -87,7 +93,8 @@ def join(
     changes = boxes.by_region(old, new)
     nothing = np.empty(0, np.uint64)
     calls = (
-        (index, (sink, index, boxes.of(index), *changes.get(index, (nothing, nothing)))) for index in missing
+        (index, (sink, array, index, boxes.of(index), *changes.get(index, (nothing, nothing))))
+        for index in missing
     )
     for index, outcome in run_calls(workers.client, _renumber, calls, in_flight=4 * workers.workers):
         yield Failure(index, LEVEL, outcome) if isinstance(outcome, str) else outcome
@@ -149,16 +156,18 @@ def _meetings(sink: Sink, faces: list[tuple[int, Box, tuple[str, str]]], several
             for span in ((middle - 1, middle), (middle, middle + 1))
         ]
         sides = [sink.read_written(name, 0, half) for name, half in zip(places, halves, strict=True)]
-        sides += [sink.read_written("classes", 0, half) for half in halves if several]
+        sides += [sink.read_written(Classes.name, 0, half) for half in halves if several]
         found.append(touching(*sides))  # type: ignore[arg-type] # numbers, then classes
     return np.concatenate(found)
 
 
-def _renumber(sink: Sink, index: Index, box: Box, old: NDArray[np.uint64], new: NDArray[np.uint64]) -> Record:
+def _renumber(
+    sink: Sink, array: ArraySpec, index: Index, box: Box, old: NDArray[np.uint64], new: NDArray[np.uint64]
+) -> Record:
     """Write the numbers of a region's objects, on a worker."""
     began = time.perf_counter()
     start = tuple(first for first, _ in box)
     values = sink.read_written(NUMBERS, 0, tuple(slice(first, stop) for first, stop in box))
     with sink.attempted() as own:
-        digest = own.write(PRODUCT, 0, start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
-        return graph.record(Entry(index, LEVEL, {PRODUCT: digest}), began, attempt=own.attempt)
+        digest = own.write(array.name, 0, start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
+        return graph.record(Entry(index, LEVEL, {array.name: digest}), began, attempt=own.attempt)

@@ -19,13 +19,15 @@ import numpy as np
 
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device, multiplies
-from unet_dask.engine.infer import Counter, OutputSpec
+from unet_dask.engine.infer import Counter
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import Normalisation
 from unet_dask.planning.arithmetic import Arithmetic
+from unet_dask.products.probabilities import Probabilities
+from unet_dask.products.product import ROUNDING
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding
 from unet_dask.verify.stored import ranges_of
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
 
     Box = tuple[Interval, ...]
 
-#: Difference of probabilities that rounding explains in float32.
-ROUNDING = 1e-5
 #: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
 _SIDES = {2: 192, 3: 64}
 _ACTIVATION_BYTES = 1 << 30
@@ -139,17 +139,17 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
         reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
         return Outcome(notes=(f"crop {_text(stored, box)} not recomputed: {reason}",))
     tolerance = ROUNDING + 2 * float(np.abs(made - exact).max())
+    probabilities = _classes_first(exact, stored.grid.axes)
     findings = []
     for array in stored.arrays:
-        if array.name not in ("classes", "probabilities"):
-            continue  # numbers of objects are not decided within a crop
         place = _place(stored, array.axes, box)
         try:
             found = stored.read(array.name, 0, place)
         except Exception:  # noqa: S112 # the checksums have said so
             continue
-        wrong, what = _differences(found, exact, array.axes, stored.grid.axes, tolerance)
-        if wrong:
+        different = array.product.differences(_classes_first(found, array.axes), probabilities, tolerance)
+        if different and different[0]:
+            wrong, what = different
             text = (
                 f"{wrong} of {found.size} values are not those that the network gives on other tiles ({what})"
             )
@@ -175,7 +175,7 @@ def _probabilities(
     ranges = ranges_of(stored.manifest) if by.precision == "int8" else ()
     task = RegionTask(
         grid=grid,
-        outputs=(OutputSpec("probabilities", "float32"),),
+        outputs=(Probabilities("float32"),),
         network=NetworkKey(
             str(model.path.resolve()), model.checksum, by.device, by.precision, by.backend, ranges
         ),
@@ -192,24 +192,9 @@ def _probabilities(
     return np.asarray(values, np.float32)
 
 
-def _differences(
-    found: NDArray[Any], expected: NDArray[np.float32], axes: str, canonical: str, tolerance: float
-) -> tuple[int, str]:
-    """Return how many stored values differ by more than rounding, and the largest difference for people."""
-    channel = canonical.index("c")
-    if "c" not in axes:
-        best = np.sort(expected, axis=channel)
-        margin = np.take(best, -1, axis=channel) - np.take(best, -2, axis=channel)
-        wrong = (found != expected.argmax(axis=channel)) & (margin > 2 * tolerance - ROUNDING)
-        surest = margin[wrong].max() if wrong.any() else 0.0
-        return int(wrong.sum()), f"surest margin {surest:.2g}, rounding {tolerance:.1g}"
-    if found.dtype.kind == "f":
-        distance, allowed = np.abs(found - expected), tolerance
-    else:
-        distance, allowed = np.abs(found / np.float32(254) - expected), tolerance + 1 / 254
-    outside = ~(distance <= allowed)  # NaN is outside
-    worst = np.nan_to_num(distance, nan=np.inf).max() if distance.size else 0.0
-    return int(outside.sum()), f"largest difference {worst:.2g}, rounding {allowed:.1g}"
+def _classes_first(values: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Return values with the channel axis, if they have one, before all others."""
+    return np.moveaxis(values, axes.index("c"), 0) if "c" in axes else values
 
 
 def _place(stored: Stored, axes: str, box: Box) -> Box:

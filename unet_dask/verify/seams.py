@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.store import ArraySpec
     from unet_dask.io.source.mask import Mask
+    from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid
     from unet_dask.verify.stored import Box, Stored
 
@@ -76,8 +77,9 @@ def seam_scores(
     mask : of a masked result
     """
     scores, findings = {}, []
-    names = {array.name: array for array in stored.arrays}
-    array = names.get("probabilities") or names.get("classes")
+    # Of amounts, every face tells something; numbers of objects change wherever an object ends.
+    fitting = [array for array in stored.arrays if not array.product.joined]
+    array = max(fitting, key=lambda array: array.product.amounts, default=None)
     first = len(stored.grid.axes) - stored.dims
     for axis, grid in list(zip(stored.grid.axes, stored.grid.grids, strict=True))[first:]:
         score = None if array is None else _score(stored, array, axis, grid, random, mask)
@@ -129,7 +131,7 @@ def _score(
             values = stored.read(array.name, 0, box)
         except Exception:  # noqa: S112 # the checksums have said so
             continue
-        steps.append(_steps(values, array.axes.index(axis), within, classes=array.name == "classes"))
+        steps.append(_steps(array.product, values, array.axes.index(axis), within))
     return _jackknifed(np.array(steps), stride)
 
 
@@ -175,11 +177,11 @@ def _windows(
 
 
 def _steps(
-    values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None, *, classes: bool
+    product: Product, values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
-    """Return the mean absolute step between neighbouring planes, of some lines; of classes, the share that changes."""
+    """Return the mean step between neighbouring planes, of some lines."""
     planes = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-    steps = planes[1:] != planes[:-1] if classes else np.abs(np.diff(planes.astype(np.float64), axis=0))
+    steps = product.steps(planes)
     if within is not None:
         steps = steps * within
     return np.asarray(steps.mean(axis=1, dtype=np.float64))

@@ -255,10 +255,8 @@ def _product(
     sizes = {axis: b - a for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
     sizes["c"] = len(manifest["classes"])
     _require(finest.shape == tuple(sizes[axis] for axis in axes), f"level 0 has the shape {finest.shape}")
-    dtype = np.dtype(finest.dtype)
-    spec = ArraySpec(
-        name, axes, str(dtype), sentinel(dtype), finest.chunks, finest.shards, _levels(levels, name)
-    )
+    dtype = str(np.dtype(finest.dtype))
+    spec = ArraySpec(name, axes, dtype, finest.chunks, finest.shards, _levels(levels, name))
     for field, value in (("chunks", spec.chunks), ("shards", spec.shards), ("products", (name, spec.dtype))):
         # The fingerprint holds one for each product, as a text.
         _require(str(value) in identity.get(f"plan.{field}", ""), f"{field} are {value}")
@@ -305,8 +303,3 @@ def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:
 def _require(condition: bool, text: str) -> None:  # reads like an assertion
     if not condition:
         raise ValueError(text)
-
-
-def sentinel(dtype: np.dtype[Any]) -> float:
-    """Return what a voxel holds until it is written: NaN, or the largest whole number."""
-    return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).max)

@@ -18,8 +18,8 @@ from zarr.storage import MemoryStore
 
 from unet_dask.errors import SinkLostError
 from unet_dask.io import remote
-from unet_dask.io.sink.sentinel import is_sentinel
 from unet_dask.io.sink.store import array_settings, checksum
+from unet_dask.products.sentinel import is_sentinel
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:

@@ -9,15 +9,11 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from unet_dask.io.sink.multiscale import How, coarser
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unet_dask.io.sink.store import ArraySpec, Sink
 
-#: What a coarser voxel of each product is; numbers of objects have no mean, and too many values to vote.
-_HOW: dict[str, How] = {"classes": "vote", "probabilities": "mean", "instances": "first"}
 #: Voxels of a block, about; its source is up to eight times as many.
 _BLOCK_VOXELS = 1 << 20
 
@@ -62,5 +58,5 @@ def write_block(sink: Sink, array: ArraySpec, level: int, index: tuple[int, ...]
     window = tuple(
         slice(a * by, min(b * by, size)) for (a, b), by, size in zip(box, step, finer.shape, strict=True)
     )
-    values = coarser(sink.read_written(array.name, level - 1, window), step, how=_HOW[array.name])
+    values = array.product.coarser(sink.read_written(array.name, level - 1, window), step)
     return sink.write(array.name, level, tuple(start for start, _ in box), values)
