@@ -187,10 +187,9 @@ class RegionTask:
         """Yield the products of a region, with numbers in place of classes where objects are asked for."""
         from unet_dask.instances import numbered
 
-        grid = self.grid
-        kept = [axis for axis, name in enumerate(grid.axes) if name != "c"]
-        start = [grid.write(index)[axis][0] - grid.roi[axis][0] for axis in kept]
-        shape = [grid.roi[axis][1] - grid.roi[axis][0] for axis in kept]
+        whole = self.grid.whole
+        start = self.grid.box(index).relative_to(whole).in_space_and_time.start
+        shape = whole.in_space_and_time.shape
         for output, values in zip(self.outputs, made, strict=True):
             if output.joined:
                 yield numbered(values, start=start, shape=shape, dims=self.spec.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
@@ -247,15 +246,13 @@ def _write(
     sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[np.generic], ...], stamp: str = ""
 ) -> Entry:
     """Write the products of a region, with canonical axes, and return its entry for the ledger."""
-    grid = task.grid
     checksums: dict[str, str] = {}
-    place = tuple(a - first for (a, _), (first, _) in zip(grid.write(index), grid.roi, strict=True))
-    channel = grid.axes.index("c")
+    place = task.grid.box(index).relative_to(task.grid.whole)
+    channel = place.axes.index("c")
     for output, values in zip(task.outputs, products, strict=True):
-        start = place
+        start = place.start
         if not output.has_channels:
-            values = values.squeeze(channel)
-            start = place[:channel] + place[channel + 1 :]
+            values, start = values.squeeze(channel), place.in_space_and_time.start
         if output.joined:  # later, and then they take their place: see unet_dask.run.join
             sink.write(NUMBERS, 0, start, values)
         else:

@@ -107,7 +107,7 @@ def test_what_is_not_its_value_is_found(made: Path, tiny_model: Path) -> None:
 def test_it_is_made_lazily(tiny_model: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
     both = segment(image, tiny_model, output="probabilities")
-    certainty = segment(image, tiny_model, output="certainty")  # type: ignore[arg-type] # known since it was registered
+    certainty: NDArray[Any] = segment(image, tiny_model, output="certainty")  # type: ignore[arg-type] # known since it was registered
     np.testing.assert_allclose(certainty, np.abs(both[1] - both[0]), rtol=0, atol=1e-6)
 
 

@@ -333,11 +333,7 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -
         if failure.level > 0:
             named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason.rstrip('.')}")
             continue
-        place = ", ".join(
-            f"{axis} {start}:{stop}"
-            for axis, (start, stop) in zip(plan.grid.axes, plan.grid.write(failure.index), strict=True)
-            if axis != "c"
-        )
+        place = plan.grid.box(failure.index).in_space_and_time.text
         named.append(f"[{place}] {failure.reason.rstrip('.')}")
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (

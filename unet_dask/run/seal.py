@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from unet_dask.io.source.window import SourceSpec
     from unet_dask.ledger import Entry, Key, Ledger
     from unet_dask.planning.plan import Plan
-    from unet_dask.run.dependents import Box
     from unet_dask.run.prepared import Prepared
+    from unet_dask.tiling.box import Box
     from unet_dask.workers.cluster import Cluster
 
 #: Regions whose files are looked at by one task.
@@ -95,7 +95,7 @@ def files_of(plan: Plan, key: Key) -> int:
     else:
         written = (array for array in plan.arrays if level == 0 or array.product.joined)
         boxes = [(array, region_box(plan.grid, array, index)) for array in written]
-    return sum(math.prod(part.stop - part.start for part in _files(array, box)) for array, box in boxes)
+    return sum(math.prod(map(len, box.units(array.write_unit))) for array, box in boxes)
 
 
 def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
@@ -171,10 +171,7 @@ def _made_from(plan: Plan, stale: set[Key], recorded: set[Key]) -> set[Key]:
 
 def _files(array: ArraySpec, box: Box) -> tuple[slice, ...]:
     """Return which files of a level hold a box."""
-    return tuple(
-        slice(start // unit, -(-stop // unit))
-        for (start, stop), unit in zip(box, array.write_unit, strict=True)
-    )
+    return tuple(slice(units.start, units.stop) for units in box.units(array.write_unit))
 
 
 def _require_metadata(sink: Sink) -> None:

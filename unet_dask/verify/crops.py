@@ -35,11 +35,9 @@ from unet_dask.verify.stored import ranges_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.tiling.region import Interval
+    from unet_dask.tiling.box import Box
     from unet_dask.verify.again import Origin
     from unet_dask.verify.stored import Stored
-
-    Box = tuple[Interval, ...]
 
 #: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
 _SIDES = {2: 192, 3: 64}
@@ -122,7 +120,7 @@ def unable(stored: Stored) -> str:
 def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     """Run the network on a crop again, and compare what is stored there."""
     plan = stored.manifest["plan"]
-    box = grid.roi
+    box = grid.whole
     device, notes = _device(plan["device"])
     try:
         theirs = Arithmetic(device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
@@ -131,18 +129,18 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
         if counter.exact:
             # Whether a tile is for bytes is decided tile by tile, and the run's were others.
             return Outcome(
-                notes=(f"crop {_text(stored, box)} not recomputed: bytes cannot say what it holds",)
+                notes=(f"crop {box.in_space_and_time.text} not recomputed: bytes cannot say what it holds",)
             )
         if theirs != Arithmetic(device):
             exact = _probabilities(stored, origin, grid, Arithmetic(device))
     except (DataError, OptionError, RuntimeError) as error:
         reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
-        return Outcome(notes=(f"crop {_text(stored, box)} not recomputed: {reason}",))
+        return Outcome(notes=(f"crop {box.in_space_and_time.text} not recomputed: {reason}",))
     tolerance = ROUNDING + 2 * float(np.abs(made - exact).max())
     probabilities = _classes_first(exact, stored.grid.axes)
     findings = []
     for array in stored.arrays:
-        place = _place(stored, array.axes, box)
+        place = array.box(box.relative_to(stored.grid.whole))
         try:
             found = stored.read(array.name, 0, place)
         except Exception:  # noqa: S112 # the checksums have said so
@@ -154,7 +152,7 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
                 f"{wrong} of {found.size} values are not those that the network gives on other tiles ({what})"
             )
             keys = tuple((0, index) for index in _regions(stored, box))
-            findings.append(Finding("crop", text, array.name, 0, stored.shown(array.name, 0, place), keys))
+            findings.append(Finding("crop", text, array.name, 0, stored.shown(0, place), keys))
     return Outcome(tuple(findings), notes, recomputed=True)
 
 
@@ -197,27 +195,6 @@ def _classes_first(values: NDArray[Any], axes: str) -> NDArray[Any]:
     return np.moveaxis(values, axes.index("c"), 0) if "c" in axes else values
 
 
-def _place(stored: Stored, axes: str, box: Box) -> Box:
-    """Return a box of the source in voxels of a product."""
-    place = {
-        axis: (a - first, b - first)
-        for axis, (a, b), (first, _) in zip(stored.grid.axes, box, stored.grid.roi, strict=True)
-    }
-    if "c" in axes:
-        place["c"] = (0, len(stored.manifest["classes"]))
-    return tuple(place[axis] for axis in axes)
-
-
 def _regions(stored: Stored, box: Box) -> list[tuple[int, ...]]:
     """Return the regions that a box of the source has a part of."""
-    return [
-        index
-        for index in stored.grid.indices()
-        if all(a < d and c < b for (a, b), (c, d) in zip(box, stored.grid.write(index), strict=True))
-    ]
-
-
-def _text(stored: Stored, box: Box) -> str:
-    return ", ".join(
-        f"{axis} {a}:{b}" for axis, (a, b) in zip(stored.grid.axes, box, strict=True) if axis != "c"
-    )
+    return [index for index in stored.grid.indices() if stored.grid.box(index).meets(box)]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.tiling.box import Box
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid
-    from unet_dask.verify.stored import Box, Stored
+    from unet_dask.verify.stored import Stored
 
 #: Windows per axis, those that are drawn to find as many within a mask, and their side along the face, for 2-D and
 #: 3-D networks.
@@ -137,13 +138,12 @@ def _score(
 
 def _within(mask: Mask, stored: Stored, array: ArraySpec, axis: str, box: Box) -> NDArray[np.bool_]:
     """Return which lines across a face are within the mask from end to end, one value for every step of a plane."""
-    place = {**stored.shown(array.name, 0, box), "c": (0, 1)}
+    place = {**stored.shown(0, box), "c": (0, 1)}
     inside = mask.inside([place[name] for name in stored.grid.axes])
     lines = inside.all(axis=stored.grid.axes.replace("c", "").index(axis), keepdims=True)
     if "c" in array.axes:
         lines = np.expand_dims(lines, array.axes.index("c"))
-    sides = [b - a if name != axis else 1 for name, (a, b) in zip(array.axes, box, strict=True)]
-    return np.broadcast_to(lines, sides).ravel()
+    return np.broadcast_to(lines, box.along(axis, (0, 1)).shape).ravel()
 
 
 def _windows(
@@ -172,7 +172,7 @@ def _windows(
         thick = stored.grid.grids[stored.grid.axes.index(axis)].context.stride + 2
         face = int(lonely[place[along]])
         box[along] = (face - thick, face + thick)
-        boxes.append(tuple(box))
+        boxes.append(Box(array.axes, tuple(box)))
     return boxes
 
 

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
     from unet_dask.engine.ranges import Ranges
     from unet_dask.io.sink.manifest import Manifest
+    from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import Interval
-
-    Box = tuple[Interval, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Piece:
     product : name
     level : of the pyramid, 0 for a region
     index : of the region, or as in the ledger: number of the product, then index of the block
-    box : (start, stop) in voxels of the level's array
+    box : in voxels of the level's array
     """
 
     product: str
@@ -66,7 +65,7 @@ class Piece:
     @property
     def start(self) -> tuple[int, ...]:
         """First voxel."""
-        return tuple(start for start, _ in self.box)
+        return self.box.start
 
 
 @dataclass(frozen=True)
@@ -153,15 +152,16 @@ class Stored:
 
     def read(self, name: str, level: int, box: Box) -> NDArray[np.generic]:
         """Return stored values."""
-        return np.asarray(self.opened[name, level][tuple(slice(a, b) for a, b in box)])
+        return np.asarray(self.opened[name, level][box.slices])
 
-    def shown(self, name: str, level: int, box: Box) -> dict[str, Interval]:
+    def shown(self, level: int, box: Box) -> dict[str, Interval]:
         """Return a box for people: at level 0 in voxels of the source."""
-        array = self.array(name)
-        corner = {axis: a for axis, (a, _) in zip(self.grid.axes, self.grid.roi, strict=True) if level == 0}
+        corner = {
+            axis: start for axis, (start, _) in self.grid.whole.named.items() if level == 0 and axis != "c"
+        }
         return {
-            axis: (a + corner.get(axis, 0), b + corner.get(axis, 0)) if axis != "c" else (a, b)
-            for axis, (a, b) in zip(array.axes, box, strict=True)
+            axis: (start + corner.get(axis, 0), stop + corner.get(axis, 0))
+            for axis, (start, stop) in box.named.items()
         }
 
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from unet_dask.products import Product
+    from unet_dask.tiling.box import Box
 
 #: Above this many chunks, chunks are bundled into shards: file systems suffer before we do.
 _MANY_CHUNKS = 10_000
@@ -83,6 +84,11 @@ class ArraySpec:
     def unwritten(self) -> float:
         """Sentinel, the fill value."""
         return self.product.unwritten
+
+    def box(self, part: Box) -> Box:
+        """Return a part of the result as a box of level 0, with all channels that the product has."""
+        channels = dict(zip(self.axes, self.levels[0].shape, strict=True)).get("c", 1)
+        return part.along("c", (0, channels)).over(self.axes)
 
     @property
     def write_unit(self) -> tuple[int, ...]:
