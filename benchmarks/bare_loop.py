@@ -44,9 +44,9 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
 
     from unet_dask.engine.backend import TorchBackend
     from unet_dask.engine.infer import Pass, infer
-    from unet_dask.io.sink.multiscale import coarser
     from unet_dask.model.file import load_model
     from unet_dask.pipeline import plan_store
+    from unet_dask.products.coarse import voted
     from unet_dask.tiling.mirror import extend
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -75,7 +75,7 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
         levels[0][tuple(slice(a, b) for a, b in write)] = classes
     for number in range(1, len(levels)):
         step = spec.levels[number].step_from(spec.levels[number - 1])
-        levels[number][...] = coarser(levels[number - 1][...], step, how="vote")
+        levels[number][...] = voted(levels[number - 1][...], step)
 
 
 def timed(

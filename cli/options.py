@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from unet_dask.config import PRODUCTS as _PRODUCTS
 from unet_dask.config import parse_bytes, parse_channels, parse_products, parse_sizes
 from unet_dask.errors import OptionError
 from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
     """A parameter that one of the library's parsers reads; the shell completes a list of the words it knows."""
 
-    def __init__(self, name: str, parser: Callable[[str], Any], words: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, parser: Callable[[str], Any], words: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self.name = name
         self._parser = parser
         self._words = words
@@ -40,7 +41,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's st
     ) -> list[CompletionItem]:
         """Return the words that the last one of a list may become."""
         before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{before}{comma}{word}") for word in self._words if word.startswith(last)]
+        return [CompletionItem(f"{before}{comma}{word}") for word in self._words() if word.startswith(last)]
 
 
 class Named(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
@@ -72,6 +73,13 @@ def _bundled() -> list[str]:
     return sorted(each.stem for each in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors"))
 
 
+def _products() -> list[str]:
+    """Return the names of the products, which are imported only while a shell waits for them."""
+    from unet_dask.products import PRODUCTS
+
+    return list(PRODUCTS)
+
+
 def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Let a command be told where the source of a result is, or that the addresses in it may be called."""
     for option in (
@@ -90,7 +98,7 @@ def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
 
 BYTES = Parsed("bytes", parse_bytes)
 CHANNELS = Parsed("channels", parse_channels)
-PRODUCTS = Parsed("products", parse_products, _PRODUCTS)
+PRODUCTS = Parsed("products", parse_products, _products)
 SIZES = Parsed("sizes", parse_sizes)
 #: A path or URL, which the library reads by its one rule.
 PATH = Named()

@@ -42,12 +42,11 @@ def make(folder: Path, *, unwritten_rows: int = 0) -> Made:
     array[:] = values
     size = tuple(stop - start for start, stop in ROI)
     specs = (
-        ArraySpec("classes", "zyx", "uint8", 255, CHUNKS, None, pyramid("zyx", size, {})),
+        ArraySpec("classes", "zyx", "uint8", CHUNKS, None, pyramid("zyx", size, {})),
         ArraySpec(
             "probabilities",
             "czyx",
             "float32",
-            float("nan"),
             (1, *CHUNKS),
             None,
             pyramid("czyx", (2, *size), {}),

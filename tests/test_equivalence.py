@@ -16,10 +16,11 @@ import zarr
 
 from tests.oracle import disagreement, sure_classes_differ, whole_image, write_array
 from unet_dask.engine.backend import TorchBackend
-from unet_dask.engine.infer import OutputSpec, Pass, infer
+from unet_dask.engine.infer import Pass, infer
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import segment_store
+from unet_dask.products import product_of
 from unet_dask.tiling.mirror import extend
 from unet_dask.tiling.region import AxisGrid, Context
 
@@ -176,7 +177,7 @@ def planted(
             grids=(grid, grid),
             write=(grid.write(y), grid.write(x)),
             through=Pass(backend, model.header.normalisation, model.header.network),
-            outputs=(OutputSpec("probabilities", "float32"),),
+            outputs=(product_of("probabilities", "float32"),),
         )
         (a, b), (c, d) = grid.write(y), grid.write(x)
         result[:, a:b, c:d] = values

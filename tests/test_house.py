@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import unet_dask
+from unet_dask.products import PRODUCTS
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
@@ -108,3 +110,38 @@ def test_nothing_unpickles() -> None:
         )
     ]
     assert imports == []
+
+
+def compared(path: Path, words: set[str]) -> list[str]:
+    """Return where a file compares something with one of some words, alone or among others."""
+    return [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        for part in getattr(side, "elts", [side])
+        if isinstance(part, ast.Constant) and part.value in words
+    ]
+
+
+def test_products_are_asked_and_never_compared_by_name() -> None:
+    # What targets of a training are is another question, whose answers have the same names.
+    others = ("products", "train")
+    found = [
+        place
+        for path in (ROOT / "unet_dask").rglob("*.py")
+        if path.relative_to(ROOT / "unet_dask").parts[0] not in others
+        for place in compared(path, set(PRODUCTS))
+    ]
+    assert found == []
+
+
+def test_the_sentinel_is_decided_in_one_place() -> None:
+    # The largest number of a type, or not a number, as what an array is filled with.
+    deciding = re.compile(r"fill_value.{0,20}(255|nan|iinfo)|_(SENTINEL|UNWRITTEN) *=|def sentinel")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "unet_dask").rglob("*.py")
+        if deciding.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == ["unet_dask/products/sentinel.py"]

@@ -56,7 +56,7 @@ def sink(source: Path, tmp_path: Path) -> Path:
     path = tmp_path / "volume.seg.zarr"
     shape = (4, 90, 80)
     place = Sink(
-        str(path), (ArraySpec("classes", "zyx", "uint8", 255, (2, 64, 64), None, pyramid("zyx", shape, {})),)
+        str(path), (ArraySpec("classes", "zyx", "uint8", (2, 64, 64), None, pyramid("zyx", shape, {})),)
     )
     manifest = manifest_of(
         place.arrays,

@@ -17,10 +17,11 @@ from ome_zarr_models.v05 import ImageLabel
 from tests.test_run import make_model, make_source, tree
 from unet_dask.errors import OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
-from unet_dask.instances import merged, number_type, numbered, renumbered, touching
+from unet_dask.instances import merged, numbered, renumbered, touching
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.picture.preview import preview
 from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.products.instances import number_type
 from unet_dask.run import join
 from unet_dask.run.events import Event, Progress
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
@@ -94,21 +95,22 @@ def test_pieces_of_any_regions_join_to_the_objects_of_the_whole(
     case: tuple[NDArray[np.uint8], int, RegionGrid],
 ) -> None:
     classes, dims, grid = case
-    boxes, dtype = join._Boxes(grid), number_type(classes.shape)
+    dtype = number_type(classes.shape)
     found = np.zeros(classes.shape, dtype)
     windows = {
-        index: tuple(slice(first, stop) for first, stop in boxes.of(index)) for index in grid.indices()
+        index: grid.box(index).relative_to(grid.whole).in_space_and_time.slices for index in grid.indices()
     }
     for window in windows.values():
         start = [part.start for part in window]
         found[window] = numbered(classes[window], start=start, shape=classes.shape, dims=dims, dtype=dtype)
     pairs = [np.empty((0, 2), np.uint64)]
     for index in grid.indices():
-        for across, box, _ in boxes.faces(index, dims):
-            window = tuple(slice(first, stop) for first, stop in box)
-            one, two = (np.moveaxis(each[window], across, 0) for each in (found, classes))
+        for across, box, _ in join.faces(grid, index, dims):
+            one, two = (
+                np.moveaxis(values[box.slices], box.axes.index(across), 0) for values in (found, classes)
+            )
             pairs.append(touching(one[0], one[1], two[0], two[1]))
-    changes = boxes.by_region(*merged(np.concatenate(pairs)))
+    changes = join.by_region(grid, *merged(np.concatenate(pairs)))
     for index, change in changes.items():
         found[windows[index]] = renumbered(found[windows[index]], *change)
     assert np.array_equal(found, flooded(classes, dims))

@@ -239,7 +239,7 @@ from tests.manifests import manifest_of
 from unet_dask.io.sink import claim, multiscale, store
 root, begin, rounds, every = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 level = multiscale.Level((8, 8), (1, 1))
-arrays = (store.ArraySpec("classes", "yx", "uint8", 255, (8, 8), None, (level,)),)
+arrays = (store.ArraySpec("classes", "yx", "uint8", (8, 8), None, (level,)),)
 manifest = manifest_of(arrays, ("a", "b"), shape=(8, 8))
 about = dict(class_names=(), spacing={}, unit={}, translation={}, name="x")
 for number in range(rounds):

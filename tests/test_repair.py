@@ -275,7 +275,9 @@ def test_whatever_was_made_from_a_region_is_done_again(bench: Bench) -> None:
     made_from_it = {
         piece.key
         for piece in stored.pieces()
-        if piece.level and piece.box[-1][0] << piece.level < 1024 and piece.box[-1][1] << piece.level > 768
+        if piece.level
+        and piece.box.spans[-1][0] << piece.level < 1024
+        and piece.box.spans[-1][1] << piece.level > 768
     }
     region = {(0, (0, 0, 3)), (-1, (0, 0, 3))}
     assert dependents(stored.arrays, stored.grid, [(0, (0, 0, 3))], entries) == region | made_from_it

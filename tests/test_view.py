@@ -22,7 +22,7 @@ import zarr
 
 from tests.conftest import SCRIPT
 from tests.results import ROI, make
-from unet_dask.io.sink.multiscale import class_colour
+from unet_dask.products.colour import class_colour
 from unet_dask.viewer import layer
 from unet_dask.viewer.scene import Scene
 from unet_dask.viewer.server import Server

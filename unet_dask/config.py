@@ -28,9 +28,6 @@ _UNITS = {
 #: A number as settings have it; longer ones mean nothing, and Python refuses to read those of thousands of digits.
 _WHOLE = re.compile(r"[0-9]{1,18}")
 
-#: Products that a run can make.
-PRODUCTS = ("classes", "probabilities", "instances")
-
 #: Voxels along one axis of a tile, a region or a chunk.
 _MOST_ALONG = (1 << 31) - 1
 
@@ -41,7 +38,7 @@ class SegmentConfig:
 
     Attributes
     ----------
-    products : of :data:`PRODUCTS`
+    products : names in :data:`unet_dask.products.PRODUCTS`
     probability_dtype : "float32", or "uint8" for probabilities scaled to 0-254
     device, precision, backend : how networks are run; "auto" chooses
     workers : local worker processes; None for one per GPU, else one per two cores
@@ -86,6 +83,8 @@ class SegmentConfig:
     part: str | None = None
 
     def __post_init__(self) -> None:
+        from unet_dask.products import PRODUCTS  # the command line has not loaded arrays yet
+
         unknown = [name for name in self.products if name not in PRODUCTS]
         if unknown or not self.products:
             raise OptionError(

@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.engine.infer import Counter, OutputSpec
+    from unet_dask.engine.infer import Counter
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.unread import Unread
     from unet_dask.model.header import NetworkSpec, Normalisation
+    from unet_dask.products import Product
     from unet_dask.tiling.region import RegionGrid, Wave
 
 Index = tuple[int, ...]
@@ -91,7 +92,7 @@ class RegionTask:
     """
 
     grid: RegionGrid
-    outputs: tuple[OutputSpec, ...]
+    outputs: tuple[Product, ...]
     network: NetworkKey
     normalisation: Normalisation
     spec: NetworkSpec
@@ -186,12 +187,11 @@ class RegionTask:
         """Yield the products of a region, with numbers in place of classes where objects are asked for."""
         from unet_dask.instances import numbered
 
-        grid = self.grid
-        kept = [axis for axis, name in enumerate(grid.axes) if name != "c"]
-        start = [grid.write(index)[axis][0] - grid.roi[axis][0] for axis in kept]
-        shape = [grid.roi[axis][1] - grid.roi[axis][0] for axis in kept]
+        whole = self.grid.whole
+        start = self.grid.box(index).relative_to(whole).in_space_and_time.start
+        shape = whole.in_space_and_time.shape
         for output, values in zip(self.outputs, made, strict=True):
-            if output.name == "instances":
+            if output.joined:
                 yield numbered(values, start=start, shape=shape, dims=self.spec.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
             else:
                 yield values
@@ -246,18 +246,14 @@ def _write(
     sink: Sink, task: RegionTask, index: Index, products: tuple[NDArray[np.generic], ...], stamp: str = ""
 ) -> Entry:
     """Write the products of a region, with canonical axes, and return its entry for the ledger."""
-    grid = task.grid
     checksums: dict[str, str] = {}
-    place = tuple(a - first for (a, _), (first, _) in zip(grid.write(index), grid.roi, strict=True))
-    channel = grid.axes.index("c")
+    place = task.grid.box(index).relative_to(task.grid.whole)
+    channel = place.axes.index("c")
     for output, values in zip(task.outputs, products, strict=True):
-        start = place
+        start = place.start
         if not output.has_channels:
-            values = values.squeeze(channel)
-            start = place[:channel] + place[channel + 1 :]
-        if (
-            output.name == "instances"
-        ):  # they are joined later, and take their place then: see unet_dask.run.join
+            values, start = values.squeeze(channel), place.in_space_and_time.start
+        if output.joined:  # later, and then they take their place: see unet_dask.run.join
             sink.write(NUMBERS, 0, start, values)
         else:
             checksums[output.name] = sink.write(output.name, 0, start, values)

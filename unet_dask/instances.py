@@ -27,20 +27,6 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 
 
-def number_type(shape: Sequence[int]) -> str:
-    """Return the smallest type that numbers every voxel, with background below and the sentinel above.
-
-    Examples
-    --------
-    >>> number_type((1000, 1000)), number_type((100_000, 100_000))
-    ('uint32', 'uint64')
-    """
-    voxels = 1
-    for side in shape:
-        voxels *= int(side)
-    return "uint32" if voxels < np.iinfo(np.uint32).max else "uint64"
-
-
 def numbered(
     classes: NDArray[np.integer], *, start: Sequence[int], shape: Sequence[int], dims: int, dtype: str
 ) -> NDArray[np.unsignedinteger]:
@@ -52,7 +38,7 @@ def numbered(
     start : of the part in the volume
     shape : of the volume
     dims : last axes along which pieces are connected
-    dtype : of the numbers, see :func:`number_type`
+    dtype : of the numbers, see :func:`unet_dask.products.instances.number_type`
 
     Returns
     -------

@@ -15,22 +15,24 @@ from unet_dask import axes as axes_
 from unet_dask import graph, private
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device, choose_precision
-from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import InputError, ModelError, OptionError
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.model.header import Normalisation
+from unet_dask.products import PRODUCTS
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid, Wave
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     import dask.array as da
     import xarray
     from numpy.typing import NDArray
 
     from unet_dask.model.header import NetworkSpec
+    from unet_dask.products import Product
 
 Image = TypeVar("Image", "da.Array", "xarray.DataArray", "NDArray[np.generic]")
 #: Packages whose arrays dask reads piece by piece.
@@ -135,7 +137,7 @@ def _segment_dataarray(image: Any, model: Model, *, output: str, **settings: str
     array, axes = from_dataarray(image)
     array = _plain(array)
     result = _segment_canonical(array, axes, model, output=output, **settings)
-    if output == "probabilities":
+    if PRODUCTS[output].has_channels:
         return to_dataarray(result, image, axes, model.header.class_names)
     return to_dataarray(result, image, axes.replace("c", ""))
 
@@ -153,8 +155,7 @@ def _segment_canonical(
     """Segment a dask array with canonical axes; the channel axis of classes is taken away."""
     import dask.array as da
 
-    if output not in ("classes", "probabilities"):
-        raise OptionError(f"There is no output {output!r}. Use classes or probabilities.")
+    product = _product(output, array.shape)
     if not isinstance(array, da.Array):
         array = da.from_array(array)
     network, channel = model.header.network, axes.index("c")
@@ -171,7 +172,7 @@ def _segment_canonical(
     chosen = choose_device(device)
     task = graph.RegionTask(
         grid=grid,
-        outputs=(OutputSpec(output, "uint8" if output == "classes" else "float32"),),  # type: ignore[arg-type] # checked above
+        outputs=(product,),
         network=_key(model, chosen, _lazy_precision(precision, chosen)),
         normalisation=constants,
         spec=network,
@@ -179,15 +180,23 @@ def _segment_canonical(
         nan=nan,
     )
     chunks = [tuple(grid.write(i)[1] - grid.write(i)[0] for i in range(grid.count)) for grid in grid.grids]
-    chunks[channel] = (network.classes,) if output == "probabilities" else (1,)
+    chunks[channel] = (network.classes,) if product.has_channels else (1,)
     result = graph.overlapped(
         graph.ReturnRegion(task),
         array.rechunk(wave.chunks),
         wave,
         chunks=tuple(chunks),
-        dtype=np.dtype(task.outputs[0].dtype),
+        dtype=np.dtype(product.dtype),
     )
-    return result if output == "probabilities" else result.squeeze(channel)
+    return result if product.has_channels else result.squeeze(channel)
+
+
+def _product(output: str, shape: Sequence[int]) -> Product:
+    """Return a product that each region can be made of by itself."""
+    known = [name for name, kind in PRODUCTS.items() if not kind.joined]
+    if output not in known:
+        raise OptionError(f"There is no output {output!r}. Use {' or '.join(known)}.")
+    return PRODUCTS[output](PRODUCTS[output].type_for(shape, probability="float32"))
 
 
 def _normalised(array: Any, channel: int, constants: Normalisation) -> tuple[Any, Normalisation]:

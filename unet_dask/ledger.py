@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, Self
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from unet_dask.config import PRODUCTS
 from unet_dask.errors import IncompleteError, SinkError, SinkLostError
 from unet_dask.io.sink.durable import sync_folder, write_whole
+from unet_dask.products import PRODUCTS
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:

@@ -26,11 +26,11 @@ import torch
 import zarr
 from clock import DTYPES, parsed, parser_of
 
-from unet_dask.io.sink.multiscale import coarser
 from unet_dask.model.file import load_model
 from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.unet import layout
 from unet_dask.pipeline import plan_store
+from unet_dask.products.coarse import voted
 from unet_dask.tiling.mirror import extend
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Loop:
                 step = specs[number].step_from(specs[number - 1])
                 start = [at // by for at, by in zip(start, step, strict=True)]
                 with self.stages.stage("pyramid"):
-                    classes = coarser(classes, step, how="vote")
+                    classes = voted(classes, step)
             with self.stages.stage("write"):
                 level[tuple(slice(at, at + n) for at, n in zip(start, classes.shape, strict=True))] = classes
 

@@ -7,10 +7,11 @@ import pytest
 
 from unet_dask.engine.augment import symmetries
 from unet_dask.engine.backend import TorchBackend
-from unet_dask.engine.infer import OutputSpec, Pass, infer, softmax
+from unet_dask.engine.infer import Pass, infer, softmax
 from unet_dask.errors import OptionError
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.products import product_of
 from unet_dask.tiling.mirror import extend
 from unet_dask.tiling.region import AxisGrid, Context
 
@@ -50,7 +51,7 @@ def averaged(core: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.g
         grids=grids,
         write=tuple(grid.write(0) for grid in grids),
         through=Pass(BACKEND, MODEL.header.normalisation, spec, "rotations"),
-        outputs=(OutputSpec("probabilities", "float32"),),
+        outputs=(product_of("probabilities", "float32"),),
     )
     return found
 

@@ -12,17 +12,20 @@ from tests.gpu.ways import model_of, noise
 from unet_dask.engine import card
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.card import CardBackend, Room, classes_of, probabilities_of
-from unet_dask.engine.infer import Classifier, OutputSpec, Pass, infer, softmax
+from unet_dask.engine.infer import Classifier, Pass, infer, softmax
 from unet_dask.errors import DataError
 from unet_dask.model.header import NetworkSpec
+from unet_dask.products import product_of
 from unet_dask.tiling.region import AxisGrid, Context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CLASSES = OutputSpec("classes", "uint8")
-INSTANCES = OutputSpec("instances", "uint32")
-PROBABILITIES = OutputSpec("probabilities", "float32")
+    from unet_dask.products import Product
+
+CLASSES = product_of("classes", "uint8")
+INSTANCES = product_of("instances", "uint32")
+PROBABILITIES = product_of("probabilities", "float32")
 NETWORKS = {
     "2-D": (NetworkSpec(width=4, depth=2, classes=3), (60, 76)),
     "2-D, channels and batch normalisation": (
@@ -156,7 +159,7 @@ class Told:
 )
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 def test_no_more_comes_back_than_is_kept(
-    outputs: tuple[OutputSpec, ...], tta: str, asked: str, *, masked: bool
+    outputs: tuple[Product, ...], tta: str, asked: str, *, masked: bool
 ) -> None:
     spec = NetworkSpec(width=2, depth=1, classes=3)
     model, told = model_of(spec), Told(spec)

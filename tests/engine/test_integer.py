@@ -19,7 +19,7 @@ from unet_dask.engine.backend import load_backend
 from unet_dask.engine.cache import NetworkKey, network
 from unet_dask.engine.compare import ranges
 from unet_dask.engine.device import choose_precision, native_int8
-from unet_dask.engine.infer import Counter, OutputSpec, Pass, infer
+from unet_dask.engine.infer import Counter, Pass, infer
 from unet_dask.engine.integer import Code, Cuts, FirstConvolution, IntegerConvolution
 from unet_dask.engine.packed import as_corners
 from unet_dask.engine.ranges import BeyondRangesError, count, widest
@@ -32,6 +32,7 @@ from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.model.unet import layout
 from unet_dask.pipeline import estimated_seconds, plan_store, segment_store
+from unet_dask.products import product_of
 from unet_dask.tiling.region import AxisGrid, Context
 from unet_dask.verify.store import repair_store, verify_store
 
@@ -234,7 +235,7 @@ def test_what_reaches_beyond_the_ranges_is_run_in_float32(
     reach = tuple((1.5 * low, 1.5 * high) for low, high in found)
     key = replace(exact, precision="int8", ranges=reach)
     wanted = None if inside is None else np.arange(length**2).reshape(1, length, length) % length < 37
-    outputs = (OutputSpec("probabilities", "float32"),)
+    outputs = (product_of("probabilities", "float32"),)
     made: dict[tuple[str, str], Any] = {}
     for name, window in (("dim", dim), ("bright", 10 * dim)):
         for each in (key, exact):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from unet_dask.engine.infer import OutputSpec, Pass, infer
+from unet_dask.engine.infer import Pass, infer
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.products import product_of
 from unet_dask.tiling.region import AxisGrid, Context
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def test_probabilities_fit_the_memory_that_is_planned(classes: int, dtype: str, 
     context = Context(spec.halo[0], spec.stride[0], spec.slack[0])
     grid = AxisGrid(SIDE - 3, 0, SIDE - 3, SIDE, SIDE, context)
     window = np.zeros((1, *(grid.read(0)[1] - grid.read(0)[0],) * 2), np.uint8)
-    outputs = (OutputSpec("classes", "uint8"), OutputSpec("probabilities", dtype))
+    outputs = (product_of("classes", "uint8"), product_of("probabilities", dtype))
     through = Pass(Logits(spec), Normalisation("constant", (0.0,), (1.0,)), spec, tta)
     tracemalloc.start()
     try:
@@ -58,7 +59,7 @@ def test_background_is_written_within_the_memory_of_a_mask(dtype: str) -> None:
     """Made of the places of voxels, it took 24 bytes for each of them, three times what is planned for a mask."""
     values = np.full((2, 3, 300, 400), 7, dtype)
     outside = np.random.default_rng(0).random((2, 300, 400)) < 0.9
-    output = OutputSpec("probabilities", dtype)
+    output = product_of("probabilities", dtype)
     tracemalloc.start()
     try:
         output.clear(values, outside)

@@ -77,11 +77,10 @@ def write_result(
 ) -> Path:
     """Write a result of a run without running it."""
     shape = stack.values.shape
-    fill = float("nan") if dtype == "float32" else 255
     specs = (
-        sinks.ArraySpec("classes", "zyx", "uint8", 255, (1, 32, 32), None, pyramid("zyx", shape, {})),
+        sinks.ArraySpec("classes", "zyx", "uint8", (1, 32, 32), None, pyramid("zyx", shape, {})),
         sinks.ArraySpec(
-            "probabilities", "czyx", dtype, fill, (1, 1, 32, 32), None, pyramid("czyx", (2, *shape), {})
+            "probabilities", "czyx", dtype, (1, 1, 32, 32), None, pyramid("czyx", (2, *shape), {})
         ),
     )
     place = sinks.Sink(str(path), specs)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from unet_dask.engine.backend import load_backend
-from unet_dask.engine.infer import OutputSpec, Pass, infer
+from unet_dask.engine.infer import Pass, infer
 from unet_dask.model.file import load_model, new_model
 from unet_dask.model.header import Normalisation
+from unet_dask.products import product_of
 from unet_dask.tiling.mirror import extend
 from unet_dask.tiling.region import AxisGrid, Context
 from unet_dask.tiling.valid import aligned
@@ -101,7 +102,7 @@ def tiled(
             grids=grids,
             write=write,
             through=Pass(backend, model.header.normalisation, spec),
-            outputs=(OutputSpec("probabilities", "float32"),),
+            outputs=(product_of("probabilities", "float32"),),
         )
         result[(slice(None), *(slice(*each) for each in write))] = made
     return result

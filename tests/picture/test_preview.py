@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 from tests.results import make
 from unet_dask.errors import OptionError, SinkError
-from unet_dask.io.sink.multiscale import class_colour
 from unet_dask.picture.colour import hatching
 from unet_dask.picture.panels import overlay
 from unet_dask.picture.plane import holes_of
 from unet_dask.picture.preview import drawn, preview
+from unet_dask.products.colour import class_colour, in_class_colours
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ def test_hole_is_magenta_or_black_and_the_rest_transparent() -> None:
 
 def test_background_of_the_overlay_is_the_source() -> None:
     grey = np.full((4, 4, 3), 0.5, np.float32)
-    np.testing.assert_allclose(overlay(np.zeros((4, 4), np.uint8), grey), 0.85 * grey)
+    np.testing.assert_allclose(overlay(in_class_colours(np.zeros((4, 4), np.uint8)), grey), 0.85 * grey)
 
 
 def test_result_is_drawn_alone_where_the_source_is_gone(tmp_path: Path) -> None:

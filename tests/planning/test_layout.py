@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.cost import parameter_count, strip_bytes
@@ -20,6 +19,7 @@ from unet_dask.planning.demand import Demand, Memory, predicted
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.layout import choose
 from unet_dask.planning.plan import Plan, Wanted, make_plan, write_units
+from unet_dask.products import product_of
 
 GIB = 1 << 30
 
@@ -56,7 +56,7 @@ def plan_of(
     spec = NetworkSpec(**network)  # type: ignore[arg-type] # whole numbers all
     header = ModelHeader(spec, Normalisation("constant", (0.0,), (1.0,)), ("background", "class 1"))
     volume: Any = Volume(axes, shape, np.dtype(np.uint8))
-    outputs = (OutputSpec("classes", "uint8"), OutputSpec("probabilities", "float32"))
+    outputs = (product_of("classes", "uint8"), product_of("probabilities", "float32"))
     return make_plan(volume, header, outputs=outputs, limit=limit, wanted=wanted, arithmetic=how)
 
 
@@ -207,7 +207,7 @@ def test_chunks_of_the_source_are_counted_or_refused(copies: int) -> None:
     source: Any = Volume("cyx", (1, 30_000, 30_000), np.dtype(np.uint8), decoding=large)
     spec = NetworkSpec(width=4, depth=2)
     header = ModelHeader(spec, Normalisation("constant", (0.0,), (1.0,)), ("background", "class 1"))
-    outputs = (OutputSpec("classes", "uint8"),)
+    outputs = (product_of("classes", "uint8"),)
     roi = ((0, 1), (0, 600), (0, 600))
     plan = make_plan(source, header, outputs=outputs, limit=8 * GIB, roi=roi)
     assert plan.memory.total > 900_000_000 * copies

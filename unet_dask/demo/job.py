@@ -18,12 +18,14 @@ from scipy import ndimage
 from unet_dask.config import format_bytes
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import MismatchError, OptionError, SinkError
-from unet_dask.io.sink.multiscale import coarser, image_metadata, label_metadata, pyramid
+from unet_dask.io.sink.multiscale import image_metadata, pyramid
 from unet_dask.metrics.pixel import confusion, iou, pixel_error
 from unet_dask.model.file import DEFAULT_MODEL
 from unet_dask.paths import local_path
 from unet_dask.picture.preview import preview
 from unet_dask.pipeline import segment_store
+from unet_dask.products.classes import Classes
+from unet_dask.products.coarse import averaged
 
 if TYPE_CHECKING:
     import os
@@ -190,7 +192,7 @@ def _make(image: Path, truth: Path, *, side: int, seed: int) -> None:
             image_metadata("yx", levels[:count], name=name, spacing=spacing, unit=unit, translation={})
             for name, count in (("nuclei", len(levels)), ("truth", 1))
         ]
-        metadata[1]["image-label"] = label_metadata(("background", "nucleus"))
+        metadata[1] |= Classes("uint8").described(("background", "nucleus"))
         roots = [
             zarr.create_group(str(store), attributes={"ome": each, _MARK: {}}, overwrite=True)
             for store, each in zip((image, truth), metadata, strict=True)
@@ -223,7 +225,7 @@ def _halve(finer: zarr.Array[Any], level: zarr.Array[Any]) -> None:
     """Fill a level of the image's pyramid from the one before, block by block."""
     for window in _windows(level.shape[0], _CHUNK):
         above = tuple(slice(2 * part.start, min(2 * part.stop, finer.shape[0])) for part in window)
-        level[window] = coarser(np.asarray(finer[above]), (2, 2), how="mean")
+        level[window] = averaged(np.asarray(finer[above]), (2, 2))
 
 
 def _made(store: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import product
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,84 +35,9 @@ if TYPE_CHECKING:
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.model.header import NetworkSpec, Normalisation
+    from unet_dask.products import Product
     from unet_dask.tiling.cover import Box
     from unet_dask.tiling.region import AxisGrid, Interval
-
-ProductName = Literal["classes", "probabilities", "instances"]
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSpec:
-    """A product of a run: what is kept of the logits, and in which type.
-
-    Attributes
-    ----------
-    name : "classes", "probabilities", or "instances"
-    dtype : "uint8" for classes; "float32", or "uint8" scaled to 0-254, for probabilities; "uint32" or "uint64" for
-        instances
-    """
-
-    name: ProductName
-    dtype: str
-
-    @property
-    def has_channels(self) -> bool:
-        """Whether the product has a channel axis, one channel per class."""
-        return self.name == "probabilities"
-
-    @property
-    def unwritten(self) -> float:
-        """The sentinel of a voxel that was never written: no class, no probability, and no object."""
-        return float("nan") if self.dtype == "float32" else int(np.iinfo(self.dtype).max)
-
-    def keep(self, probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
-        """Write what is kept of probabilities of (classes, *space) to (*space) or (classes, *space).
-
-        Those of instances are classes still: objects are numbered once the whole region is there. It goes line by line,
-        or slice by slice, because numpy copies what it works on.
-        """
-        if self.name == "probabilities" and self.dtype != "uint8":
-            values[...] = probabilities
-            return
-        for line in range(probabilities.shape[1]):
-            if self.name == "probabilities":
-                values[:, line] = np.rint(probabilities[:, line] * np.float32(254))
-            else:
-                _most_probable(probabilities[:, line], values[line])
-
-    def background(self, classes: int) -> NDArray[np.generic]:
-        """Return the value of background, with a channel axis where the product has one."""
-        if not self.has_channels:
-            return np.zeros((), self.dtype)
-        sure = np.zeros(classes, np.float32)
-        sure[0] = 254 if self.dtype == "uint8" else 1
-        return sure.astype(self.dtype)
-
-    def clear(self, values: NDArray[np.generic], outside: NDArray[np.bool_]) -> None:
-        """Make voxels background, in place.
-
-        Parameters
-        ----------
-        values : (n, *space) or (n, classes, *space)
-        outside : (n, *space)
-        """
-        if not self.has_channels:
-            values[outside] = 0
-            return
-        # Class by class: with another axis behind them, numpy makes of voxels their places, 8 bytes for each axis.
-        for number, value in enumerate(self.background(values.shape[1])):
-            values[:, number][outside] = value
-
-
-def _most_probable(probabilities: NDArray[np.float32], classes: NDArray[np.generic]) -> None:
-    """Write the class of the largest probability, the first of equal ones: as numpy's arg-max does, much faster."""
-    largest = probabilities[0]
-    classes[...] = 0
-    for number, probability in enumerate(probabilities[1:], 1):
-        better = probability > largest
-        np.copyto(classes, number, where=better, casting="unsafe")
-        if number + 1 < len(probabilities):
-            largest = np.maximum(largest, probability)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -182,7 +107,7 @@ def infer(
     grids: tuple[AxisGrid, ...],
     write: tuple[Interval, ...],
     through: Pass,
-    outputs: tuple[OutputSpec, ...],
+    outputs: tuple[Product, ...],
     inside: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.generic], ...]:
     """Segment one region.
@@ -233,11 +158,15 @@ def _keep(
     tile: NDArray[np.float32],
     part: tuple[slice, ...],
     chosen: tuple[Symmetry, ...],
-    wanted: list[tuple[OutputSpec, NDArray[np.generic]]],
+    wanted: list[tuple[Product, NDArray[np.generic]]],
 ) -> None:
     """Run a tile, and write what is kept of a part of its core to where it is wanted."""
     backend = through.backend
-    if isinstance(backend, Classifier) and len(chosen) == 1 and not any(o.has_channels for o, _ in wanted):
+    if (
+        isinstance(backend, Classifier)
+        and len(chosen) == 1
+        and all(output.of_classes for output, _ in wanted)
+    ):
         classes = backend.classes(tile)[part]
         for _, room in wanted:
             room[...] = classes

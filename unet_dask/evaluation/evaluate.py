@@ -7,7 +7,7 @@ does; what each plane scores at that threshold is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from unet_dask.io.images.labels import annotate, whole_numbers
 from unet_dask.io.images.planes import pair_planes, products_of
 from unet_dask.metrics.components import THRESHOLDS, components
 from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
+from unet_dask.products import PRODUCTS
+from unet_dask.products.classes import Classes
+from unet_dask.products.instances import Instances
+from unet_dask.products.probabilities import Probabilities
+from unet_dask.products.sentinel import is_sentinel
 from unet_dask.spacing import contradiction, shown
 
 if TYPE_CHECKING:
@@ -27,15 +32,10 @@ if TYPE_CHECKING:
 
     from unet_dask.io.images.planes import Planes
     from unet_dask.metrics.ratio import Ratio
+    from unet_dask.products import Product
 
     Plane = NDArray[Any]
-
-Kind = Literal["probabilities", "classes", "instances"]
-KINDS: tuple[Kind, ...] = ("probabilities", "classes", "instances")
-#: What marks voxels that a run has not written yet: NaN, or this.
-_UNWRITTEN = 255
-#: Scaling of our uint8 probabilities.
-_SCALE = 254
+    Kind = type[Product]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class EvaluateConfig:
     Attributes
     ----------
     metrics : of :data:`METRICS`; () for all that fit
-    product : what the prediction holds, of :data:`KINDS`; which product to take, of a result. None to find out
+    product : what the prediction holds, of :data:`PRODUCTS`; which product to take, of a result. None to find out
     foreground_value : value of the truth that is foreground; None for all but 0
     class_number : class that is foreground in the prediction; None for the second of two, and for all but 0 where
         classes were predicted
@@ -67,8 +67,10 @@ class EvaluateConfig:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown:
             raise OptionError(f"There is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")
-        if self.product is not None and self.product not in KINDS:
-            raise OptionError(f"There is no product {self.product!r}. Use {', '.join(KINDS)}.")
+        if self.product is not None and self.product not in PRODUCTS:
+            raise OptionError(
+                f"There is no product {self.product!r}. Use {', '.join(kind.name for kind in _kinds())}."
+            )
         if self.class_number is not None and self.class_number < 0:
             raise OptionError(f"The class {self.class_number} cannot be; classes are numbered from 0.")
 
@@ -114,24 +116,24 @@ def evaluate(
     metrics = _fitting(config.metrics, kind)
     instances = reader.truth_is_instances()
     scored: list[dict[str, tuple[Ratio, ...]]] = []
-    thresholds: tuple[float, ...] = THRESHOLDS if kind == "probabilities" else (MIDDLE,)
+    thresholds: tuple[float, ...] = THRESHOLDS if kind.amounts else (MIDDLE,)
     for index in range(len(targets)):
         if on_plane is not None:
             on_plane(index, len(targets))
         true = reader.truth(index, instances=instances)
         found = reader.found(index, kind, true.labels.shape)
-        if kind == "instances":
+        if kind.joined:
             scored.append(score_labels(found, true, metrics))
         else:
             scored.append(score_map(found, true, metrics, thresholds=thresholds))
     return Evaluation(
         prediction=predicted.name,
         truth=targets.name,
-        kind=kind,
-        truth_kind="instances" if instances else "foreground",
+        kind=kind.name,
+        truth_kind=Instances.name if instances else "foreground",
         foreground=reader.foreground(kind),
         planes=targets.names,
-        scores=summarise(scored, thresholds if kind == "probabilities" else ()),
+        scores=summarise(scored, thresholds if kind.amounts else ()),
         notes=_notes(paired, predicted, targets),
     )
 
@@ -154,19 +156,24 @@ def _entry(prediction: str | os.PathLike[str], config: EvaluateConfig) -> str | 
     if not products or config.product is not None:
         return config.product if products else None
     objects_only = config.metrics and set(config.metrics) <= {"seg", "f1"}
-    wanted = KINDS[::-1] if objects_only and "instances" in products else KINDS
-    return next(name for name in wanted if name in products)
+    found = [kind for kind in _kinds() if kind.name in products]
+    return next((kind.name for kind in found if objects_only and kind.joined), found[0].name)
+
+
+def _kinds() -> list[Kind]:
+    """Return what a prediction can hold; what tells most comes first."""
+    return sorted(PRODUCTS.values(), key=lambda kind: not kind.amounts)
 
 
 def _fitting(metrics: tuple[str, ...], kind: Kind) -> tuple[str, ...]:
     """Return the metrics to compute, in their order."""
-    misfits = [name for name in metrics if kind == "instances" and name in ONLY_MAPS]
+    misfits = [name for name in metrics if kind.joined and name in ONLY_MAPS]
     if misfits:
         raise OptionError(
             f"The metric {misfits[0]} needs a map of foreground, but the prediction holds instances, which can touch. "
             "Score its probabilities or classes, with --product if the prediction has them, or leave it out."
         )
-    fit = [name for name in METRICS if kind != "instances" or name not in ONLY_MAPS]
+    fit = [name for name in METRICS if not kind.joined or name not in ONLY_MAPS]
     return tuple(name for name in fit if not metrics or name in metrics)
 
 
@@ -211,18 +218,18 @@ class _Reader:
     def kind(self) -> Kind:
         """Return what the prediction holds."""
         if self.config.product is not None:
-            return _kind(self.config.product)
+            return PRODUCTS[self.config.product]
         if self.from_result:
-            return _kind(self.predicted.name.rsplit("/", 1)[-1])
+            return PRODUCTS[self.predicted.name.rsplit("/", 1)[-1]]
         first = self.predicted.read(0)
         if first.dtype.kind == "f":
-            return "probabilities"
+            return Probabilities
         seen: set[int] = set()
         for index in range(len(self.predicted)):
             seen |= set(np.unique(self._whole_found(index)).tolist()) - {0}
             if len(seen) > 1:
-                return "instances"
-        return "classes"
+                return Instances
+        return Classes
 
     def _whole_found(self, index: int) -> NDArray[np.integer]:
         return whole_numbers(self.predicted.read(index), self._shown(index), what="prediction")
@@ -232,12 +239,12 @@ class _Reader:
 
     def foreground(self, kind: Kind) -> str:
         """Say what counts as foreground in the prediction."""
-        if kind == "instances":
+        if kind.joined:
             return "every instance"
         number = self.config.class_number
-        if kind == "classes" and number is None:
+        if not kind.amounts and number is None:
             return "every class but 0"
-        if kind == "probabilities":
+        if kind.amounts:
             count = self.predicted.read(0).shape[0]
             number = self._channel(count)
             if count == 1:
@@ -264,19 +271,15 @@ class _Reader:
 
     def found(self, index: int, kind: Kind, shape: tuple[int, ...]) -> Plane:
         """Return labels, or a map in [0, 1], of the truth's shape."""
-        if kind == "probabilities":
+        if kind.amounts:
             channels = self.predicted.read(index)
             plane = self._probability(channels[self._channel(len(channels))], index)
-        elif kind == "classes":
-            whole = self._whole_found(index)
-            self._refuse_unwritten(self.from_result and bool((whole == _UNWRITTEN).any()), index)
-            number = self.config.class_number
-            plane = (whole > 0 if number is None else whole == number).astype(np.float32)
         else:
             plane = self._whole_found(index)
-            self._refuse_unwritten(
-                self.from_result and bool((plane == np.iinfo(plane.dtype).max).any()), index
-            )
+            self._refuse_unwritten(self.from_result and bool(is_sentinel(plane).any()), index)
+            if not kind.joined:
+                number = self.config.class_number
+                plane = (plane > 0 if number is None else plane == number).astype(np.float32)
         if plane.shape != shape:
             raise InputError(
                 f"{self._shown(index)} is {_size(plane.shape)} pixels and its truth {self.targets.names[index]} "
@@ -287,7 +290,7 @@ class _Reader:
     def _probability(self, values: Plane, index: int) -> Plane:
         """Return a map in [0, 1], of floats or of integers scaled to their largest value."""
         if values.dtype.kind == "f":
-            self._refuse_unwritten(bool(np.isnan(values).any()), index)
+            self._refuse_unwritten(bool(is_sentinel(values).any()), index)
             if values.size and not (values.min() >= 0 and values.max() <= 1 + 1e-6):
                 raise DataError(
                     f"{self._shown(index)} has values from {values.min():g} to {values.max():g}, and probabilities "
@@ -298,8 +301,8 @@ class _Reader:
             return values.astype(np.float32)
         scale = np.iinfo(values.dtype).max
         if self.from_result:
-            self._refuse_unwritten(bool((values == _UNWRITTEN).any()), index)
-            scale = _SCALE
+            self._refuse_unwritten(bool(is_sentinel(values).any()), index)
+            scale = Probabilities(str(values.dtype)).scale
         return values / scale
 
     def _refuse_unwritten(self, holes: bool, index: int) -> None:
@@ -307,10 +310,6 @@ class _Reader:
             cause = "were never written" if self.from_result else "are not a number"
             remedy = "Finish the run with segment --resume" if self.from_result else "Replace them"
             raise DataError(f"Pixels of {self._shown(index)} {cause}, and a hole is no background. {remedy}.")
-
-
-def _kind(name: str) -> Kind:
-    return next(kind for kind in KINDS if kind == name)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.io.sink.multiscale import class_colour
-from unet_dask.picture.colour import UNWRITTEN, class_paint, edges, foreground, hatching, object_paint
+from unet_dask.picture.colour import UNWRITTEN, hatching
+from unet_dask.picture.plane import unwritten
+from unet_dask.products import in_order, product_of
+from unet_dask.products.colour import Veil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.picture.plane import View
+    from unet_dask.products import Product
+    from unet_dask.products.colour import Painting
 
     Plane = NDArray[Any]
-
-#: What classes hold that were never written.
-_SENTINEL = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +35,25 @@ class Legend:
     ----------
     names : of the classes, background first
     counts : voxels of each value in the whole result, whatever part of it is drawn; None if that is not known
+    missing : voxels of it that were never written
     """
 
     names: Sequence[str]
     counts: NDArray[np.int64] | None = None
+    missing: int = 0
 
     def label(self, value: int) -> str:
         """Return the name of a class, with its share of all that was written."""
         if self.counts is None:
             return self.names[value]
-        written = self.counts.sum() - self.counts[_SENTINEL]
-        return f"{self.names[value]} {self.counts[value] / max(written, 1):.1%}"
+        return f"{self.names[value]} {self.counts[value] / max(self.counts.sum(), 1):.1%}"
 
     @property
     def title(self) -> str | None:
         """Of what the shares are."""
         if self.counts is None:
             return None
-        return "share of what is written" if self.counts[_SENTINEL] else "share of the result"
+        return "share of what is written" if self.missing else "share of the result"
 
 
 def draw(
@@ -71,18 +74,10 @@ def draw(
     if grey is not None:
         shown = grey
         panels.append(("source", lambda axes: axes.imshow(shown, extent=extent, interpolation="antialiased")))
-    if "classes" in products:
-        picture = overlay(products["classes"], grey)
-        panels.append(("classes", lambda axes: axes.imshow(picture, extent=extent, interpolation="nearest")))
-    if "instances" in products:
-        objects = objects_overlay(products["instances"], grey)
-        panels.append(
-            ("instances", lambda axes: axes.imshow(objects, extent=extent, interpolation="nearest"))
-        )
-    if "probabilities" in products:
-        found = foreground(products["probabilities"])
-        name = legend.names[1] if len(legend.names) == 2 else "foreground"
-        panels.append((f"probability of {name}", lambda axes: _probability(axes, found, extent)))
+    panels += [
+        (kind.title(legend.names), partial(_product, kind, products[kind.name], grey, legend, extent))
+        for kind in in_order(product_of(name, str(plane.dtype)) for name, plane in products.items())
+    ]
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
     figure = Figure(figsize=(wide * len(panels) + 0.4, 0.94 * high + 0.85), layout="constrained")
@@ -93,8 +88,6 @@ def draw(
             axes.imshow(hatching(holes), extent=extent, interpolation="nearest")
         axes.set_title(title, fontsize=10)
         axes.tick_params(labelsize=7)
-        if title == "classes":
-            _explain(axes, products["classes"], legend)
     figure.supxlabel("\n".join([_place(view), *notes]), fontsize=8)
     return figure
 
@@ -115,45 +108,49 @@ def _grey(source: Plane) -> NDArray[np.float32]:
     return np.clip((np.nan_to_num(colour) - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
 
 
-def overlay(classes: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return (y, x, 3): every class a veil of its colour and an outline."""
-    return _veiled(classes, grey, *class_paint(classes))
-
-
-def objects_overlay(numbers: Plane, grey: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return (y, x, 3): every object a veil of a colour of its own and an outline."""
-    return _veiled(numbers, grey, *object_paint(numbers))
-
-
-def _veiled(
-    values: Plane,
+def _product(
+    kind: Product,
+    plane: Plane,
     grey: NDArray[np.float32] | None,
-    inside: NDArray[np.bool_],
-    colour: NDArray[np.float32],
-) -> NDArray[np.float32]:
+    legend: Legend,
+    extent: tuple[int, int, int, int],
+    axes: Axes,
+) -> None:
+    """Draw a product, and what its colours mean."""
+    painting: Painting = kind.painted(plane, kind.choices(legend.names)[0][0])
+    if isinstance(painting, Veil):
+        axes.imshow(overlay(painting, grey), extent=extent, interpolation="nearest")
+    else:
+        _scale(axes, painting.values, extent)
+    if kind.legend(legend.names):
+        _explain(axes, kind, plane, legend)
+
+
+def overlay(painting: Veil, grey: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """Return (y, x, 3): colours as a veil over the source, opaque where an outline is."""
-    picture = np.zeros((*values.shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
+    inside, colour = painting.inside, painting.colour
+    picture = np.zeros((*inside.shape, 3), np.float32) if grey is None else grey * np.float32(0.85)
     veil = np.float32(0.45 if grey is not None else 0.8)
-    outline = edges(values)[inside][:, np.newaxis]
+    outline = painting.outline[:, np.newaxis]
     picture[inside] = np.where(outline, colour, (1 - veil) * picture[inside] + veil * colour)
     return picture
 
 
-def _probability(axes: Axes, found: NDArray[np.float32], extent: tuple[int, int, int, int]) -> None:
+def _scale(axes: Axes, found: NDArray[np.float32], extent: tuple[int, int, int, int]) -> None:
     image = axes.imshow(found, extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=7)
 
 
-def _explain(axes: Axes, classes: Plane, legend: Legend) -> None:
-    """Name the classes, and what was never written if some of it is drawn."""
+def _explain(axes: Axes, kind: Product, plane: Plane, legend: Legend) -> None:
+    """Name the colours, and what was never written if some of it is drawn."""
     from matplotlib.patches import Patch
 
     entries = [
-        Patch(color="#{:02x}{:02x}{:02x}".format(*class_colour(value)), label=legend.label(value))
-        for value in range(1, len(legend.names))
+        Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=legend.label(value))
+        for value, colour, _ in kind.legend(legend.names)
     ]
-    if (classes == _SENTINEL).any():
+    if unwritten(plane).any():
         entries.append(Patch(facecolor=UNWRITTEN, edgecolor="black", hatch="//", label="not written"))
     axes.legend(
         handles=entries, title=legend.title, title_fontsize=7, loc="upper right", fontsize=7, framealpha=0.8

@@ -16,12 +16,13 @@ import numpy as np
 from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.remote import Location, one_line, redact_url
-from unet_dask.io.sink.multiscale import coarser
-from unet_dask.io.sink.sentinel import is_sentinel
 from unet_dask.io.source import node
 from unet_dask.io.source.received import source_of
 from unet_dask.io.source.volume import levels
 from unet_dask.io.source.window import open_array
+from unet_dask.products import PRODUCTS
+from unet_dask.products.coarse import averaged
+from unet_dask.products.sentinel import is_sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,12 +43,6 @@ _MOST_READ = 1 << 29
 #: Voxels of the classes that are read to say how much of the result each covers, half a second of work. Of more it is
 #: not said: on a coarse level, or on one plane, other shares are found.
 _MOST_COUNTED = 1 << 27
-#: Types that the values of each product have.
-_TYPES = {
-    "classes": {"uint8"},
-    "probabilities": {"float32", "uint8"},
-    "instances": {"uint16", "uint32", "uint64"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +188,9 @@ def _contradiction(levels: Sequence[zarr.Array[Any]], manifest: Manifest, entry:
     wanted = tuple(sizes[axis] for axis in entry["axes"])
     if finest.shape != wanted:
         return f"its shape is {finest.shape}, and by the manifest {wanted}"
-    if str(finest.dtype) not in _TYPES[entry["name"]] or any(each.dtype != finest.dtype for each in levels):
+    if str(finest.dtype) not in PRODUCTS[entry["name"]].types or any(
+        each.dtype != finest.dtype for each in levels
+    ):
         return f"it holds {finest.dtype}"
     for finer, coarse in itertools.pairwise(levels):
         if len(coarse.shape) != len(wanted):
@@ -363,7 +360,7 @@ def read_source(
             window[axis] = slice(at, at + 1)
         values = source.read(tuple(window[axis] for axis in axes))
         plane = values.reshape(last - first, *values.shape[-2:])
-        return coarser(plane.astype(np.float32), (1, down, along), how="mean")
+        return averaged(plane.astype(np.float32), (1, down, along))
 
     rows = source.chunks[axes.index("y")]
     return view.fit(_bands(read, top, bottom, band=max(rows // down, 1) * down))

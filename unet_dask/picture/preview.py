@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import require_manifest
@@ -23,12 +25,13 @@ from unet_dask.picture.plane import (
     source_plane,
     view_of,
 )
+from unet_dask.products import PRODUCTS
+from unet_dask.products.sentinel import sentinel
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-    import numpy as np
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
@@ -119,9 +122,9 @@ def drawn(
     holes = holes_of(products)
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")
-    counts, more = _counts(url, manifest)
+    legend, more = _legend(url, manifest)
     notes = (*notes, *more)
-    figure = draw(source, products, holes, Legend(manifest["classes"], counts), view, notes)
+    figure = draw(source, products, holes, legend, view, notes)
     positions = {axis: at + view.corner[axis] for axis, at in view.planes.items()}
     return figure, {
         "shown": view.in_source,
@@ -134,12 +137,18 @@ def drawn(
     }
 
 
-def _counts(url: str, manifest: Manifest) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """Return the voxels of each class in the whole result, None where that is not known, and why if it should be."""
-    entry = next((each for each in manifest["arrays"] if each["name"] == "classes"), None)
+def _legend(url: str, manifest: Manifest) -> tuple[Legend, tuple[str, ...]]:
+    """Return what is said of colours, with voxels in the whole result where they are known; why not, if they should."""
+    names = manifest["classes"]
+    entry = next((entry for entry in manifest["arrays"] if PRODUCTS[entry["name"]].legend(names)), None)
     if entry is None:
-        return None, ()
+        return Legend(names), ()
     try:
-        return class_counts(product_levels(url, manifest, entry)[0]), ()
+        finest = product_levels(url, manifest, entry)[0]
+        counts = class_counts(finest)
     except SinkError as error:  # elsewhere than in what is drawn
-        return None, (f"the shares of classes are not given: {error}",)
+        return Legend(names), (f"the shares of classes are not given: {error}",)
+    if counts is None:
+        return Legend(names), ()
+    missing = int(sentinel(finest.dtype))
+    return Legend(names, np.delete(counts, missing), int(counts[missing])), ()

@@ -23,10 +23,10 @@ from unet_dask.model.cost import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
     from unet_dask.planning.arithmetic import Arithmetic
+    from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
 #: Resident bytes of a worker that has imported everything and loaded the smallest network, measured on Linux: 300 MiB;
@@ -94,7 +94,7 @@ class Demand:
 
     source: Source
     network: NetworkSpec
-    outputs: tuple[OutputSpec, ...]
+    outputs: tuple[Product, ...]
     arithmetic: Arithmetic
     roi: tuple[tuple[int, int], ...]
     units: tuple[int, ...]
@@ -126,7 +126,7 @@ class Demand:
         read = math.prod(side + more for side, more in zip(longest, context, strict=True))
         values = sum(
             (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
-            + (_NUMBERING if each.name == "instances" else 0)
+            + (_NUMBERING if each.joined else 0)
             for each in self.outputs
         )
         window = others * self.network.channels * self.source.dtype.itemsize * read
@@ -194,7 +194,7 @@ class Demand:
         """Return the memory where the network is run in that of a card."""
         how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
         of_logits = 4 * network.classes
-        kept = of_logits if how.averaged or any(each.has_channels for each in self.outputs) else 1
+        kept = of_logits if how.averaged or not all(each.of_classes for each in self.outputs) else 1
         here, maps = self._beside_card(tile, kept), pass_bytes(network, tile, item=how.item)
         there = weights * how.item
         if (

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unet_dask.errors import ModelError, OptionError
-from unet_dask.instances import number_type
+from unet_dask.errors import ModelError
+from unet_dask.products import PRODUCTS, product_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import ModelHeader
+    from unet_dask.products import Product
 
 
-def product_types(
+def wanted_products(
     names: Sequence[str], probability_dtype: str, source: Source, header: ModelHeader
-) -> dict[str, str]:
-    """Return the type of the values of each product.
+) -> tuple[Product, ...]:
+    """Return the products of a run.
 
     Raises
     ------
     OptionError
-        If objects are asked for and what tells them apart is not.
+        If one cannot be made beside the others.
     """
-    classes = header.network.classes
-    if "instances" in names and classes > 2 and "classes" not in names:
-        raise OptionError(
-            f"Objects of a network of {classes} classes are told apart by their classes. Use --products "
-            f"classes,{','.join(names)}."
-        )
     voxels = [size for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"]
-    types = {"classes": "uint8", "probabilities": probability_dtype, "instances": number_type(voxels)}
-    return {name: types[name] for name in names}
+    for name in names:
+        PRODUCTS[name].require(names, header.network.classes)
+    return tuple(
+        product_of(name, PRODUCTS[name].type_for(voxels, probability=probability_dtype)) for name in names
+    )
 
 
 def check_fit(source: Source, header: ModelHeader) -> None:

@@ -31,11 +31,11 @@ from unet_dask.tiling.valid import aligned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unet_dask.engine.infer import OutputSpec
     from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import ModelHeader
     from unet_dask.planning.masked import Left
+    from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
 
@@ -65,7 +65,7 @@ class Plan:
     source: Source
     header: ModelHeader
     grid: RegionGrid
-    outputs: tuple[OutputSpec, ...]
+    outputs: tuple[Product, ...]
     arrays: tuple[ArraySpec, ...]
     memory: Memory
     limit: int
@@ -251,7 +251,7 @@ def make_plan(
     source: Source,
     header: ModelHeader,
     *,
-    outputs: tuple[OutputSpec, ...],
+    outputs: tuple[Product, ...],
     limit: int,
     roi: tuple[tuple[int, int], ...] | None = None,
     arithmetic: Arithmetic | None = None,
@@ -336,7 +336,7 @@ def write_units(axes: str, dims: int, chunks: tuple[int, ...] | None = None) -> 
 
 
 def _array(
-    output: OutputSpec, source: Source, grid: RegionGrid, units: tuple[int, ...], classes: int
+    output: Product, source: Source, grid: RegionGrid, units: tuple[int, ...], classes: int
 ) -> ArraySpec:
     """Describe the array of a product; it covers the region of interest."""
     shape = {axis: stop - start for axis, (start, stop) in zip(grid.axes, grid.roi, strict=True)}
@@ -354,7 +354,6 @@ def _array(
         output.name,
         axes,
         output.dtype,
-        output.unwritten,
         chunks,
         shards,
         pyramid(axes, sizes, source.spacing),

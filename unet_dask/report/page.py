@@ -116,8 +116,7 @@ def _place(failure: Failure, plan: Plan) -> str:
     """Return the coordinates of a failed piece of work."""
     if failure.level > 0:
         return f"level {failure.level} of the pyramid, block {failure.index}"
-    intervals = zip(plan.grid.axes, plan.grid.write(failure.index), strict=True)
-    return ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in intervals if axis != "c")
+    return plan.grid.box(failure.index).in_space_and_time.text
 
 
 def _picture(facts: Facts) -> str:

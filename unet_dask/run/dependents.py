@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.store import ArraySpec
     from unet_dask.ledger import Key
-    from unet_dask.tiling.region import Interval, RegionGrid
-
-    Box = tuple[Interval, ...]
+    from unet_dask.tiling.box import Box
+    from unet_dask.tiling.region import RegionGrid
 
 
 def dependents(
@@ -51,12 +50,7 @@ def within(index: Sequence[int], counts: Sequence[int]) -> bool:
 
 def region_box(grid: RegionGrid, array: ArraySpec, index: tuple[int, ...]) -> Box:
     """Return the voxels of a region in level 0 of a product, channels included."""
-    place = {
-        axis: (a - first, b - first)
-        for axis, (a, b), (first, _) in zip(grid.axes, grid.write(index), grid.roi, strict=True)
-    }
-    place["c"] = (0, array.levels[0].shape[array.axes.index("c")]) if "c" in array.axes else (0, 1)
-    return tuple(place[axis] for axis in array.axes)
+    return array.box(grid.box(index).relative_to(grid.whole))
 
 
 def _blocks_over(array: ArraySpec, number: int, level: int, box: Box) -> set[Key]:
@@ -64,9 +58,6 @@ def _blocks_over(array: ArraySpec, number: int, level: int, box: Box) -> set[Key
     found: set[Key] = set()
     for coarser in range(level + 1, len(array.levels)):
         step = array.levels[coarser].step_from(array.levels[level])
-        ranges = [
-            range(start // (by * side), -(-stop // (by * side)))
-            for (start, stop), by, side in zip(box, step, pyramid.block_shape(array), strict=True)
-        ]
-        found |= {(coarser, (number, *index)) for index in product(*ranges)}
+        sides = [by * side for by, side in zip(step, pyramid.block_shape(array), strict=True)]
+        found |= {(coarser, (number, *index)) for index in product(*box.units(sides))}
     return found

@@ -201,7 +201,9 @@ def _last_stages(
     plan: Plan, workers: Cluster, sink: sinks.Sink, finished: set[Key]
 ) -> Iterator[tuple[str, Outcomes]]:
     """Yield what is left to do when all regions are done: each stage needs what the one before has written."""
-    if _joins(plan) and any((join.LEVEL, index) not in finished for index in plan.grid.indices()):
+    if join.joined_array(plan.arrays) and any(
+        (join.LEVEL, index) not in finished for index in plan.grid.indices()
+    ):
         network = plan.header.network
         several = network.classes > 2
         yield (
@@ -210,11 +212,6 @@ def _last_stages(
         )
     for level in range(1, max(len(array.levels) for array in plan.arrays)):
         yield f"level {level} of the pyramid", _blocks(workers, sink, level, finished)
-
-
-def _joins(plan: Plan) -> bool:
-    """Return whether objects are to be joined across regions."""
-    return any(each.name == join.PRODUCT for each in plan.outputs)
 
 
 def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> graph.RegionTask:
@@ -326,7 +323,7 @@ def total_work(plan: Plan) -> int:
         for level in range(1, len(array.levels))
         for _ in pyramid.block_indices(array, level)
     )
-    return len(plan.grid) * (1 + _joins(plan)) + blocks
+    return len(plan.grid) * (1 + bool(join.joined_array(plan.arrays))) + blocks
 
 
 def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -> str:
@@ -336,11 +333,7 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -
         if failure.level > 0:
             named.append(f"pyramid level {failure.level} block {failure.index}: {failure.reason.rstrip('.')}")
             continue
-        place = ", ".join(
-            f"{axis} {start}:{stop}"
-            for axis, (start, stop) in zip(plan.grid.axes, plan.grid.write(failure.index), strict=True)
-            if axis != "c"
-        )
+        place = plan.grid.box(failure.index).in_space_and_time.text
         named.append(f"[{place}] {failure.reason.rstrip('.')}")
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (

@@ -1,4 +1,4 @@
-"""Objects across regions: the stage that follows the regions when a run makes `instances`.
+"""Objects across regions: the stage that follows the regions when a run makes numbers of objects.
 
 Each region has numbered its pieces by itself, while their classes were at hand, and put the numbers aside (`NUMBERS`).
 Here the faces between regions are looked at, the driver finds out which numbers are one object, and each region is
@@ -20,24 +20,29 @@ from unet_dask.dispatch import Failure, run_calls
 from unet_dask.instances import merged, renumbered, touching
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
+from unet_dask.products.classes import Classes
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from unet_dask.graph import Record
-    from unet_dask.io.sink.store import Sink
+    from unet_dask.io.sink.store import ArraySpec, Sink
+    from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import RegionGrid
     from unet_dask.workers.cluster import Cluster
 
 Index = tuple[int, ...]
-Box = tuple[tuple[int, int], ...]
 
 
 #: Of the ledger's entries of this stage; it comes after the regions, which are 0, and before the pyramid.
 LEVEL = -1
-PRODUCT = "instances"
+
+
+def joined_array(arrays: Sequence[ArraySpec]) -> ArraySpec | None:
+    """Return the array whose values are joined across regions, None if there is none."""
+    return next((array for array in arrays if array.product.joined), None)
 
 
 def join(
@@ -57,17 +62,18 @@ def join(
     missing = [index for index in grid.indices() if (LEVEL, index) not in done]
     if not missing:
         return
-    boxes = _Boxes(grid)
+    array = joined_array(sink.arrays)
+    assert array is not None
 
     def of(index: Index) -> str:
-        return PRODUCT if (LEVEL, index) in done else NUMBERS
+        return array.name if (LEVEL, index) in done else NUMBERS
 
-    faces = (
+    looks = (
         (
             index,
             (
                 sink,
-                [(axis, box, (of(index), of(other))) for axis, box, other in boxes.faces(index, dims)],
+                [(axis, box, (of(index), of(other))) for axis, box, other in faces(grid, index, dims)],
                 several,
             ),
         )
@@ -75,7 +81,7 @@ def join(
     )
     pairs: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
     failed = False
-    for index, outcome in run_calls(workers.client, _meetings, faces, in_flight=4 * workers.workers):
+    for index, outcome in run_calls(workers.client, _meetings, looks, in_flight=4 * workers.workers):
         if isinstance(outcome, str):
             failed = True
             yield Failure(index, LEVEL, outcome)
@@ -84,81 +90,71 @@ def join(
     if failed:
         return
     old, new = merged(np.concatenate(pairs))
-    changes = boxes.by_region(old, new)
+    changes = by_region(grid, old, new)
     nothing = np.empty(0, np.uint64)
     calls = (
-        (index, (sink, index, boxes.of(index), *changes.get(index, (nothing, nothing)))) for index in missing
+        (index, (sink, array, index, _box(grid, index), *changes.get(index, (nothing, nothing))))
+        for index in missing
     )
     for index, outcome in run_calls(workers.client, _renumber, calls, in_flight=4 * workers.workers):
         yield Failure(index, LEVEL, outcome) if isinstance(outcome, str) else outcome
 
 
-class _Boxes:
-    """Where regions lie in the arrays of a sink, which have no channel axis and begin at the region of interest."""
-
-    def __init__(self, grid: RegionGrid) -> None:
-        self._grid = grid
-        self._axes = [axis for axis, name in enumerate(grid.axes) if name != "c"]
-
-    def of(self, index: Index) -> Box:
-        """Return (start, stop) of a region."""
-        write = self._grid.write(index)
-        return tuple(
-            (write[axis][0] - self._grid.roi[axis][0], write[axis][1] - self._grid.roi[axis][0])
-            for axis in self._axes
-        )
-
-    def faces(self, index: Index, dims: int) -> list[tuple[int, Box, Index]]:
-        """Return the upper faces of a region that have a neighbour: axis across, a box two voxels thick, and that."""
-        own, found = self.of(index), []
-        for place in range(len(self._axes) - dims, len(self._axes)):
-            axis = self._axes[place]
-            if index[axis] + 1 < self._grid.counts[axis]:
-                stop = own[place][1]
-                other = (*index[:axis], index[axis] + 1, *index[axis + 1 :])
-                found.append((place, (*own[:place], (stop - 1, stop + 1), *own[place + 1 :]), other))
-        return found
-
-    def by_region(
-        self, old: NDArray[np.uint64], new: NDArray[np.uint64]
-    ) -> dict[Index, tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
-        """Return the changes of each region: a piece's number is the place of a voxel of the region that made it."""
-        if not len(old):
-            return {}
-        shape = tuple(stop - start for start, stop in (self._grid.roi[axis] for axis in self._axes))
-        places = np.unravel_index((old - np.uint64(1)).astype(np.int64), shape)
-        index = np.zeros((len(self._grid.axes), len(old)), np.int64)
-        for axis, place in zip(self._axes, places, strict=True):
-            edges = np.array(self._grid.grids[axis].edges) - self._grid.roi[axis][0]
-            index[axis] = np.searchsorted(edges[1:-1], place, side="right")
-        order = np.lexsort(index[::-1])
-        cuts = np.flatnonzero(np.any(np.diff(index[:, order], axis=1), axis=0)) + 1
-        return {
-            tuple(index[:, part[0]].tolist()): (np.sort(old[part]), new[part][np.argsort(old[part])])
-            for part in np.split(order, cuts)
-        }
+def _box(grid: RegionGrid, index: Index) -> Box:
+    """Return where a region lies in the arrays of numbers, which have no channel axis."""
+    return grid.box(index).relative_to(grid.whole).in_space_and_time
 
 
-def _meetings(sink: Sink, faces: list[tuple[int, Box, tuple[str, str]]], several: bool) -> NDArray[np.uint64]:
+def faces(grid: RegionGrid, index: Index, dims: int) -> Iterator[tuple[str, Box, Index]]:
+    """Yield the upper faces of a region that have a neighbour: axis across, a box two voxels thick, and that."""
+    own = _box(grid, index)
+    for place, axis in list(enumerate(grid.axes))[-dims:]:
+        if index[place] + 1 < grid.counts[place]:
+            _, stop = own.named[axis]
+            other = (*index[:place], index[place] + 1, *index[place + 1 :])
+            yield axis, own.along(axis, (stop - 1, stop + 1)), other
+
+
+def by_region(
+    grid: RegionGrid, old: NDArray[np.uint64], new: NDArray[np.uint64]
+) -> dict[Index, tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+    """Return the changes of each region: a piece's number is the place of a voxel of the region that made it."""
+    if not len(old):
+        return {}
+    whole = grid.whole.in_space_and_time
+    places = np.unravel_index((old - np.uint64(1)).astype(np.int64), whole.shape)
+    found = dict(zip(whole.axes, places, strict=True))
+    index = np.zeros((len(grid.axes), len(old)), np.int64)
+    for number, (axis, regions) in enumerate(zip(grid.axes, grid.grids, strict=True)):
+        if axis in found:
+            inner = np.array(regions.edges[1:-1], np.int64) - regions.start
+            index[number] = np.searchsorted(inner, found[axis], side="right")
+    order = np.lexsort(index[::-1])
+    cuts = np.flatnonzero(np.any(np.diff(index[:, order], axis=1), axis=0)) + 1
+    return {
+        tuple(index[:, part[0]].tolist()): (np.sort(old[part]), new[part][np.argsort(old[part])])
+        for part in np.split(order, cuts)
+    }
+
+
+def _meetings(sink: Sink, looks: list[tuple[str, Box, tuple[str, str]]], several: bool) -> NDArray[np.uint64]:
     """Return the numbers that meet at a region's upper faces, each side read from where its numbers are."""
     found = [np.empty((0, 2), np.uint64)]
-    for across, box, places in faces:
-        middle = box[across][0] + 1
-        halves = [
-            tuple(slice(*(span if axis == across else each)) for axis, each in enumerate(box))
-            for span in ((middle - 1, middle), (middle, middle + 1))
-        ]
+    for across, box, places in looks:
+        low, high = box.named[across]
+        halves = [box.along(across, span).slices for span in ((low, low + 1), (high - 1, high))]
         sides = [sink.read_written(name, 0, half) for name, half in zip(places, halves, strict=True)]
-        sides += [sink.read_written("classes", 0, half) for half in halves if several]
+        sides += [sink.read_written(Classes.name, 0, half) for half in halves if several]
         found.append(touching(*sides))  # type: ignore[arg-type] # numbers, then classes
     return np.concatenate(found)
 
 
-def _renumber(sink: Sink, index: Index, box: Box, old: NDArray[np.uint64], new: NDArray[np.uint64]) -> Record:
+def _renumber(
+    sink: Sink, array: ArraySpec, index: Index, box: Box, old: NDArray[np.uint64], new: NDArray[np.uint64]
+) -> Record:
     """Write the numbers of a region's objects, on a worker."""
     began = time.perf_counter()
-    start = tuple(first for first, _ in box)
-    values = sink.read_written(NUMBERS, 0, tuple(slice(first, stop) for first, stop in box))
+    values = sink.read_written(NUMBERS, 0, box.slices)
     with sink.attempted() as own:
-        digest = own.write(PRODUCT, 0, start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
-        return graph.record(Entry(index, LEVEL, {PRODUCT: digest}), began, attempt=own.attempt)
+        digest = own.write(array.name, 0, box.start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
+        return graph.record(Entry(index, LEVEL, {array.name: digest}), began, attempt=own.attempt)

@@ -17,6 +17,7 @@ from unet_dask.io.sink import store as sinks
 from unet_dask.ledger import Ledger
 from unet_dask.run.execute import total_work
 from unet_dask.run.fingerprint import compare
+from unet_dask.run.join import joined_array
 from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ def open_sink(
 
 def _require_joinable(sink: sinks.Sink, stored: Mapping[str, Any]) -> None:
     """Refuse to go on with a run of an earlier version, whose numbers of objects lie where those of the result do."""
-    joined = any(array.name == "instances" for array in sink.arrays)
-    if joined and stored.get("layout", 1) != LAYOUT and not Ledger(sink.run_folder).complete():
+    if (
+        joined_array(sink.arrays)
+        and stored.get("layout", 1) != LAYOUT
+        and not Ledger(sink.run_folder).complete()
+    ):
         raise SinkError(
             f"{redact_url(sink.url)} was begun by an earlier version of unet-dask, which kept numbers of objects "
             f"elsewhere (layout {stored.get('layout', 1)}, now {LAYOUT}), and is not complete. Start over with "

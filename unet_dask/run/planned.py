@@ -19,9 +19,9 @@ def is_planned(plan: Plan, entry: Entry) -> bool:
         return _is_block(plan, entry)
     if not len(plan.grid) or not within(entry.index, plan.grid.counts):
         return False
-    names = {array.name for array in plan.arrays}
     # Numbers of objects are provisional until they are joined across regions: see unet_dask.run.join.
-    wanted = names & {join.PRODUCT} if entry.level == join.LEVEL else names - {join.PRODUCT}
+    joined = entry.level == join.LEVEL
+    wanted = {array.name for array in plan.arrays if array.product.joined == joined}
     return set(entry.checksums) == wanted and (bool(wanted) or entry.level == 0)
 
 

@@ -17,13 +17,12 @@ from unet_dask.engine.device import (
     choose_precision,
     require_backend,
 )
-from unet_dask.engine.infer import OutputSpec
 from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
 from unet_dask.planning.arithmetic import Arithmetic
-from unet_dask.planning.fit import product_types
+from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
@@ -182,11 +181,10 @@ def _plan(
     card: int,
 ) -> Plan:
     """Plan what a configuration asks for."""
-    types = product_types(config.products, config.probability_dtype, source, header)
     return make_plan(
         source,
         header,
-        outputs=tuple(OutputSpec(name, dtype) for name, dtype in types.items()),  # type: ignore[arg-type] # checked by the configuration
+        outputs=wanted_products(config.products, config.probability_dtype, source, header),
         limit=limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
         arithmetic=Arithmetic(device, precision, config.backend, config.tta != "none", card),

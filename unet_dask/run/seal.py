@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from unet_dask.io.source.window import SourceSpec
     from unet_dask.ledger import Entry, Key, Ledger
     from unet_dask.planning.plan import Plan
-    from unet_dask.run.dependents import Box
     from unet_dask.run.prepared import Prepared
+    from unet_dask.tiling.box import Box
     from unet_dask.workers.cluster import Cluster
 
 #: Regions whose files are looked at by one task.
@@ -75,9 +75,10 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
 
 def planned(plan: Plan) -> Iterator[Key]:
     """Yield the key of every piece of work of a run."""
+    joins = bool(join.joined_array(plan.arrays))
     for index in plan.grid.indices():
         yield 0, index
-        if _joins(plan):
+        if joins:
             yield join.LEVEL, index
     for number, array in enumerate(plan.arrays):
         for level in range(1, len(array.levels)):
@@ -92,9 +93,9 @@ def files_of(plan: Plan, key: Key) -> int:
         array = plan.arrays[index[0]]
         boxes = [(array, pyramid.block_box(array, level, index[1:]))]
     else:
-        written = (each for each in plan.arrays if level == 0 or each.name == join.PRODUCT)
+        written = (array for array in plan.arrays if level == 0 or array.product.joined)
         boxes = [(array, region_box(plan.grid, array, index)) for array in written]
-    return sum(math.prod(part.stop - part.start for part in _files(array, box)) for array, box in boxes)
+    return sum(math.prod(map(len, box.units(array.write_unit))) for array, box in boxes)
 
 
 def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
@@ -110,7 +111,8 @@ def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
 
     They are as good as not done. No run leaves them; a record that was damaged may.
     """
-    if not _joins(plan):
+    array = join.joined_array(sink.arrays)
+    if array is None:
         return set()
     waiting = [
         (0, index)
@@ -119,7 +121,6 @@ def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     ]
     if not waiting:
         return set()
-    array = next(each for each in sink.arrays if each.name == join.PRODUCT)
     there = stored_chunks(sink, array, places.NUMBERS)
     boxes = ((key, region_box(plan.grid, array, key[1])) for key in waiting)
     return {key for key, box in boxes if not there[_files(array, box)].all()}
@@ -163,22 +164,14 @@ def _made_from(plan: Plan, stale: set[Key], recorded: set[Key]) -> set[Key]:
     objects = {
         (level, index)
         for level, index in recorded
-        if level == join.LEVEL or (level > 0 and plan.arrays[index[0]].name == join.PRODUCT)
+        if level == join.LEVEL or (level > 0 and plan.arrays[index[0]].product.joined)
     }
     return dependents(plan.arrays, plan.grid, stale, recorded) | (objects if stale else set())
 
 
-def _joins(plan: Plan) -> bool:
-    """Return whether objects are joined across regions."""
-    return any(each.name == join.PRODUCT for each in plan.outputs)
-
-
 def _files(array: ArraySpec, box: Box) -> tuple[slice, ...]:
     """Return which files of a level hold a box."""
-    return tuple(
-        slice(start // unit, -(-stop // unit))
-        for (start, stop), unit in zip(box, array.write_unit, strict=True)
-    )
+    return tuple(slice(units.start, units.stop) for units in box.units(array.write_unit))
 
 
 def _require_metadata(sink: Sink) -> None:
@@ -218,7 +211,7 @@ def _lost(plan: Plan, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
 def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
     """Yield the work that writes the finest level of a product: of objects, that which joins them."""
     for index in plan.grid.indices():
-        yield (join.LEVEL if array.name == join.PRODUCT else 0, index), region_box(plan.grid, array, index)
+        yield (join.LEVEL if array.product.joined else 0, index), region_box(plan.grid, array, index)
 
 
 def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, Box]]:

@@ -27,6 +27,7 @@ from itertools import pairwise, product, repeat
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import GeometryError
+from unet_dask.tiling.box import Box
 from unet_dask.tiling.mirror import mirrored
 from unet_dask.tiling.valid import aligned
 
@@ -240,6 +241,15 @@ class RegionGrid:
     def write(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the voxels that a region owns."""
         return tuple(grid.write(each) for grid, each in zip(self.grids, index, strict=True))
+
+    def box(self, index: tuple[int, ...]) -> Box:
+        """Return the voxels that a region owns."""
+        return Box(self.axes, self.write(index))
+
+    @property
+    def whole(self) -> Box:
+        """The part to segment; a result begins at its first voxel."""
+        return Box(self.axes, self.roi)
 
     def read(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the voxels that a region needs; they may lie outside the volume."""

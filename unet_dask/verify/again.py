@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_dask.config import SegmentConfig
+from unet_dask.config import SegmentConfig, configured
 from unet_dask.errors import MismatchError, ModelError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.source.received import mask_of, source_of
@@ -127,10 +127,9 @@ def settings_of(stored: Stored) -> SegmentConfig:
     side = dict(zip(finest.axes, finest.chunks, strict=True))
     whole = grid.roi == tuple((0, size) for size in grid.shape)
     interval = {axis: f"{a}:{b}" for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
-    types = {array.name: array.dtype for array in stored.arrays}
-    return SegmentConfig(
+    types = {name: value for array in stored.arrays for name, value in array.product.settings.items()}
+    restored = SegmentConfig(
         products=tuple(array.name for array in stored.arrays),
-        probability_dtype=types.get("probabilities", "float32"),
         device=plan["device"],
         precision=plan["precision"],
         backend=identity["setting.backend"],
@@ -146,6 +145,7 @@ def settings_of(stored: Stored) -> SegmentConfig:
         region=_regions(stored),
         chunks=tuple(side[axis] for axis in spatial),
     )
+    return configured(restored, types)
 
 
 def _regions(stored: Stored) -> tuple[int, ...]:

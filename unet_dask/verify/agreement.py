@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask import axes as axes_
 from unet_dask.io.sink import pyramid
-from unet_dask.io.sink.multiscale import image_metadata, label_metadata
+from unet_dask.io.sink.multiscale import image_metadata
+from unet_dask.run.join import joined_array
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def work_of(manifest: Manifest, grid: RegionGrid, arrays: tuple[ArraySpec, ...])
         for array in arrays
         for level in range(1, len(array.levels))
     )
-    joins = any(array.name == "instances" for array in arrays)
-    planned = len(grid) * (1 + joins) + blocks
+    planned = len(grid) * (1 + bool(joined_array(arrays))) + blocks
     if planned == manifest["work"]:
         return []
     text = f"the manifest speaks of {manifest['work']} pieces of work, and its plan has {planned}. {RESTORE}"
@@ -121,14 +121,16 @@ def image_text(ome: Mapping[str, Any], spec: ArraySpec, classes: list[str]) -> s
     )
     (wanted,) = expected["multiscales"]
     paths = [[each["path"] for each in one["datasets"]] for one in (image, wanted)]
-    names = ome.get("image-label", {}).get("properties")
+    names, wanted_names = (
+        label.get("image-label", {}).get("properties") for label in (ome, spec.product.described(classes))
+    )
     facts = {
         f"OME-Zarr version is {ome['version']}": ome["version"] == expected["version"],
         "OME-Zarr axes are others": image["axes"] == wanted["axes"],
         "the OME-Zarr name is that of another product": str(image["name"]).endswith(f" {spec.name}"),
         f"OME-Zarr levels are {paths[0]}": paths[0] == paths[1],
-        "the names of its classes are not those of the manifest": spec.name != "classes"
-        or names == label_metadata(classes)["properties"],
+        "the names of its classes are not those of the manifest": wanted_names is None
+        or names == wanted_names,
         "OME-Zarr scales or translations do not fit the levels": all(
             _close(one["coordinateTransformations"], other["coordinateTransformations"])
             for one, other in zip(image["datasets"], wanted["datasets"], strict=False)

@@ -19,13 +19,15 @@ import numpy as np
 
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device, multiplies
-from unet_dask.engine.infer import Counter, OutputSpec
+from unet_dask.engine.infer import Counter
 from unet_dask.errors import DataError, OptionError, UnetDaskError
 from unet_dask.graph import RegionTask
 from unet_dask.io.source.volume import read_window
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import Normalisation
 from unet_dask.planning.arithmetic import Arithmetic
+from unet_dask.products.probabilities import Probabilities
+from unet_dask.products.product import ROUNDING
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding
 from unet_dask.verify.stored import ranges_of
@@ -33,14 +35,10 @@ from unet_dask.verify.stored import ranges_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.tiling.region import Interval
+    from unet_dask.tiling.box import Box
     from unet_dask.verify.again import Origin
     from unet_dask.verify.stored import Stored
 
-    Box = tuple[Interval, ...]
-
-#: Difference of probabilities that rounding explains in float32.
-ROUNDING = 1e-5
 #: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
 _SIDES = {2: 192, 3: 64}
 _ACTIVATION_BYTES = 1 << 30
@@ -122,7 +120,7 @@ def unable(stored: Stored) -> str:
 def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     """Run the network on a crop again, and compare what is stored there."""
     plan = stored.manifest["plan"]
-    box = grid.roi
+    box = grid.whole
     device, notes = _device(plan["device"])
     try:
         theirs = Arithmetic(device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
@@ -131,30 +129,30 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
         if counter.exact:
             # Whether a tile is for bytes is decided tile by tile, and the run's were others.
             return Outcome(
-                notes=(f"crop {_text(stored, box)} not recomputed: bytes cannot say what it holds",)
+                notes=(f"crop {box.in_space_and_time.text} not recomputed: bytes cannot say what it holds",)
             )
         if theirs != Arithmetic(device):
             exact = _probabilities(stored, origin, grid, Arithmetic(device))
     except (DataError, OptionError, RuntimeError) as error:
         reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
-        return Outcome(notes=(f"crop {_text(stored, box)} not recomputed: {reason}",))
+        return Outcome(notes=(f"crop {box.in_space_and_time.text} not recomputed: {reason}",))
     tolerance = ROUNDING + 2 * float(np.abs(made - exact).max())
+    probabilities = _classes_first(exact, stored.grid.axes)
     findings = []
     for array in stored.arrays:
-        if array.name not in ("classes", "probabilities"):
-            continue  # numbers of objects are not decided within a crop
-        place = _place(stored, array.axes, box)
+        place = array.box(box.relative_to(stored.grid.whole))
         try:
             found = stored.read(array.name, 0, place)
         except Exception:  # noqa: S112 # the checksums have said so
             continue
-        wrong, what = _differences(found, exact, array.axes, stored.grid.axes, tolerance)
-        if wrong:
+        different = array.product.differences(_classes_first(found, array.axes), probabilities, tolerance)
+        if different and different[0]:
+            wrong, what = different
             text = (
                 f"{wrong} of {found.size} values are not those that the network gives on other tiles ({what})"
             )
             keys = tuple((0, index) for index in _regions(stored, box))
-            findings.append(Finding("crop", text, array.name, 0, stored.shown(array.name, 0, place), keys))
+            findings.append(Finding("crop", text, array.name, 0, stored.shown(0, place), keys))
     return Outcome(tuple(findings), notes, recomputed=True)
 
 
@@ -175,7 +173,7 @@ def _probabilities(
     ranges = ranges_of(stored.manifest) if by.precision == "int8" else ()
     task = RegionTask(
         grid=grid,
-        outputs=(OutputSpec("probabilities", "float32"),),
+        outputs=(Probabilities("float32"),),
         network=NetworkKey(
             str(model.path.resolve()), model.checksum, by.device, by.precision, by.backend, ranges
         ),
@@ -192,47 +190,11 @@ def _probabilities(
     return np.asarray(values, np.float32)
 
 
-def _differences(
-    found: NDArray[Any], expected: NDArray[np.float32], axes: str, canonical: str, tolerance: float
-) -> tuple[int, str]:
-    """Return how many stored values differ by more than rounding, and the largest difference for people."""
-    channel = canonical.index("c")
-    if "c" not in axes:
-        best = np.sort(expected, axis=channel)
-        margin = np.take(best, -1, axis=channel) - np.take(best, -2, axis=channel)
-        wrong = (found != expected.argmax(axis=channel)) & (margin > 2 * tolerance - ROUNDING)
-        surest = margin[wrong].max() if wrong.any() else 0.0
-        return int(wrong.sum()), f"surest margin {surest:.2g}, rounding {tolerance:.1g}"
-    if found.dtype.kind == "f":
-        distance, allowed = np.abs(found - expected), tolerance
-    else:
-        distance, allowed = np.abs(found / np.float32(254) - expected), tolerance + 1 / 254
-    outside = ~(distance <= allowed)  # NaN is outside
-    worst = np.nan_to_num(distance, nan=np.inf).max() if distance.size else 0.0
-    return int(outside.sum()), f"largest difference {worst:.2g}, rounding {allowed:.1g}"
-
-
-def _place(stored: Stored, axes: str, box: Box) -> Box:
-    """Return a box of the source in voxels of a product."""
-    place = {
-        axis: (a - first, b - first)
-        for axis, (a, b), (first, _) in zip(stored.grid.axes, box, stored.grid.roi, strict=True)
-    }
-    if "c" in axes:
-        place["c"] = (0, len(stored.manifest["classes"]))
-    return tuple(place[axis] for axis in axes)
+def _classes_first(values: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Return values with the channel axis, if they have one, before all others."""
+    return np.moveaxis(values, axes.index("c"), 0) if "c" in axes else values
 
 
 def _regions(stored: Stored, box: Box) -> list[tuple[int, ...]]:
     """Return the regions that a box of the source has a part of."""
-    return [
-        index
-        for index in stored.grid.indices()
-        if all(a < d and c < b for (a, b), (c, d) in zip(box, stored.grid.write(index), strict=True))
-    ]
-
-
-def _text(stored: Stored, box: Box) -> str:
-    return ", ".join(
-        f"{axis} {a}:{b}" for axis, (a, b) in zip(stored.grid.axes, box, strict=True) if axis != "c"
-    )
+    return [index for index in stored.grid.indices() if stored.grid.box(index).meets(box)]

@@ -84,7 +84,7 @@ def unrecorded(stored: Stored, record: Record) -> Iterator[Finding]:
                 "is not done" if whole else f"{piece.product} of this region are not done",
                 piece.product if piece.level else "",
                 piece.level,
-                stored.shown(piece.product, piece.level, piece.box),
+                stored.shown(piece.level, piece.box),
                 (piece.key,),
             )
     known = {array.name for array in stored.arrays}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.tiling.box import Box
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.store import ArraySpec
     from unet_dask.io.source.mask import Mask
+    from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid
-    from unet_dask.verify.stored import Box, Stored
+    from unet_dask.verify.stored import Stored
 
 #: Windows per axis, those that are drawn to find as many within a mask, and their side along the face, for 2-D and
 #: 3-D networks.
@@ -76,8 +78,9 @@ def seam_scores(
     mask : of a masked result
     """
     scores, findings = {}, []
-    names = {array.name: array for array in stored.arrays}
-    array = names.get("probabilities") or names.get("classes")
+    # Of amounts, every face tells something; numbers of objects change wherever an object ends.
+    fitting = [array for array in stored.arrays if not array.product.joined]
+    array = max(fitting, key=lambda array: array.product.amounts, default=None)
     first = len(stored.grid.axes) - stored.dims
     for axis, grid in list(zip(stored.grid.axes, stored.grid.grids, strict=True))[first:]:
         score = None if array is None else _score(stored, array, axis, grid, random, mask)
@@ -129,19 +132,18 @@ def _score(
             values = stored.read(array.name, 0, box)
         except Exception:  # noqa: S112 # the checksums have said so
             continue
-        steps.append(_steps(values, array.axes.index(axis), within, classes=array.name == "classes"))
+        steps.append(_steps(array.product, values, array.axes.index(axis), within))
     return _jackknifed(np.array(steps), stride)
 
 
 def _within(mask: Mask, stored: Stored, array: ArraySpec, axis: str, box: Box) -> NDArray[np.bool_]:
     """Return which lines across a face are within the mask from end to end, one value for every step of a plane."""
-    place = {**stored.shown(array.name, 0, box), "c": (0, 1)}
+    place = {**stored.shown(0, box), "c": (0, 1)}
     inside = mask.inside([place[name] for name in stored.grid.axes])
     lines = inside.all(axis=stored.grid.axes.replace("c", "").index(axis), keepdims=True)
     if "c" in array.axes:
         lines = np.expand_dims(lines, array.axes.index("c"))
-    sides = [b - a if name != axis else 1 for name, (a, b) in zip(array.axes, box, strict=True)]
-    return np.broadcast_to(lines, sides).ravel()
+    return np.broadcast_to(lines, box.along(axis, (0, 1)).shape).ravel()
 
 
 def _windows(
@@ -170,16 +172,16 @@ def _windows(
         thick = stored.grid.grids[stored.grid.axes.index(axis)].context.stride + 2
         face = int(lonely[place[along]])
         box[along] = (face - thick, face + thick)
-        boxes.append(tuple(box))
+        boxes.append(Box(array.axes, tuple(box)))
     return boxes
 
 
 def _steps(
-    values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None, *, classes: bool
+    product: Product, values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
-    """Return the mean absolute step between neighbouring planes, of some lines; of classes, the share that changes."""
+    """Return the mean step between neighbouring planes, of some lines."""
     planes = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-    steps = planes[1:] != planes[:-1] if classes else np.abs(np.diff(planes.astype(np.float64), axis=0))
+    steps = product.steps(planes)
     if within is not None:
         steps = steps * within
     return np.asarray(steps.mean(axis=1, dtype=np.float64))

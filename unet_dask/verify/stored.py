@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
     from unet_dask.engine.ranges import Ranges
     from unet_dask.io.sink.manifest import Manifest
+    from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import Interval
-
-    Box = tuple[Interval, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Piece:
     product : name
     level : of the pyramid, 0 for a region
     index : of the region, or as in the ledger: number of the product, then index of the block
-    box : (start, stop) in voxels of the level's array
+    box : in voxels of the level's array
     """
 
     product: str
@@ -66,7 +65,7 @@ class Piece:
     @property
     def start(self) -> tuple[int, ...]:
         """First voxel."""
-        return tuple(start for start, _ in self.box)
+        return self.box.start
 
 
 @dataclass(frozen=True)
@@ -153,15 +152,16 @@ class Stored:
 
     def read(self, name: str, level: int, box: Box) -> NDArray[np.generic]:
         """Return stored values."""
-        return np.asarray(self.opened[name, level][tuple(slice(a, b) for a, b in box)])
+        return np.asarray(self.opened[name, level][box.slices])
 
-    def shown(self, name: str, level: int, box: Box) -> dict[str, Interval]:
+    def shown(self, level: int, box: Box) -> dict[str, Interval]:
         """Return a box for people: at level 0 in voxels of the source."""
-        array = self.array(name)
-        corner = {axis: a for axis, (a, _) in zip(self.grid.axes, self.grid.roi, strict=True) if level == 0}
+        corner = {
+            axis: start for axis, (start, _) in self.grid.whole.named.items() if level == 0 and axis != "c"
+        }
         return {
-            axis: (a + corner.get(axis, 0), b + corner.get(axis, 0)) if axis != "c" else (a, b)
-            for axis, (a, b) in zip(array.axes, box, strict=True)
+            axis: (start + corner.get(axis, 0), stop + corner.get(axis, 0))
+            for axis, (start, stop) in box.named.items()
         }
 
 
@@ -255,10 +255,8 @@ def _product(
     sizes = {axis: b - a for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
     sizes["c"] = len(manifest["classes"])
     _require(finest.shape == tuple(sizes[axis] for axis in axes), f"level 0 has the shape {finest.shape}")
-    dtype = np.dtype(finest.dtype)
-    spec = ArraySpec(
-        name, axes, str(dtype), sentinel(dtype), finest.chunks, finest.shards, _levels(levels, name)
-    )
+    dtype = str(np.dtype(finest.dtype))
+    spec = ArraySpec(name, axes, dtype, finest.chunks, finest.shards, _levels(levels, name))
     for field, value in (("chunks", spec.chunks), ("shards", spec.shards), ("products", (name, spec.dtype))):
         # The fingerprint holds one for each product, as a text.
         _require(str(value) in identity.get(f"plan.{field}", ""), f"{field} are {value}")
@@ -305,8 +303,3 @@ def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:
 def _require(condition: bool, text: str) -> None:  # reads like an assertion
     if not condition:
         raise ValueError(text)
-
-
-def sentinel(dtype: np.dtype[Any]) -> float:
-    """Return what a voxel holds until it is written: NaN, or the largest whole number."""
-    return float("nan") if dtype.kind == "f" else int(np.iinfo(dtype).max)

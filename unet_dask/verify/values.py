@@ -8,7 +8,6 @@ has bits that decoders ignore), and such a file is damaged all the same.
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,16 @@ from zarr.storage import MemoryStore
 
 from unet_dask.errors import SinkLostError
 from unet_dask.io import remote
-from unet_dask.io.sink.sentinel import is_sentinel
 from unet_dask.io.sink.store import array_settings, checksum
+from unet_dask.products.sentinel import is_sentinel
+from unet_dask.tiling.box import hull
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-    from unet_dask.verify.stored import Box, Piece, Stored
+    from unet_dask.tiling.box import Box
+    from unet_dask.verify.stored import Piece, Stored
 
 #: More bytes than this do not change without changing the values: the file was made by another compressor.
 _FEW_BYTES = 16
@@ -74,7 +73,7 @@ def _refuse_unreachable(stored: Stored, error: BaseException) -> None:
 
 
 def _finding(stored: Stored, piece: Piece, kind: Any, text: str, box: Box | None = None) -> Finding:
-    shown = stored.shown(piece.product, piece.level, box or piece.box)
+    shown = stored.shown(piece.level, box or piece.box)
     return Finding(kind, text, piece.product, piece.level, shown, (piece.key,))
 
 
@@ -84,7 +83,7 @@ def _located(stored: Stored, piece: Piece) -> Finding:
     undecodable: list[Box] = []
     missing: list[Box] = []
     reason, count = "", 0
-    for chunk in _chunks(piece.box, array.chunks):
+    for chunk in piece.box.cut(array.chunks):
         count += 1
         try:
             if is_sentinel(stored.read(piece.product, piece.level, chunk)).all():
@@ -100,22 +99,7 @@ def _located(stored: Stored, piece: Piece) -> Finding:
         told.append(f"{len(missing)} of {count} chunks are missing")
     text = " and ".join(told) or "the values are not those that were written"
     wrong = [*undecodable, *missing]
-    return _finding(stored, piece, "values", text, _hull(wrong) if wrong else None)
-
-
-def _chunks(box: Box, sides: tuple[int, ...]) -> Iterator[Box]:
-    """Yield the parts of a box that are chunks."""
-    yield from product(
-        *(
-            [(first, min(first + side, stop)) for first in range(start, stop, side)]
-            for (start, stop), side in zip(box, sides, strict=True)
-        )
-    )
-
-
-def _hull(boxes: list[Box]) -> Box:
-    """Return the smallest box that holds others."""
-    return tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*boxes, strict=True))
+    return _finding(stored, piece, "values", text, hull(wrong) if wrong else None)
 
 
 def _files(stored: Stored, piece: Piece, values: NDArray[Any]) -> tuple[list[str], int]:

@@ -21,6 +21,7 @@ from unet_dask.picture.plane import (
     source_levels,
     unwritten,
 )
+from unet_dask.products import product_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ class TooFarOutError(Exception):
     """A tile would need more voxels than are read at once; one that is closer needs fewer."""
 
 
-class Product:
+class StoredProduct:
     """A product of a result, with its pyramid.
 
     Parameters
@@ -52,9 +53,9 @@ class Product:
     """
 
     def __init__(self, url: str, manifest: Manifest, entry: ArrayRecord) -> None:
-        self.name = entry["name"]
         self.axes = entry["axes"]
         self._levels = product_levels(url, manifest, entry)
+        self.kind = product_of(entry["name"], str(self._levels[0].dtype))
 
     def plane(self, view: View, *, complete: bool) -> Plane:
         """Return what a tile shows, (y, x) or (c, y, x), of unwritten voxels the sentinel.

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.picture.colour import class_paint, hatching, object_paint
+from unet_dask.picture.colour import hatching
 from unet_dask.picture.plane import unwritten
+from unet_dask.products.colour import Amount
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from unet_dask.products.colour import Painting, Veil
 
     Plane = NDArray[Any]
     #: (y, x, 4) uint8
@@ -24,22 +27,9 @@ def grey_pixels(plane: Plane, low: float, high: float) -> Pixels:
     return _pixels(np.moveaxis(np.broadcast_to(stretched, (3, *plane.shape[1:])), 0, -1))
 
 
-def class_pixels(classes: Plane) -> Pixels:
-    """Return classes in their colours; background and what was never written are transparent."""
-    inside, colour = class_paint(classes)
-    return _over_nothing(inside, colour)
-
-
-def object_pixels(numbers: Plane) -> Pixels:
-    """Return every object in a colour of its own; background and what was never written are transparent."""
-    inside, colour = object_paint(numbers)
-    return _over_nothing(inside, colour)
-
-
-def probability_pixels(probability: NDArray[np.float32], holes: NDArray[np.bool_]) -> Pixels:
-    """Return probabilities in [0, 1] in the colours of the preview; what was never written is transparent."""
-    rank = np.rint(255 * np.clip(np.nan_to_num(probability), 0, 1)).astype(np.uint8)
-    return np.where(holes[..., np.newaxis], np.uint8(0), _viridis()[rank])
+def product_pixels(painting: Painting, holes: NDArray[np.bool_]) -> Pixels:
+    """Return what a product looks like; what was never written is transparent, as is nothing."""
+    return _on_scale(painting.values, holes) if isinstance(painting, Amount) else _over_nothing(painting)
 
 
 def hole_pixels(products: list[Plane], corner: tuple[int, int]) -> Pixels:
@@ -55,10 +45,16 @@ def png(pixels: Pixels) -> bytes:
     return imageio.v3.imwrite("<bytes>", pixels, extension=".png", plugin="pillow", compress_level=1)
 
 
-def _over_nothing(inside: NDArray[np.bool_], colour: NDArray[np.float32]) -> Pixels:
-    picture = np.zeros((*inside.shape, 4), np.float32)
-    picture[inside, :3] = colour
-    picture[inside, 3] = 1
+def _on_scale(amount: NDArray[np.float32], holes: NDArray[np.bool_]) -> Pixels:
+    """Return amounts in [0, 1] in the colours of the preview."""
+    rank = np.rint(255 * np.clip(np.nan_to_num(amount), 0, 1)).astype(np.uint8)
+    return np.where(holes[..., np.newaxis], np.uint8(0), _viridis()[rank])
+
+
+def _over_nothing(veil: Veil) -> Pixels:
+    picture = np.zeros((*veil.inside.shape, 4), np.float32)
+    picture[veil.inside, :3] = veil.colour
+    picture[veil.inside, 3] = 1
     return _pixels(picture)
 
 

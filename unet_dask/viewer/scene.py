@@ -16,17 +16,17 @@ import numpy as np
 
 from unet_dask.io import remote
 from unet_dask.io.sink import place as places
-from unet_dask.io.sink.multiscale import class_colour
 from unet_dask.io.source.received import Consent
 from unet_dask.ledger import Ledger
-from unet_dask.picture.colour import foreground, unscaled
 from unet_dask.picture.plane import View, fitting_step, shown_source, unwritten
+from unet_dask.products import in_order
 from unet_dask.viewer import paint
-from unet_dask.viewer.layer import Image, Product, TooFarOutError
+from unet_dask.viewer.layer import Image, StoredProduct, TooFarOutError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_dask.products import Product
     from unet_dask.viewer.paint import Pixels
 
     Plane = NDArray[Any]
@@ -88,7 +88,7 @@ class Scene:
         }
         self._classes = [remote.printable(name) for name in manifest["classes"]]
         self._work = manifest["work"]
-        self._products = {entry["name"]: Product(sink, manifest, entry) for entry in manifest["arrays"]}
+        self._products = {entry["name"]: StoredProduct(sink, manifest, entry) for entry in manifest["arrays"]}
         source, self._notes = shown_source(manifest, consent or Consent())
         self._image = None if source is None else Image(source)
         self._complete = False
@@ -132,20 +132,15 @@ class Scene:
             colour = [("colour", "in colour")] if self._image.channels == 3 else []
             each = [(str(n), f"channel {name}") for n, name in enumerate(self._image.names)]
             yield _layer("source", [*colour, *each])
-        if "probabilities" in self._products:
-            of_all = [("foreground", "of all but background")] if len(self._classes) > 2 else []
-            each = [(str(n), f"of {name}") for n, name in enumerate(self._classes)]
-            choices = [*of_all, *(each if of_all else reversed(each))]
-            yield _layer("probabilities", choices, on=set(self._products) == {"probabilities"}, opacity=0.7)
-        if "classes" in self._products:
+        kinds = in_order(product.kind for product in self._products.values())
+        for kind in sorted(kinds, key=lambda kind: not kind.amounts):
             legend = [
-                ("#{:02x}{:02x}{:02x}".format(*class_colour(value)), name)
-                for value, name in enumerate(self._classes)
-                if value
+                ("#{:02x}{:02x}{:02x}".format(*colour), name)
+                for _, colour, name in kind.legend(self._classes)
             ]
-            yield _layer("classes", [("all", "all")], opacity=0.45, legend=legend)
-        if "instances" in self._products:
-            yield _layer("instances", [("all", "all")], on="classes" not in self._products, opacity=0.45)
+            opacity = 0.7 if kind.amounts else 0.45
+            choices = kind.choices(self._classes)
+            yield _layer(kind.name, choices, on=kind is kinds[0], opacity=opacity, legend=legend)
         yield _layer("unwritten", [("all", "all")])
 
     def tile(self, layer: str, choice: str, where: Where, contrast: tuple[float, float] | None) -> Pixels:
@@ -176,12 +171,7 @@ class Scene:
             planes = [self._product_plane(name, where) for name in self._products]
             return paint.hole_pixels(planes, (where.row * TILE, where.column * TILE))
         plane = self._product_plane(layer, where)
-        if layer == "classes":
-            return paint.class_pixels(plane)
-        if layer == "instances":
-            return paint.object_pixels(plane)
-        shown = foreground(plane) if choice == "foreground" else unscaled(plane[int(choice)])
-        return paint.probability_pixels(shown, unwritten(plane))
+        return paint.product_pixels(self._products[layer].kind.painted(plane, choice), unwritten(plane))
 
     def contrast(self, choice: str) -> tuple[float, float]:
         """Return values of the source that are black and white at first, the same for every tile."""
@@ -200,18 +190,14 @@ class Scene:
             if self._image is not None:
                 found["source"] = _listed(f"{value:g}" for value in self._image.voxel(at))
             for name, product in self._products.items():
-                found[name] = self._told(name, product.voxel(inner))
+                found[name] = self._told(product.kind, product.voxel(inner))
         return found
 
-    def _told(self, name: str, value: NDArray[Any]) -> str:
+    def _told(self, kind: Product, value: NDArray[Any]) -> str:
         """Return a product's value at a voxel for people."""
         if unwritten(value.reshape(-1, 1, 1)).any():
             return "not written"
-        if name == "probabilities":
-            return _listed(f"{share:.3f}" for share in unscaled(value))
-        number = int(value)
-        known = name == "classes" and number < len(self._classes)
-        return f"{number} {self._classes[number]}" if known else str(number)
+        return _listed(kind.told(value, self._classes))
 
     def _view(self, where: Where) -> View:
         """Return the part of the plane that a tile shows."""

@@ -31,7 +31,6 @@ def made(url: str, *, name: str = "classes", shards: tuple[int, ...] | None = No
         name,
         "yx",
         "uint8",
-        255,
         (4, 4) if shards else (8, 8),
         shards,
         pyramid("yx", SHAPE, {"y": 1.0, "x": 1.0}),

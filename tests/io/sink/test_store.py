@@ -29,7 +29,7 @@ def levels() -> tuple[Level, ...]:
 
 
 def made(path: Path, shards: tuple[int, ...] | None = None) -> sink.Sink:
-    classes = sink.ArraySpec("classes", "yx", "uint8", 255, (8, 8), shards, levels())
+    classes = sink.ArraySpec("classes", "yx", "uint8", (8, 8), shards, levels())
     created = sink.Sink(str(path), (classes,))
     sink.create(
         created,
@@ -92,7 +92,7 @@ def test_write_that_fails_can_be_resumed(tmp_path: Path) -> None:
 
 
 def test_array_that_is_gone_is_a_lost_sink(tmp_path: Path) -> None:
-    classes = sink.ArraySpec("classes", "yx", "uint8", 255, (8, 8), None, levels())
+    classes = sink.ArraySpec("classes", "yx", "uint8", (8, 8), None, levels())
     gone = sink.Sink(str(tmp_path / "gone.zarr"), (classes,))
     with pytest.raises(SinkLostError, match="cannot be written"):
         gone.write("classes", 0, (0, 0), np.zeros((8, 8), np.uint8))

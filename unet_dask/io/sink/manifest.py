@@ -14,9 +14,9 @@ import re
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 from unet_dask.axes import CANONICAL
-from unet_dask.config import PRODUCTS
 from unet_dask.errors import GeometryError, SinkError
 from unet_dask.io.remote import printable, redact_url
+from unet_dask.products import PRODUCTS
 from unet_dask.tiling.region import AxisGrid, Context
 
 if TYPE_CHECKING:
@@ -308,8 +308,8 @@ def _check_arrays(record: Mapping[str, Any]) -> None:
     axes = record["plan"]["axes"]
     for number, entry in enumerate(entries[: len(PRODUCTS)]):
         prefix = f"arrays[{number}]."
-        _one_of(entry, "name", PRODUCTS, prefix)
-        of_product = axes if entry["name"] == "probabilities" else axes.replace("c", "")
+        _one_of(entry, "name", tuple(PRODUCTS), prefix)
+        of_product = axes if PRODUCTS[entry["name"]].has_channels else axes.replace("c", "")
         _one_of(entry, "axes", (of_product,), prefix)
         _number(entry, "levels", prefix, least=1, most=_MOST_LEVELS)
     names = [entry["name"] for entry in entries[: len(PRODUCTS)]]

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5 metadata of our products, and how their pyramids are made.
+"""OME-Zarr 0.5 metadata of multiscale images, and the levels of our pyramids.
 
 Written by hand: the libraries that write it either mark labels in a way that their own validator refuses
 or know no label images. The tests validate every product with ome-zarr-models.
@@ -10,17 +10,10 @@ a level are those of its voxels' centres: averaging two voxels of size s moves t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, product
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-How = Literal["vote", "mean", "first"]
 
 _KIND = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 #: A pyramid ends when a plane fits a screen.
@@ -125,77 +118,3 @@ def image_metadata(
             }
         )
     return {"version": "0.5", "multiscales": [{"name": name, "axes": described, "datasets": datasets}]}
-
-
-def label_metadata(class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the `image-label` attribute of a class map: a colour and a name per class."""
-    return {
-        "colors": [
-            {"label-value": value, "rgba": list(class_colour(value))} for value in range(len(class_names))
-        ],
-        "properties": [{"label-value": value, "class": name} for value, name in enumerate(class_names)],
-    }
-
-
-def class_colour(value: int) -> tuple[int, int, int, int]:
-    """Return a colour per class: background transparent, the others around the wheel by the golden angle."""
-    if value == 0:
-        return (0, 0, 0, 0)
-    hue = (0.09 + value * 0.61803398875) % 1.0
-    red, green, blue = (abs((hue * 6 + shift) % 6 - 3) - 1 for shift in (0, 4, 2))
-    return (*(round(255 * min(max(part, 0), 1)) for part in (red, green, blue)), 255)  # type: ignore[return-value] # three and one
-
-
-def coarser(block: NDArray[np.generic], step: Sequence[int], *, how: How) -> NDArray[np.generic]:
-    """Return a block at the next coarser level.
-
-    Parameters
-    ----------
-    block : of the finer level
-    step : voxels per coarser voxel, per axis
-    how : "vote" takes the most frequent value, of equal ones the lowest; "mean" their mean, "first" the first
-
-    Returns
-    -------
-    array of ceil(size / step), the same type; a ragged end is repeated
-
-    Examples
-    --------
-    >>> coarser(np.array([[1, 1, 2], [0, 1, 2]]), (2, 2), how="vote")
-    array([[1, 2]])
-    """
-    if how == "first":
-        return block[tuple(slice(None, None, by) for by in step)]
-    pad = [(0, -size % by) for size, by in zip(block.shape, step, strict=True)]
-    block = np.pad(block, pad, mode="edge") if any(after for _, after in pad) else block
-    if how == "mean":
-        split = [part for size, by in zip(block.shape, step, strict=True) for part in (size // by, by)]
-        within = tuple(range(1, 2 * block.ndim, 2))
-        mean: NDArray[np.float32] = block.reshape(split).mean(axis=within, dtype=np.float32)
-        return (mean if block.dtype.kind == "f" else np.rint(mean)).astype(block.dtype)
-    if block.size and (block == block.flat[0]).all():  # background, most of a slide
-        return np.full([size // by for size, by in zip(block.shape, step, strict=True)], block.flat[0])
-    voxels = [
-        np.ascontiguousarray(block[tuple(slice(at, None, by) for at, by in zip(offset, step, strict=True))])
-        for offset in product(*map(range, step))
-    ]
-    return _voted(voxels)
-
-
-def _voted(candidates: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-    """Return the most frequent of some arrays' values, voxel by voxel; of equally frequent ones the lowest.
-
-    Each candidate counts who agrees with it, whatever the values are: two or two hundred classes cost the same.
-    """
-    votes = [np.zeros(each.shape, np.uint8) for each in candidates]
-    for one, other in combinations(range(len(candidates)), 2):
-        same = candidates[one] == candidates[other]
-        votes[one] += same
-        votes[other] += same
-    best: Any = candidates[0]  # numbers, which have an order
-    most = votes[0]
-    for each, count in zip(candidates[1:], votes[1:], strict=True):
-        best = np.where((count > most) | ((count == most) & (each < best)), each, best)
-        most = np.maximum(most, count)
-    voted: NDArray[np.generic] = best
-    return voted

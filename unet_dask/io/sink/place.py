@@ -19,11 +19,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from unet_dask.config import PRODUCTS
 from unet_dask.errors import SinkError, SinkLostError, UnetDaskError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.durable import sync_folder
 from unet_dask.io.sink.manifest import LARGEST, parse, parse_json
+from unet_dask.products import PRODUCTS
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ LOCK = "lock"
 SESSION = "session-"
 #: Where numbers of objects lie until those of all regions are known and joined.
 NUMBERS = f"{RUN_FOLDER}/numbers"
-#: What lies in a sink.
-_OURS = {"zarr.json", RUN_FOLDER, *PRODUCTS}
 #: Beginning of the names of objects by which drivers and workers try whether a place can be written.
 _PROBE = ".unet-dask-probe-"
 
@@ -187,12 +185,17 @@ def require_ours(url: str) -> None:
     if _attribute(fs, path) is not None:
         return
     unfinished = RUN_FOLDER in names_in(fs, path) and not fs.exists(f"{path}/{RUN_FOLDER}/zarr.json")
-    if unfinished and {*names_in(fs, path)} <= _OURS and _is_void(fs, f"{path}/zarr.json"):
+    if unfinished and {*names_in(fs, path)} <= _ours() and _is_void(fs, f"{path}/zarr.json"):
         return
     raise SinkError(
         f"{redact_url(url)} exists and is not a result of unet-dask, so it is neither resumed nor overwritten. Name "
         "another place with -o, or remove it yourself."
     )
+
+
+def _ours() -> set[str]:
+    """Return the names of what lies in a sink."""
+    return {"zarr.json", RUN_FOLDER, *PRODUCTS}
 
 
 def require_replaceable(url: str) -> None:
@@ -204,7 +207,7 @@ def require_replaceable(url: str) -> None:
         If it is not ours, or somebody put something of her own into it.
     """
     require_ours(url)
-    foreign = sorted({*names_in(*locate(url))} - _OURS)
+    foreign = sorted({*names_in(*locate(url))} - _ours())
     if foreign:
         raise SinkError(
             f"{redact_url(url)} holds {', '.join(foreign[:3])}, which unet-dask did not write, so it is not "

@@ -9,15 +9,13 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from unet_dask.io.sink.multiscale import How, coarser
+from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from unet_dask.io.sink.store import ArraySpec, Sink
 
-#: What a coarser voxel of each product is; numbers of objects have no mean, and too many values to vote.
-_HOW: dict[str, How] = {"classes": "vote", "probabilities": "mean", "instances": "first"}
 #: Voxels of a block, about; its source is up to eight times as many.
 _BLOCK_VOXELS = 1 << 20
 
@@ -46,12 +44,13 @@ def block_indices(array: ArraySpec, level: int) -> Iterator[tuple[int, ...]]:
     yield from product(*map(range, block_counts(array, level)))
 
 
-def block_box(array: ArraySpec, level: int, index: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Return (start, stop) of a block in the array of its level."""
-    return tuple(
+def block_box(array: ArraySpec, level: int, index: tuple[int, ...]) -> Box:
+    """Return a block as a box of the array of its level."""
+    spans = tuple(
         (i * side, min((i + 1) * side, size))
         for i, side, size in zip(index, block_shape(array), array.levels[level].shape, strict=True)
     )
+    return Box(array.axes, spans)
 
 
 def write_block(sink: Sink, array: ArraySpec, level: int, index: tuple[int, ...]) -> str:
@@ -60,7 +59,8 @@ def write_block(sink: Sink, array: ArraySpec, level: int, index: tuple[int, ...]
     step = here.step_from(finer)
     box = block_box(array, level, index)
     window = tuple(
-        slice(a * by, min(b * by, size)) for (a, b), by, size in zip(box, step, finer.shape, strict=True)
+        slice(a * by, min(b * by, size))
+        for (a, b), by, size in zip(box.spans, step, finer.shape, strict=True)
     )
-    values = coarser(sink.read_written(array.name, level - 1, window), step, how=_HOW[array.name])
-    return sink.write(array.name, level, tuple(start for start, _ in box), values)
+    values = array.product.coarser(sink.read_written(array.name, level - 1, window), step)
+    return sink.write(array.name, level, box.start, values)

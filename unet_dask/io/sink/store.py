@@ -36,15 +36,19 @@ from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import node, session
 from unet_dask.io.sink.durable import sync_file, sync_folder
-from unet_dask.io.sink.multiscale import Level, image_metadata, label_metadata
+from unet_dask.io.sink.multiscale import Level, image_metadata
 from unet_dask.io.sink.place import MARK, NUMBERS, RUN_FOLDER, locate, sealed
-from unet_dask.io.sink.sentinel import is_sentinel
+from unet_dask.products import product_of
+from unet_dask.products.sentinel import is_sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from zarr.abc.store import Store
+
+    from unet_dask.products import Product
+    from unet_dask.tiling.box import Box
 
 #: Above this many chunks, chunks are bundled into shards: file systems suffer before we do.
 _MANY_CHUNKS = 10_000
@@ -59,7 +63,6 @@ class ArraySpec:
     name : of the product and its group
     axes : in OME order
     dtype : of the values
-    unwritten : sentinel, the fill value
     chunks : per axis
     shards : per axis, or None if chunks are files of their own
     levels : of the pyramid
@@ -68,10 +71,24 @@ class ArraySpec:
     name: str
     axes: str
     dtype: str
-    unwritten: float
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None
     levels: tuple[Level, ...]
+
+    @property
+    def product(self) -> Product:
+        """What the values are."""
+        return product_of(self.name, self.dtype)
+
+    @property
+    def unwritten(self) -> float:
+        """Sentinel, the fill value."""
+        return self.product.unwritten
+
+    def box(self, part: Box) -> Box:
+        """Return a part of the result as a box of level 0, with all channels that the product has."""
+        channels = dict(zip(self.axes, self.levels[0].shape, strict=True)).get("c", 1)
+        return part.along("c", (0, channels)).over(self.axes)
 
     @property
     def write_unit(self) -> tuple[int, ...]:
@@ -170,8 +187,11 @@ class Sink:
 
     def _spec(self, name: str) -> ArraySpec:
         """Return the description of a product; numbers that are not joined lie in an array like that of the joined."""
-        wanted = "instances" if name == NUMBERS else name
-        return next(each for each in self.arrays if each.name == wanted)
+        return next(
+            array
+            for array in self.arrays
+            if (array.product.joined if name == NUMBERS else array.name == name)
+        )
 
     def _array(self, name: str, level: int) -> zarr.Array[Any]:
         spec = self._spec(name)
@@ -266,10 +286,7 @@ def create(
                 unit=unit,
                 translation=translation,
             )
-            if spec.name == "classes":
-                attributes["image-label"] = label_metadata(class_names)
-            if spec.name == "instances":
-                attributes["image-label"] = {}  # a label image, whose numbers have no colours of their own
+            attributes |= spec.product.described(class_names)
             group = root.create_group(spec.name, attributes={"ome": attributes})
             for number in range(len(spec.levels)):
                 group.create_array(str(number), **array_settings(spec, number))
@@ -294,7 +311,7 @@ def create_numbers(sink: Sink) -> None:
     is late with the first can never write over the second.
     """
     for spec in sink.arrays:
-        if spec.name == "instances":
+        if spec.product.joined:
             fs, path = locate(sink.url)
             if not fs.exists(f"{path}/{NUMBERS}/zarr.json"):
                 # A store of its own: within that of the sink, Zarr would make a group of the folder above.

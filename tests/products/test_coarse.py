@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_dask.io.sink.multiscale import coarser
+from unet_dask.products.coarse import averaged, first, voted
 
 
 def counted(block: np.ndarray, step: tuple[int, ...]) -> np.ndarray:
@@ -38,14 +38,14 @@ def test_vote_is_that_of_a_count(data: st.DataObject) -> None:
     classes = data.draw(st.sampled_from([1, 2, 3, 255]))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     block = rng.integers(0, classes, shape).astype(np.uint8)
-    np.testing.assert_array_equal(coarser(block, step, how="vote"), counted(block, step))
+    np.testing.assert_array_equal(voted(block, step), counted(block, step))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_mean_and_first_are_those_of_the_voxels(dtype: str) -> None:
     block = np.arange(16, dtype=dtype).reshape(4, 4)
-    assert coarser(block, (2, 1), how="first").tolist() == block[::2].tolist()
+    assert first(block, (2, 1)).tolist() == block[::2].tolist()
     # Of a mean of 2.5 in whole numbers the even neighbour.
-    mean = coarser(block, (2, 2), how="mean")
+    mean = averaged(block, (2, 2))
     assert mean.tolist() == ([[2.5, 4.5], [10.5, 12.5]] if dtype == "float32" else [[2, 4], [10, 12]])
     assert mean.dtype == block.dtype

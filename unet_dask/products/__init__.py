@@ -1,0 +1,42 @@
+"""Products: what a run makes of the network's output, and everything that somebody has to know of it.
+
+A product is one class (`products.product`) and one line here. Whoever computes, stores, coarsens, verifies, draws or
+reads products asks the class, and compares no names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unet_dask.products.classes import Classes
+from unet_dask.products.instances import Instances
+from unet_dask.products.probabilities import Probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unet_dask.products.product import Product as Product
+
+#: Every product that a run can make, by its name.
+PRODUCTS: dict[str, type[Product]] = {
+    Classes.name: Classes,
+    Probabilities.name: Probabilities,
+    Instances.name: Instances,
+}
+
+
+def in_order(products: Iterable[Product]) -> list[Product]:
+    """Return products as pictures show them: numbers before amounts."""
+    order = list(PRODUCTS)
+    return sorted(products, key=lambda each: (each.amounts, order.index(each.name)))
+
+
+def product_of(name: str, dtype: str) -> Product:
+    """Return a product whose values have a type.
+
+    Examples
+    --------
+    >>> product_of("classes", "uint8").unwritten
+    255
+    """
+    return PRODUCTS[name](dtype)
