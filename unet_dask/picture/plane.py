@@ -21,7 +21,7 @@ from unet_dask.io.sink.sentinel import is_sentinel
 from unet_dask.io.source import node
 from unet_dask.io.source.received import source_of
 from unet_dask.io.source.volume import levels
-from unet_dask.io.source.window import open_array
+from unet_dask.io.source.zarr_source import open_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
