@@ -58,6 +58,8 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
                 return _model(inspect_model(text))
             except ModelError as error:
                 raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
+        if formats.format_of(text) != "zarr":
+            return _image(open_source(text, key=key))
         if path.is_file() and kind_of(path) is not ZIP:
             return _file(path)
     if key is None and (manifest := result_manifest(text)) is not None:
@@ -188,7 +190,7 @@ def _image(source: Source) -> Description:
     unspoken = source.origin_of_axes == "--axes"
     return {
         "kind": "image",
-        "path": posixpath.join(remote.redact_url(source.spec.url), source.spec.key),
+        "path": _path(source),
         "name": source.name,
         "axes": source.spec.axes,
         "origin_of_axes": "not stated; say it with --axes" if unspoken else source.origin_of_axes,
@@ -201,6 +203,11 @@ def _image(source: Source) -> Description:
         "levels": [] if source.level is None else formats.named(source.spec.format).levels(source.spec),
         "bytes": int(math.prod(stored.shape)) * np.dtype(source.dtype).itemsize,
     }
+
+
+def _path(source: Source) -> str:
+    place, key = remote.redact_url(source.spec.url), source.spec.key
+    return posixpath.join(place, key) if key or source.spec.format == "zarr" else place
 
 
 def lines(description: Description) -> Iterator[tuple[str, str]]:
@@ -278,14 +285,15 @@ def _group_lines(found: Description) -> Iterator[tuple[str, str]]:
 
 
 def _image_lines(found: Description) -> Iterator[tuple[str, str]]:
-    yield "image", f"{found['path']}, Zarr v{found['zarr_format']}"
+    yield "image", f"{found['path']}, {found.get('format') or 'Zarr v' + str(found['zarr_format'])}"
     yield (
         "shape",
         f"{_sizes(found['axes'], found['shape'])}, {found['dtype']} ({format_bytes(found['bytes'])})",
     )
     yield "axes", f"{found['axes']} ({found['origin_of_axes']})"
     shards = f", shards {_plain(found['shards'])}" if found["shards"] else ""
-    yield "chunks", _plain(found["chunks"]) + shards
+    how = f", {found['compression']}" if "compression" in found else ""
+    yield "chunks", _plain(found["chunks"]) + shards + how
     told = [
         axis for axis in found["axes"] if found["unit"].get(axis) or found["spacing"].get(axis, 1.0) != 1.0
     ]

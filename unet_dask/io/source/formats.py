@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Module of each format, by the name that specs carry. The first that holds a place reads it.
 FORMATS: dict[str, str] = {
     "zarr": "unet_dask.io.source.zarr_source",
+    "tiff": "unet_dask.io.source.tiff_source",
+    "picture": "unet_dask.io.source.picture_source",
+    "folder": "unet_dask.io.source.folder_source",
 }
 #: The format that says what is wrong with a place that none holds.
 _LAST = "zarr"
@@ -33,11 +36,11 @@ def format_of(place: str) -> str:
     """Return the name of the format of a path or URL, or of a file or folder that such a path leads into."""
     if not remote.is_local(place):
         return _LAST
-    path = remote.local_path(place).absolute()
-    there = next((found for found in (path, *path.parents) if found.exists()), path)
-    if there != path and there.is_dir():  # a folder that the path does not lead into
-        return _LAST
+    there = path = remote.local_path(place).absolute()
     try:
+        there = next((found for found in (path, *path.parents) if found.exists()), path)
+        if there != path and there.is_dir():  # a folder that the path does not lead into
+            return _LAST
         return next((name for name in FORMATS if name != _LAST and named(name).holds(there)), _LAST)
     except OSError as error:
         remote.Location(str(there)).refuse(error)
