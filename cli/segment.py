@@ -85,7 +85,7 @@ if TYPE_CHECKING:
 def segment(
     context: click.Context, /, source: str, sink: str | None, model: str | None, **flags: Any
 ) -> None:
-    """Segment the Zarr volume SOURCE, seamlessly and within its memory.
+    """Segment the image SOURCE (Zarr, TIFF, a slide, a picture), seamlessly and within its memory.
 
     \b
     unet-dask segment big.zarr --workers 4
@@ -146,16 +146,18 @@ def default_sink(source: str) -> str:
     --------
     >>> default_sink("data/big.ome.zarr/"), default_sink("data/big.zarr/images/0")
     ('data/big.seg.zarr', 'data/big.images.0.seg.zarr')
-    >>> default_sink("https://host/big.zarr?token=secret")
-    'big.seg.zarr'
+    >>> default_sink("https://host/big.zarr?token=secret"), default_sink("data/slide.svs")
+    ('big.seg.zarr', 'data/slide.seg.zarr')
     """
     from unet_dask.io.remote import is_local, local_path, redact_url
+    from unet_dask.io.source.formats import stem as named
 
     local = is_local(source)
     path = PurePosixPath(local_path(source) if local else redact_url(source))
-    store = next((each for each in reversed((path, *path.parents)) if each.suffix == ".zarr"), path)
-    parts = (store.name, *path.relative_to(store).parts)
-    stem = ".".join(part.removesuffix(".zarr").removesuffix(".ome") for part in parts) or "volume"
+    outer = next((place for place in reversed((path, *path.parents)) if place.suffix == ".zarr"), None)
+    inner = (place for place in (path, *path.parents) if named(place.name) != place.name)
+    store = outer or next(inner, path)
+    stem = ".".join(named(part) for part in (store.name, *path.relative_to(store).parts)) or "volume"
     name = f"{stem}.seg.zarr"
     return str(store.with_name(name)) if local and store.name else name
 

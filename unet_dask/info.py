@@ -12,7 +12,7 @@ from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import RUN_FOLDER, exists, is_unfinished, result_manifest
-from unet_dask.io.source import choice, foreign, node, ome
+from unet_dask.io.source import choice, foreign, formats, node
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import opened
 from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
@@ -58,6 +58,8 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
                 return _model(inspect_model(text))
             except ModelError as error:
                 raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
+        if formats.format_of(text) != "zarr":
+            return _image(open_source(text, key=key))
         if path.is_file() and kind_of(path) is not ZIP:
             return _file(path)
     if key is None and (manifest := result_manifest(text)) is not None:
@@ -184,45 +186,28 @@ def _node(child: node.Node) -> Description:
 
 
 def _image(source: Source) -> Description:
-    array = opened(source.spec)
+    stored = opened(source.spec)
     unspoken = source.origin_of_axes == "--axes"
     return {
         "kind": "image",
-        "path": posixpath.join(remote.redact_url(source.spec.url), source.spec.key),
+        "path": _path(source),
         "name": source.name,
         "axes": source.spec.axes,
         "origin_of_axes": "not stated; say it with --axes" if unspoken else source.origin_of_axes,
-        "shape": list(array.shape),
+        "shape": list(stored.shape),
         "dtype": source.dtype.name,
-        "chunks": list(array.chunks),
-        "shards": None if array.shards is None else list(array.shards),
-        "zarr_format": source.spec.zarr_format,
+        **stored.facts,
         "spacing": source.spacing,
         "unit": source.unit,
         "level": source.level,
-        "levels": _levels(source),
-        "bytes": int(math.prod(array.shape)) * np.dtype(source.dtype).itemsize,
+        "levels": [] if source.level is None else formats.named(source.spec.format).levels(source.spec),
+        "bytes": int(math.prod(stored.shape)) * np.dtype(source.dtype).itemsize,
     }
 
 
-def _levels(source: Source) -> list[Description]:
-    """Return the shapes of the pyramid's levels, the finest first; empty for a single array."""
-    if source.level is None:
-        return []
-    location = remote.Location(source.spec.url)
-    above = posixpath.dirname(source.spec.key)
-    while True:
-        found = node.read_node(location, above)
-        image = ome.multiscale(found) if found is not None and found.kind == "group" else None
-        if image is not None or not above:
-            break
-        above = posixpath.dirname(above)
-    levels = []
-    for level in image.levels if image else ():
-        array = node.read_node(location, posixpath.join(above, level.path))
-        shape = [] if array is None or array.kind != "array" else list(array.shape)
-        levels.append({"path": level.path, "shape": shape})
-    return levels
+def _path(source: Source) -> str:
+    place, key = remote.redact_url(source.spec.url), source.spec.key
+    return posixpath.join(place, key) if key or source.spec.format == "zarr" else place
 
 
 def lines(description: Description) -> Iterator[tuple[str, str]]:
@@ -300,14 +285,15 @@ def _group_lines(found: Description) -> Iterator[tuple[str, str]]:
 
 
 def _image_lines(found: Description) -> Iterator[tuple[str, str]]:
-    yield "image", f"{found['path']}, Zarr v{found['zarr_format']}"
+    yield "image", f"{found['path']}, {found.get('format') or 'Zarr v' + str(found['zarr_format'])}"
     yield (
         "shape",
         f"{_sizes(found['axes'], found['shape'])}, {found['dtype']} ({format_bytes(found['bytes'])})",
     )
     yield "axes", f"{found['axes']} ({found['origin_of_axes']})"
     shards = f", shards {_plain(found['shards'])}" if found["shards"] else ""
-    yield "chunks", _plain(found["chunks"]) + shards
+    how = f", {found['compression']}" if "compression" in found else ""
+    yield "chunks", _plain(found["chunks"]) + shards + how
     told = [
         axis for axis in found["axes"] if found["unit"].get(axis) or found["spacing"].get(axis, 1.0) != 1.0
     ]

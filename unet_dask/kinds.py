@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 #: Bytes that are looked at: all headers that are known below lie in them.
 LOOKED_AT = 1024
-_TIFFFILE = "tifffile.imread"
 _SKIMAGE = "skimage.io.imread"
 
 
@@ -39,16 +38,20 @@ BINARY = Kind("a binary file of unknown kind")
 TEXT = Kind("a text file", image=False)
 ZIP = Kind("a zip archive")
 SAFETENSORS = Kind("a safetensors file", image=False)
+TIFF = Kind("a TIFF image")
+BIG_TIFF = Kind("a BigTIFF image")
+PNG = Kind("a PNG image")
+JPEG = Kind("a JPEG image")
 _PICKLE = Kind("a pickle, such as an old PyTorch checkpoint", pickled=True, image=False)
 
 #: Where bytes lie that tell a kind, the bytes, and the kind; the first that fits counts.
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
-    (0, b"II*\x00", Kind("a TIFF image", _TIFFFILE)),
-    (0, b"MM\x00*", Kind("a TIFF image", _TIFFFILE)),
-    (0, b"II+\x00", Kind("a BigTIFF image", _TIFFFILE)),
-    (0, b"MM\x00+", Kind("a BigTIFF image", _TIFFFILE)),
-    (0, b"\x89PNG", Kind("a PNG image", _SKIMAGE)),
-    (0, b"\xff\xd8\xff", Kind("a JPEG image", _SKIMAGE)),
+    (0, b"II*\x00", TIFF),
+    (0, b"MM\x00*", TIFF),
+    (0, b"II+\x00", BIG_TIFF),
+    (0, b"MM\x00+", BIG_TIFF),
+    (0, b"\x89PNG", PNG),
+    (0, b"\xff\xd8\xff", JPEG),
     (0, b"\x00\x00\x00\x0cjP  ", Kind("a JPEG 2000 image")),
     (0, b"\xff\x4f\xff\x51", Kind("a JPEG 2000 image")),
     (0, b"GIF8", Kind("a GIF image", _SKIMAGE)),

@@ -19,7 +19,7 @@ from unet_dask.io.remote import Location, one_line, redact_url
 from unet_dask.io.source import node
 from unet_dask.io.source.received import source_of
 from unet_dask.io.source.volume import levels
-from unet_dask.io.source.window import open_array
+from unet_dask.io.source.zarr_source import open_array
 from unet_dask.products import PRODUCTS
 from unet_dask.products.coarse import averaged
 from unet_dask.products.sentinel import is_sentinel

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.io.source.window import opened
 from unet_dask.picture.plane import (
     factors_of,
     fitting_level,
@@ -111,7 +110,7 @@ class Image:
         shapes = [each.shape for each in self._levels]
         level = self._levels[fitting_level(shapes, self.axes, view.step)]
         factors = factors_of(shapes[0], level.shape)
-        stored = dict(zip(level.spec.axes, opened(level.spec).chunks, strict=True))
+        stored = dict(zip(level.spec.axes, level.decoding.chunk, strict=True))
         chunks = tuple(stored.get(axis, 1) for axis in self.axes)
         _require_bounded(view, self.axes, view.in_source, chunks, factors)
         plane: NDArray[np.float32] = read_source(level, view, factors, channels)

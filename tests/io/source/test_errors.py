@@ -119,9 +119,11 @@ REFUSALS = [
     pytest.param(folder(), {}, "no zarr.json, .zgroup or .zarray; it is empty", id="empty-folder"),
     pytest.param(folder("notes.txt"), {}, "it holds 'notes.txt'", id="other-folder"),
     pytest.param(folder("attributes.json"), {}, "is an N5 container.*Convert it to Zarr", id="n5"),
-    pytest.param(file(b"II*\0"), {}, r"is a TIFF image.*zarr.save_array\('a.zarr', tifffile", id="tiff"),
-    pytest.param(file(b"MM\0+"), {}, "is a BigTIFF image", id="bigtiff"),
-    pytest.param(file(b"\x89PNG\r\n"), {}, "is a PNG image.*skimage.io.imread", id="png"),
+    pytest.param(file(b"II*\0"), {}, r"is damaged or of a kind of TIFF that is not read", id="tiff"),
+    pytest.param(file(b"MM\0+"), {}, "is damaged or of a kind of TIFF that is not read", id="bigtiff"),
+    pytest.param(
+        file(b"GIF89a"), {}, r"is a GIF image.*zarr.save_array\('a.zarr', skimage.io.imread", id="gif"
+    ),
     pytest.param(file(b"\x89HDF\r\n\x1a\n"), {}, "is an HDF5 file and no Zarr store. Convert", id="hdf5"),
     pytest.param(file(b"PK\x03\x04"), {}, "is a zip archive.*name it 'zip://::/", id="zip"),
     pytest.param(file(b"hello\n" * 300), {}, "is a text file and no Zarr store", id="text"),

@@ -13,7 +13,7 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from unet_dask.errors import DataError
 from unet_dask.io.remote import Location
-from unet_dask.io.source import window
+from unet_dask.io.source import window, zarr_source
 from unet_dask.io.source.recent import RecentChunks, file_versions
 from unet_dask.io.source.volume import open_source
 
@@ -42,13 +42,13 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[
     array = zarr.create_array(str(path), shape=(64, 64), chunks=(32, 32), dtype="u1", compressors=None)
     array[...] = 7
     stores: list[Counting] = []
-    plain = window._store
+    plain = zarr_source._store
 
     def counting(location: Any) -> Counting:
         stores.append(Counting(plain(location)))
         return stores[-1]
 
-    monkeypatch.setattr(window, "_store", counting)
+    monkeypatch.setattr(zarr_source, "_store", counting)
     window._opened_in.cache_clear()
     return path, stores
 

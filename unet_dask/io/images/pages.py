@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.io.images.tiff import opened_tiff, samples, series_of, spacing_of
+from unet_dask.io.source.tiff_layout import opened_tiff, samples, series_of, spacing_of
 
 if TYPE_CHECKING:
     from pathlib import Path

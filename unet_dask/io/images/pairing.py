@@ -7,22 +7,19 @@ Whatever is left ambiguous, or contradicts itself, is an error that names the fi
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
 from unet_dask.io.source.foreign import is_store
+from unet_dask.io.source.numbered import NUMBER, listed, number_of, stem
 from unet_dask.paths import is_local, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-TIFF = frozenset({".tif", ".tiff"})
-SUFFIXES = TIFF | {".png"}
-_NUMBER = re.compile(r"\d+(?=\D*$)")
 #: What the suffix of a target says, where images and targets lie in one folder.
 _TARGET = re.compile(r"mask|label|lbl|seg|truth|target|annot|instance|(?<![a-z])gt(?![a-z])", re.IGNORECASE)
 #: What is before and after the common part, of a name on the left and of one on the right.
@@ -54,58 +51,6 @@ def is_zarr(place: str) -> bool:
 def is_folder(place: str) -> bool:
     """Tell whether a place is a folder of images, which a Zarr store is not."""
     return is_local(place) and local_path(place).is_dir() and not is_zarr(place)
-
-
-def listed(folder: Path) -> list[Path]:
-    """Return the images in a folder, sorted by name; hidden files are none.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    )
-    if not found:
-        raise InputError(f"The folder {folder} holds no image (.tif, .tiff or .png).")
-    return found
-
-
-def in_order(folder: Path) -> list[Path]:
-    """Return the images in a folder as a stack: in the order of the numbers in their names.
-
-    Raises
-    ------
-    InputError
-        If there are several, and not all are of one name with different numbers.
-    """
-    files = listed(folder)
-    if len(files) == 1:
-        return files
-    numbers = [_number(stem(path)) for path in files]
-    names = {_NUMBER.sub("#", stem(path)) for path in files}
-    if None in numbers or len(set(numbers)) < len(files) or len(names) > 1:
-        raise InputError(
-            f"The files of {folder} ({files[0].name}, {files[1].name}) are not numbered, so their order as a stack is "
-            "unknown. Number them, or pair them with a folder of files of the same names."
-        )
-    return sorted(files, key=lambda path: int(_number(stem(path)) or 0))
-
-
-def stem(path: Path) -> str:
-    """Return the name of an image without its suffixes; letters with accents come composed.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> stem(Path("a.ome.TIF")), stem(Path("a.b.png"))
-    ('a', 'a.b')
-    """
-    plain = unicodedata.normalize("NFC", path.stem)
-    return plain[:-4] if path.suffix.lower() in TIFF and plain.lower().endswith(".ome") else plain
 
 
 def pair_folders(left: Path, right: Path, *, spare: bool = False, words: tuple[str, str]) -> Pairing:
@@ -269,17 +214,12 @@ def _without(*affixes: tuple[str, str]) -> str:
     return f" without {' and '.join(named)}" if named else ""
 
 
-def _number(name: str) -> str | None:
-    found = _NUMBER.search(name)
-    return str(int(found[0])) if found else None
-
-
 def _numbered(left: dict[str, Path], right: dict[str, Path], *, spare: bool) -> _Pairs | None:
     """Return pairs of the same last number, where the rest of the names does not tell files apart as well."""
-    rests = [{_NUMBER.sub("#", name) for name in names} for names in (left, right)]
+    rests = [{NUMBER.sub("#", name) for name in names} for names in (left, right)]
     if all(len(rest) > 1 for rest in rests):
         return None
-    pairs = _by(left, right, _number, _number)
+    pairs = _by(left, right, number_of, number_of)
     return pairs if pairs is not None and (spare or len(pairs) == len(left)) else None
 
 
@@ -317,7 +257,7 @@ def _unpaired(
     words: tuple[str, str],
 ) -> InputError:
     """Return the error for folders that do not pair, which names what is left over if anything pairs."""
-    for key in (str, _number):
+    for key in (str, number_of):
         keys = [{key(name) for name in names} - {None} for names in files]
         if not keys[0] & keys[1]:
             continue

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.errors import InputError
-from unet_dask.io.images.pairing import SUFFIXES, TIFF, is_zarr
+from unet_dask.io.images.pairing import is_zarr
 from unet_dask.io.images.stack import layout_of, open_stack
-from unet_dask.io.images.tiff import opened_tiff, samples, series_of, spacing_of
 from unet_dask.io.source import foreign
+from unet_dask.io.source.numbered import SUFFIXES, TIFF
+from unet_dask.io.source.tiff_layout import opened_tiff, samples, series_of, spacing_of
 from unet_dask.kinds import kind_of
 from unet_dask.paths import local_path
 from unet_dask.spacing import known_spacing

@@ -17,19 +17,11 @@ from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.images.annotated import same_image
 from unet_dask.io.images.pages import open_pages
-from unet_dask.io.images.pairing import (
-    SUFFIXES,
-    TIFF,
-    in_order,
-    is_folder,
-    is_zarr,
-    listed,
-    pair_folders,
-    same_file,
-)
+from unet_dask.io.images.pairing import is_folder, is_zarr, pair_folders, same_file
 from unet_dask.io.images.picture import read_picture, unreadable
 from unet_dask.io.sink.place import result_manifest
 from unet_dask.io.source import foreign
+from unet_dask.io.source.numbered import SUFFIXES, TIFF, in_order, listed
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FILES_LIMIT = 200_000
 #: Chunks whose bytes are read, locally and over a network, and how much of each.
 LOCAL_SAMPLES, REMOTE_SAMPLES, SAMPLE_BYTES = 16, 4, 8 * 1024**2
+#: Bytes of each part of a file that holds a whole image.
+FILE_SAMPLE_BYTES = 1024**2
 
 _DOCUMENTS = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 
@@ -41,6 +43,40 @@ def digest(location: Location, key: str, array: zarr.Array[Any]) -> str:
         return _local_digest(remote.local_path(location.url) / key)
     except OSError as error:
         location.refuse(error)
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of size and time of one file, and of evenly spread parts of it.
+
+    Raises
+    ------
+    UnreachableError
+        If it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            found = os.fstat(file.fileno())
+            total = sha256(f"{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            for index in _spread(-(-found.st_size // FILE_SAMPLE_BYTES), LOCAL_SAMPLES):
+                file.seek(index * FILE_SAMPLE_BYTES)
+                total.update(file.read(FILE_SAMPLE_BYTES))
+    except (OSError, IrregularError) as error:
+        remote.Location(str(path)).refuse(error)
+    return total.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a digest of path, size and time of every file below a folder, and of the first bytes of some.
+
+    Raises
+    ------
+    UnreachableError
+        If one cannot be looked at.
+    """
+    try:
+        return _local_digest(folder)
+    except OSError as error:
+        remote.Location(str(folder)).refuse(error)
 
 
 def _local_digest(root: Path) -> str:

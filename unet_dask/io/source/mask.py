@@ -18,7 +18,6 @@ import numpy as np
 
 from unet_dask.errors import InputError
 from unet_dask.io import remote
-from unet_dask.io.source.pieces import Decoding, decoding
 from unet_dask.io.source.volume import Source, SourceSpec, levels, open_source, read_window
 from unet_dask.io.source.window import opened
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from unet_dask.io.source.pieces import Decoding
 
 Interval = tuple[int, int]
 #: How an array is read as a mask: "nonzero" in any channel, or "tissue", whose colours are saturated.
@@ -138,7 +139,7 @@ class Mask:
     @property
     def decoding(self) -> Decoding:
         """What reading the mask takes beside :attr:`voxel_bytes`."""
-        return decoding(opened(self.spec))
+        return opened(self.spec).decoding
 
     @property
     def address(self) -> str:

@@ -233,15 +233,26 @@ def check_array(node: Node) -> None:
             f"it again with zstd, if you trust where it came from."
         )
     shape = node.shape
-    if len(shape) > _MOST_AXES or max(shape, default=0) > _MOST_ALONG or math.prod(shape) > _MOST_VALUES:
-        raise InputError(
-            f"The array {node.shown} claims the shape {printable(shape)}, which no disk holds: its metadata is "
-            f"damaged or forged. Restore it from a copy, or write the store again."
-        )
+    require_sizes(shape, f"The array {node.shown}")
     if len(shape) < 2:
         raise InputError(
             f"The array {node.shown} has the shape {node.shape}, and an image has both y and x. Choose "
             f"another array with --key."
+        )
+
+
+def require_sizes(shape: tuple[int, ...], shown: str) -> None:
+    """Refuse a shape that no disk holds.
+
+    Raises
+    ------
+    InputError
+        Naming the array, as `shown`.
+    """
+    if len(shape) > _MOST_AXES or max(shape, default=0) > _MOST_ALONG or math.prod(shape) > _MOST_VALUES:
+        raise InputError(
+            f"{shown} claims the shape {printable(shape)}, which no disk holds: its metadata is "
+            f"damaged or forged. Restore it from a copy, or write the store again."
         )
 
 

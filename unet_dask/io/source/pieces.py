@@ -38,7 +38,7 @@ _INDEX = 48
 #: Windows up to this size are read without a look at the machine.
 _SMALL = 1 << 30
 
-_alone = threading.Lock()
+alone = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def read(array: zarr.Array[Any], selection: tuple[slice, ...]) -> NDArray[Any]:
     InputError
         If they are more than the memory of this machine.
     """
-    _require_room(math.prod(part.stop - part.start for part in selection) * array.dtype.itemsize)
+    require_room(math.prod(part.stop - part.start for part in selection) * array.dtype.itemsize)
     chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
     whole = np.empty([part.stop - part.start for part in selection], array.dtype)
     for piece in _pieces(selection, array.chunks, chunk_bytes):
@@ -103,12 +103,19 @@ def read(array: zarr.Array[Any], selection: tuple[slice, ...]) -> NDArray[Any]:
             for part, first in zip(piece, selection, strict=True)
         )
         out = default_buffer_prototype().nd_buffer.from_numpy_array(whole[place])
-        with _alone if chunk_bytes > LARGE else nullcontext():
+        with alone if chunk_bytes > LARGE else nullcontext():
             array.get_basic_selection(piece, out=out)
     return whole
 
 
-def _require_room(wanted: int) -> None:
+def require_room(wanted: int) -> None:
+    """Refuse to read more bytes of values at once than this machine has memory.
+
+    Raises
+    ------
+    InputError
+        Saying how many.
+    """
     if wanted <= _SMALL:
         return
     import psutil

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import posixpath
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +17,10 @@ import numpy as np
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io import remote
-from unet_dask.io.remote import Location
-from unet_dask.io.source import choice, content, witness
-from unet_dask.io.source.pieces import WITHOUT, Decoding, decoding
-from unet_dask.io.source.window import SourceSpec, open_array, opened, read_window
+from unet_dask.io.source import formats
+from unet_dask.io.source.pieces import WITHOUT, Decoding
+from unet_dask.io.source.protocol import SourceSpec, Wanted
+from unet_dask.io.source.window import read_window
 
 if TYPE_CHECKING:
     import os
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.source.node import Node
-    from unet_dask.io.source.ome import Level, Multiscale
+    from unet_dask.io.source.protocol import Found
 
 __all__ = ["Source", "SourceSpec", "levels", "open_source", "read_window"]
 
@@ -53,6 +51,7 @@ class Source:
     origin_of_axes : where the axes were learnt, for people
     level : of the pyramid, None if there is none
     decoding : what reading it takes beside what is read
+    channel_names : of the channels that are read, () if nobody named them
     """
 
     spec: SourceSpec
@@ -67,6 +66,7 @@ class Source:
     origin_of_axes: str
     level: int | None
     decoding: Decoding = WITHOUT
+    channel_names: tuple[str, ...] = ()
 
     def read(self, window: tuple[slice, ...]) -> NDArray[Any]:
         """Return the values of a window: canonical order, native byte order, contiguous.
@@ -105,7 +105,7 @@ class Source:
             "source.axes": spec.axes,
             "source.channels": "all" if spec.channels is None else ",".join(map(str, spec.channels)),
             "source.metadata": spec.metadata,
-            "source.content": content.digest(Location(spec.url), spec.key, opened(spec)),
+            "source.content": formats.named(spec.format).digest(spec),
         }
 
 
@@ -136,40 +136,43 @@ def open_source(
     InputError
         If there is no such image, or not as described.
     """
-    location, inner = choice.locate(remote.location(url, "source"), key)
-    chosen = choice.choose(location, inner, level)
-    array = open_array(chosen.node)
-    stored, origin = choice.decide_axes(chosen, axes, dims=dims, network_channels=network_channels)
-    picked = _picked(chosen.node, stored, channels)
+    place = remote.location(url, "source")
+    name = formats.format_of(place)
+    found = formats.named(name).find(place, Wanted(key, axes, level, dims, network_channels))
+    stored, picked = found.axes, _picked(found, channels)
     spec = SourceSpec(
-        url=location.url,
-        key=chosen.node.key,
+        url=found.url,
+        key=found.key,
         axes=stored,
         channels=picked,
-        zarr_format=chosen.node.zarr_format,
-        metadata=sha256(chosen.node.document).hexdigest(),
-        written=witness.written(location, chosen.node.key, chosen.node.zarr_format),
+        zarr_format=found.zarr_format,
+        metadata=found.metadata,
+        written=found.written,
+        format=name,
     )
     order = axes_.canonical(stored)
-    sizes = dict(zip(stored, array.shape, strict=True))
-    chunks = dict(zip(stored, array.shards or array.chunks, strict=True))
+    sizes = dict(zip(stored, found.stored.shape, strict=True))
+    chunks = dict(zip(stored, found.stored.unit, strict=True))
     if picked is not None:
         sizes["c"] = len(picked)
         chunks["c"] = min(chunks.get("c", 1), len(picked))
-    physical = _physical(stored, chosen.image, chosen.level_of)
+    space = order.replace("c", "")
     return Source(
         spec=spec,
         axes=order,
         shape=tuple(sizes.get(axis, 1) for axis in order),
-        dtype=np.dtype(array.dtype).newbyteorder("="),
+        dtype=np.dtype(found.stored.dtype).newbyteorder("="),
         chunks=tuple(max(chunks.get(axis, 1), 1) for axis in order),
-        spacing=physical[0],
-        unit=physical[1],
-        translation=physical[2],
-        name=_name(location, chosen),
-        origin_of_axes=origin,
-        level=chosen.level,
-        decoding=decoding(array),
+        spacing={axis: found.spacing[stored.index(axis)] if found.spacing else 1.0 for axis in space},
+        unit={axis: found.units[stored.index(axis)] if found.units else None for axis in space},
+        translation={
+            axis: found.translation[stored.index(axis)] if found.translation else 0.0 for axis in space
+        },
+        name=found.name,
+        origin_of_axes=found.origin,
+        level=found.level,
+        decoding=found.stored.decoding,
+        channel_names=_named(found, picked),
     )
 
 
@@ -188,10 +191,11 @@ def levels(source: Source) -> Iterator[Source]:
             return
 
 
-def _picked(found: Node, stored: str, channels: Sequence[int] | None) -> tuple[int, ...] | None:
+def _picked(found: Found, channels: Sequence[int] | None) -> tuple[int, ...] | None:
     if channels is None:
         return None
-    count = found.shape[stored.index("c")] if "c" in stored else 1
+    stored, shape = found.axes, found.stored.shape
+    count = shape[stored.index("c")] if "c" in stored else 1
     outside = [channel for channel in channels if not 0 <= channel < count]
     if outside or not channels:
         asked = ",".join(map(str, channels)) or "none"
@@ -202,26 +206,7 @@ def _picked(found: Node, stored: str, channels: Sequence[int] | None) -> tuple[i
     return tuple(int(channel) for channel in channels)
 
 
-def _physical(
-    stored: str, image: Multiscale | None, level: Level | None
-) -> tuple[dict[str, float], dict[str, str | None], dict[str, float]]:
-    """Return spacing, unit and translation of every axis but c, by position in the stored array."""
-    spacing: dict[str, float] = {}
-    unit: dict[str, str | None] = {}
-    translation: dict[str, float] = {}
-    known = level is not None and len(level.scale) == len(stored)
-    for axis in axes_.canonical(stored).replace("c", ""):
-        position = stored.index(axis)
-        spacing[axis] = level.scale[position] if known and level else 1.0
-        translation[axis] = level.translation[position] if known and level else 0.0
-        unit[axis] = image.units[position] if known and image else None
-    return spacing, unit, translation
-
-
-def _name(location: Location, chosen: choice.Chosen) -> str:
-    if chosen.image is not None and chosen.image.name.strip("/ "):
-        return remote.printable(" ".join(chosen.image.name.split()), 200)
-    root = posixpath.basename(location.shown.rstrip("/")) or "source"
-    for suffix in (".zip", ".zarr", ".ome"):
-        root = root.removesuffix(suffix)
-    return posixpath.join(root, chosen.node.key) if chosen.image is None and chosen.node.key else root
+def _named(found: Found, picked: tuple[int, ...] | None) -> tuple[str, ...]:
+    """Return the names of the channels that are read."""
+    names = found.channel_names
+    return names if picked is None or not names else tuple(names[channel] for channel in picked)

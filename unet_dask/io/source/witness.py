@@ -5,9 +5,6 @@ Zarr. So the files of a window are looked at before it is read and afterwards: t
 folders that they lie in. Both looks must be the same, what was found absent must be absent, and the document of the
 array must still say what it said when the source was opened. In an object store, where a look would cost a request for
 each chunk, the document and the absent chunks alone are asked for again.
-
-A stamp is what remains of a look: it goes into the ledger with the region that was computed from these files, and says
-at the end of a run, or of one that was resumed, whether they are still the same.
 """
 
 from __future__ import annotations
@@ -15,62 +12,43 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
-from dataclasses import dataclass
-from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.io import remote
-from unet_dask.io.remote import Location, UnreachableError
+from unet_dask.io.remote import UnreachableError
 from unet_dask.io.source import node
+from unet_dask.io.source.stamps import ChangedError, Look, file_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     import zarr
 
-    from unet_dask.io.source.window import SourceSpec
+    from unet_dask.io.remote import Location
+    from unet_dask.io.source.node import Node
 
 #: Documents of an array, by the version of Zarr.
 DOCUMENTS = {2: (".zarray", ".zattrs"), 3: ("zarr.json",)}
 
-#: Size and time of change (ns) of a file, its inode and the time of change of that; None where there is none.
-File = tuple[int, int, int, int] | None
 
-
-class ChangedError(UnreachableError):
-    """What was being read was changed, or was away for a moment; to read it again may help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the files of a window were at a moment.
-
-    Attributes
-    ----------
-    chunks : by key from the root of the store
-    others : documents, folders above them, and those in which chunks lie or are absent
-    """
-
-    chunks: Mapping[str, File]
-    others: Mapping[str, tuple[int, ...]]
-
-
-def look(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...]) -> Look | None:
+def look(place: Node, array: zarr.Array[Any], selection: tuple[slice, ...]) -> Look | None:
     """Look at the files that hold a part of an array; None where there are no files.
 
     Parameters
     ----------
-    spec : of the source
+    place : of the array
     array : opened
     selection : one slice per stored axis
     """
-    if not remote.is_local(spec.url):
+    if not remote.is_local(place.location.url):
         return None
-    root = str(remote.local_path(spec.url))
-    chunks = {key: _file(posixpath.join(root, key)) for key in _keys(spec, array, selection)}
-    documents = (posixpath.join(spec.key, name) for name in DOCUMENTS[spec.zarr_format])
-    others: dict[str, tuple[int, ...]] = {key: _file(posixpath.join(root, key)) or (-1,) for key in documents}
-    folders = {spec.key}
+    root = str(remote.local_path(place.location.url))
+    chunks = {key: file_at(posixpath.join(root, key)) for key in _keys(place, array, selection)}
+    documents = (posixpath.join(place.key, name) for name in DOCUMENTS[place.zarr_format])
+    others: dict[str, tuple[int, ...]] = {
+        key: file_at(posixpath.join(root, key)) or (-1,) for key in documents
+    }
+    folders = {place.key}
     while "" not in folders:  # a folder that is moved away and back has another time of change
         folders.add(posixpath.dirname(min(folders, key=len)))
     for key, found in chunks.items():
@@ -81,7 +59,7 @@ def look(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...])
     return Look(chunks, others | {folder: _folder(posixpath.join(root, folder)) for folder in folders})
 
 
-def _keys(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...]) -> Iterator[str]:
+def _keys(place: Node, array: zarr.Array[Any], selection: tuple[slice, ...]) -> Iterator[str]:
     """Yield the keys of the chunks, or shards, that hold a part of an array."""
     units = array.shards or array.chunks
     touched = (
@@ -89,15 +67,7 @@ def _keys(spec: SourceSpec, array: zarr.Array[Any], selection: tuple[slice, ...]
         for part, unit in zip(selection, units, strict=True)
     )
     for position in itertools.product(*touched):
-        yield posixpath.join(spec.key, array.metadata.encode_chunk_key(position))
-
-
-def _file(path: str) -> File:
-    try:
-        found = os.stat(path)  # noqa: PTH116 # tens of thousands of them
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
+        yield posixpath.join(place.key, array.metadata.encode_chunk_key(position))
 
 
 def _folder(path: str) -> tuple[int, ...]:
@@ -116,12 +86,15 @@ def _nearest(root: str, key: str) -> str:
     return key
 
 
-def require_same(spec: SourceSpec, before: Look | None, after: Look | None, absent: Iterable[str]) -> None:
+def require_same(
+    place: Node, written_then: int, before: Look | None, after: Look | None, absent: Iterable[str]
+) -> None:
     """Raise unless what was read between two looks is what lies there.
 
     Parameters
     ----------
-    spec : of the source
+    place : of the array, with its documents when it was opened
+    written_then : time of change (ns) of the document when the source was chosen; 0 for any
     before, after : of a window
     absent : keys that were asked for and not found
 
@@ -132,16 +105,15 @@ def require_same(spec: SourceSpec, before: Look | None, after: Look | None, abse
     ChangedError
         If it has changed, or a part of it was away.
     """
-    location = Location(spec.url)
-    shown = location.describe(spec.key)
-    found = node.read_node(location, spec.key)
+    location, shown = place.location, place.shown
+    found = node.read_node(location, place.key)
     if found is None:
         raise UnreachableError(
             f"The array {shown} is no longer there. Check that its disk is mounted or its service running, and resume."
         )
     # Another array may have the same document, byte for byte.
-    another = spec.written and written(location, spec.key, spec.zarr_format) != spec.written
-    if another or sha256(found.document).hexdigest() != spec.metadata:
+    another = written_then and written(location, place.key, place.zarr_format) != written_then
+    if another or found.document != place.document:
         raise ChangedError(
             f"The array {shown} was replaced while it was read. Put back what it was, and resume."
         )
@@ -156,16 +128,6 @@ def require_same(spec: SourceSpec, before: Look | None, after: Look | None, abse
         )
 
 
-def stamp(looks: Iterable[Look | None]) -> str:
-    """Return a digest of names, sizes and times of change of files; "" where none were looked at."""
-    digest, any_files = blake2b(digest_size=8), False
-    for each in looks:
-        for key, found in each.chunks.items() if each else ():
-            any_files = True
-            digest.update(f"{key}\0{found[:2] if found else None}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest() if any_files else ""
-
-
 def written(location: Location, key: str, zarr_format: int) -> int:
     """Return the time of change (ns) of the document of an array; 0 where stores do not tell.
 
@@ -173,5 +135,5 @@ def written(location: Location, key: str, zarr_format: int) -> int:
     """
     if not remote.is_local(location.url):
         return 0
-    found = _file(str(remote.local_path(location.url) / key / DOCUMENTS[zarr_format][0]))
+    found = file_at(str(remote.local_path(location.url) / key / DOCUMENTS[zarr_format][0]))
     return found[1] if found else 0

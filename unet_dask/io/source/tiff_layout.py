@@ -6,6 +6,7 @@ sizes, labels of a slide, planes that were lost) is left out without a word.
 
 from __future__ import annotations
 
+import html
 import logging
 import math
 import re
@@ -83,7 +84,8 @@ def series_of(file: Any, path: Path) -> list[Any]:
             f"series {found.index(each)} {_described(each)}" for each in list(kinds.values())[:3]
         )
         raise InputError(
-            f"{path.name} holds {len(found)} images that differ: {shown}. Save each kind of image as a file of its own."
+            f"{path.name} holds {len(found)} images that differ: {shown}. Name one by its number as the key, or "
+            "save each kind of image as a file of its own."
         )
     _require_own_pages(found, path)
     _require_all_pages(file, found, path)
@@ -173,13 +175,35 @@ def samples(series: Any) -> int:
 
 
 def spacing_of(file: Any, series: Any) -> tuple[tuple[float, ...] | None, str | None]:
-    """Return the pixel size that OME or ImageJ wrote, z first if it has one.
+    """Return the pixel size that OME, ImageJ or Aperio wrote, z first if it has one.
 
     The resolution tags alone are not believed: most programs write 72 or 96 dots per inch there.
     """
     if file.ome_metadata:
         return _ome_spacing(file.ome_metadata)
+    if file.is_svs:
+        return _aperio_spacing(str(series.keyframe.description))
     return _imagej_spacing(file.imagej_metadata, series.keyframe)
+
+
+def channel_names_of(file: Any, count: int) -> tuple[str, ...]:
+    """Return the names that OME gives the channels of its first image, () if it does not name every one."""
+    document = file.ome_metadata or ""
+    image = document[document.find("<Pixels") : document.find("</Pixels>")]
+    tags = re.findall(r"<(?:\w+:)?Channel\b[^>]*>", image)[:count]
+    found = [re.search(r'\bName="([^"]*)"', tag) for tag in tags]
+    names = tuple(html.unescape(name[1]) for name in found if name)
+    return names if len(names) == count else ()
+
+
+def _aperio_spacing(description: str) -> tuple[tuple[float, ...] | None, str | None]:
+    """Return the micrometres of a pixel that Aperio wrote, as ``|MPP = 0.499``."""
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description)
+    try:
+        size = float(found[1]) if found else 0.0
+    except ValueError:
+        size = 0.0
+    return ((size, size), "micrometer") if 0 < size < math.inf else (None, None)
 
 
 def _ome_spacing(document: str) -> tuple[tuple[float, ...] | None, str | None]:
