@@ -6,7 +6,7 @@ import json
 
 import click
 
-from .options import MODEL, PATH
+from .options import MODEL, PATH, common
 from .terminal import fact, show
 
 
@@ -18,9 +18,7 @@ from .terminal import fact, show
 @click.option("-j", "--workers", type=int, default=2, show_default=True, help="Local worker processes.")
 @click.option("--side", type=int, default=4096, show_default=True, help="Side of the image in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the image.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+@common()
 def demo(
     folder: str,
     model: str | None,
@@ -29,7 +27,6 @@ def demo(
     side: int,
     seed: int,
     quiet: bool,
-    debug: bool,
     as_json: bool,
 ) -> None:
     """Make a large image of nuclei in DIR, segment it, score it against its known truth, and draw it.

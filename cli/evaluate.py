@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import FILE, PATH
+from .options import FILE, PATH, common
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -56,16 +56,13 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     metavar="FILE.png",
     help="Draw the scores against the threshold.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on standard output.")
+@common(printed="everything")
 def evaluate(
     prediction: str,
     truth: str,
     *,
     plot: Path | None,
     quiet: bool,
-    debug: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:

@@ -6,16 +6,15 @@ import json
 
 import click
 
-from .options import MODEL
+from .options import MODEL, common
 from .terminal import fact, show
 
 
 @click.command(short_help="Say what a store, a model file or a result is.")
 @click.argument("path", type=MODEL)
 @click.option("-k", "--key", metavar="PATH", help="Array in a group.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def info(path: str, *, key: str | None, debug: bool, as_json: bool) -> None:
+@common(quiet="Say nothing.", printed="everything")
+def info(path: str, *, key: str | None, quiet: bool, as_json: bool) -> None:
     """Say what PATH is: a Zarr store, a model file, the name of a bundled model, or a result.
 
     \b
@@ -28,6 +27,6 @@ def info(path: str, *, key: str | None, debug: bool, as_json: bool) -> None:
     found = describe(path, key=key)
     if as_json:
         show(json.dumps(found))
-        return
-    for label, text in lines(found):
-        fact(label, text)
+    elif not quiet:
+        for label, text in lines(found):
+            fact(label, text)

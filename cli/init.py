@@ -6,7 +6,7 @@ import json
 
 import click
 
-from .options import PATH
+from .options import PATH, common
 from .terminal import say, show
 
 
@@ -26,9 +26,7 @@ from .terminal import say, show
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the initial weights.")
 @click.option("--offset", type=float, default=127.5, show_default=True, help="Grey value that becomes 0.")
 @click.option("--scale", type=float, default=64.0, show_default=True, help="Grey values per unit.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON on standard output.")
+@common(quiet="Say nothing.", printed="what was made")
 def init(
     output: str,
     *,
@@ -36,7 +34,6 @@ def init(
     offset: float,
     scale: float,
     quiet: bool,
-    debug: bool,
     as_json: bool,
     **network: float,
 ) -> None:

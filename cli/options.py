@@ -15,6 +15,9 @@ from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
@@ -94,6 +97,33 @@ def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def common(*, quiet: str = "No progress.", printed: str = "the outcome") -> Callable[[Command], Command]:
+    """Let a command be told what every command is: to be quiet, to show tracebacks, to print JSON.
+
+    Parameters
+    ----------
+    quiet : what `--quiet` does
+    printed : what `--json` prints
+
+    Returns
+    -------
+    decorator of a command that takes `quiet` and `as_json`; `--debug` is for whoever calls the command
+    """
+
+    def decorated(command: Command) -> Command:
+        for option in (
+            click.option(
+                "--json", "as_json", is_flag=True, help=f"Print {printed} as JSON on standard output."
+            ),
+            click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
+            click.option("-q", "--quiet", is_flag=True, help=quiet),
+        ):
+            command = option(command)
+        return command
+
+    return decorated
 
 
 BYTES = Parsed("bytes", parse_bytes)

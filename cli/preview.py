@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, of_source
+from .options import PATH, common, of_source
 from .terminal import fact, show
 
 
@@ -23,9 +23,7 @@ from .terminal import fact, show
     "--roi", metavar="y0:y1,x0:x1", help="Part of the plane to draw, in voxels of the source [all]."
 )
 @of_source
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print what is shown as JSON on standard output.")
+@common(quiet="Say nothing.", printed="what is shown")
 def preview(
     sink: str,
     png: str | None,
@@ -33,7 +31,6 @@ def preview(
     source: str | None,
     trusted: bool,
     quiet: bool,
-    debug: bool,
     as_json: bool,
     **shown: Any,
 ) -> None:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from .advice import once_more
-from .options import BYTES, CHANNELS, MASK, MODEL, PATH, PRODUCTS, SIZES
+from .options import BYTES, CHANNELS, MASK, MODEL, PATH, PRODUCTS, SIZES, common
 from .settings import read_settings
 from .terminal import fact, show
 
@@ -77,10 +77,8 @@ if TYPE_CHECKING:
     help="Settings; flags win.",
 )
 @click.option("--report", type=PATH, metavar="FILE.html", help="Write what was done, in one file to look at.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="A line per region.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+@common()
 @click.pass_context
 def segment(
     context: click.Context, /, source: str, sink: str | None, model: str | None, **flags: Any

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .advice import once_more
-from .options import FILE
+from .options import FILE, common
 from .terminal import READER_GONE, say, show
 
 if TYPE_CHECKING:
@@ -137,9 +137,7 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
 @click.option("--threads", type=int, help="Threads of torch.")
 @click.option("--device", help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@common(quiet="No progress, only errors.", printed="the result")
 @click.pass_context
 def train(
     context: click.Context,
@@ -165,7 +163,7 @@ def train(
         from unet_dask.train.loop import train as run
 
         model = load_model(start) if start else None
-        config = _configured(model, **{name: each for name, each in settings.items() if name != "debug"})
+        config = _configured(model, **settings)
         listener = None if quiet else lines
         result = run(images, targets, output, config, resume=resume, start=model, on_event=listener)
     except KeyboardInterrupt as stopped:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import MODEL, PATH, of_source
+from .options import MODEL, PATH, common, of_source
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ _FINDINGS = 4
 @click.option("-j", "--workers", type=int, help="Threads that read, and processes of a repair [the cores].")
 @click.option("--repair", is_flag=True, help="Do again what is wrong.")
 @of_source
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON on standard output.")
+@common(printed="everything")
 def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
     """Check the result SINK: its ledger, every checksum, sentinels, seams, and random crops recomputed.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from .options import PATH, of_source
-from .terminal import fact
+from .options import PATH, common, of_source
+from .terminal import fact, show
 
 
 @click.command(short_help="Look at a result in the browser.")
@@ -13,8 +15,10 @@ from .terminal import fact
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page [any that is free].")
 @click.option("--no-browser", is_flag=True, help="Say where the page is, and do not open it.")
 @of_source
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def view(sink: str, *, port: int, no_browser: bool, source: str | None, trusted: bool, debug: bool) -> None:
+@common(quiet="Say nothing.", printed="where the page is")
+def view(
+    sink: str, *, port: int, no_browser: bool, source: str | None, trusted: bool, quiet: bool, as_json: bool
+) -> None:
     """Look at the result SINK over its source in the browser, complete or not, until Ctrl-C.
 
     \b
@@ -26,10 +30,16 @@ def view(sink: str, *, port: int, no_browser: bool, source: str | None, trusted:
     from unet_dask.io.source.received import Consent
     from unet_dask.viewer.server import view as serve
 
+    def told(label: str, text: str) -> None:
+        if as_json:
+            show(json.dumps({label: text}))
+        elif not quiet:
+            fact(label, text, err=True)
+
     serve(
         sink,
         port=port,
         browser=not no_browser,
         source=Consent(source, trusted),
-        tell=lambda label, text: fact(label, text, err=True),
+        tell=told,
     )

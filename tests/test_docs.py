@@ -70,6 +70,12 @@ def test_option_is_documented(command: str, option: click.Option) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("command", sorted({command for command, _ in OPTIONS}))
+def test_every_command_can_be_quiet_show_tracebacks_and_print_json(command: str) -> None:
+    found = {name for each, option in OPTIONS if each == command for name in option.opts}
+    assert {"-q", "--quiet", "--debug", "--json"} <= found
+
+
 def test_documented_options_exist() -> None:
     known = {name for _, option in OPTIONS for name in (*option.opts, *option.secondary_opts)} | {"--help"}
     rows = re.findall(r"^\| `([^`]*)`", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), re.MULTILINE)
