@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 
 def killed_until_done(victim: Victim, sink: Path, draw: random.Random, counts: Counter[str]) -> list[str]:
-    """Kill a run at random instants of its life, resume it each time, and return what is wrong once it ends."""
+    """Kill a run at random instants of its life, resume it each time, and return what is wrong once it ends.
+
+    A machine may be several times as busy as it was when the life of a run was measured; then none would ever come to
+    work. So it is taken for longer whenever a kill came before anything was done.
+    """
     done_before: set[object] = set()
+    life = victim.seconds
     while True:
         process = victim.start(sink, *(["--resume"] if sink.exists() else []))
-        ends, began = draw.uniform(0, victim.seconds), time.monotonic()
+        ends, began = draw.uniform(0, life), time.monotonic()
         while process.poll() is None and time.monotonic() - began < ends:
             time.sleep(0.005)
         if process.poll() is not None:
@@ -38,6 +43,7 @@ def killed_until_done(victim: Victim, sink: Path, draw: random.Random, counts: C
         counts["pieces_kept"] += len(recorded) - len(done_before)
         assert done_before <= recorded, "a kill lost what was done"
         assert begun <= IN_FLIGHT
+        life *= 1.0 if len(recorded) > len(done_before) else 1.05
         done_before = recorded
     _, said = process.communicate()
     assert process.returncode == 0, said
