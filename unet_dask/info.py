@@ -109,9 +109,9 @@ def _model(file: ModelFile) -> Description:
 def _result(url: str, manifest: Manifest) -> Description:
     shown = remote.redact_url(url)
     folder = f"{url.rstrip('/')}/{RUN_FOLDER}"
-    done, total = len(Ledger(folder).entries()), manifest["work"]
+    done, total = len(Ledger(folder).entries()), manifest.work
     complete = exists(f"{folder}/ledger.jsonl")
-    identity, plan = manifest["fingerprint"], manifest["plan"]
+    plan = manifest.plan
     return {
         "kind": "result",
         "path": shown,
@@ -119,32 +119,28 @@ def _result(url: str, manifest: Manifest) -> Description:
         "complete": complete,
         "done": done,
         "total": total,
-        "source": remote.printable(posixpath.join(identity["source.url"], identity["source.key"]), 400),
-        "axes": plan["axes"],
-        "shape": plan["shape"],
-        "roi": plan["roi"],
+        "source": remote.printable(posixpath.join(manifest.source.url, manifest.source.key), 400),
+        "axes": plan.axes,
+        "shape": list(plan.shape),
+        "roi": [list(span) for span in plan.roi],
         "model": {
-            "name": remote.printable(manifest["model"]["name"], 400),
-            "checksum": manifest["model"]["checksum"],
+            "name": remote.printable(manifest.model.name, 400),
+            "checksum": manifest.model.checksum,
         },
-        "classes": [remote.printable(name) for name in manifest["classes"]],
-        "precision": plan["precision"],
-        "device": plan["device"],
-        "regions": plan["regions"],
-        "region": plan["region"],
-        "software": {
-            name.removeprefix("software."): remote.printable(version)
-            for name, version in identity.items()
-            if name.startswith("software.")
-        },
-        "products": [_product(url, each) for each in manifest["arrays"]],
+        "classes": [remote.printable(name) for name in manifest.classes],
+        "precision": plan.precision,
+        "device": plan.device,
+        "regions": plan.regions,
+        "region": list(plan.region),
+        "software": {name: remote.printable(version) for name, version in manifest.software.items()},
+        "products": [_product(url, each) for each in manifest.arrays],
     }
 
 
 def _product(url: str, entry: ArrayRecord) -> Description:
-    finest = _image(open_source(url, key=posixpath.join(entry["name"], "0"), axes=entry["axes"]))
+    finest = _image(open_source(url, key=posixpath.join(entry.name, "0"), axes=entry.axes))
     wanted = ("shape", "dtype", "chunks", "shards", "spacing", "unit")
-    return {"name": entry["name"], "axes": entry["axes"], "levels": entry["levels"]} | {
+    return {"name": entry.name, "axes": entry.axes, "levels": entry.levels} | {
         name: finest[name] for name in wanted
     }
 

@@ -40,10 +40,11 @@ from unet_dask.workers.preflight import check_workers, require_precision
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from distributed import Client
 
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.model.file import Model
     from unet_dask.planning.plan import Plan
     from unet_dask.workers.cluster import Cluster
@@ -72,9 +73,9 @@ def plan_store(
     """
     chosen = configured(config, settings)
     with model_file(model) as file:
-        prepared = prepare(source, file, chosen, stored={})
+        prepared = prepare(source, file, chosen, stored=None)
     if not (chosen.scheduler or chosen.scheduler_file):
-        require_here(prepared, stored={})
+        require_here(prepared, stored=None)
     return prepared.plan
 
 
@@ -188,7 +189,7 @@ def segment_store(
     )
 
 
-def require_here(prepared: Prepared, stored: Mapping[str, Any]) -> None:
+def require_here(prepared: Prepared, stored: Manifest | None) -> None:
     """Refuse a precision that this machine's own workers would emulate, before any of them is started.
 
     Raises
@@ -201,15 +202,15 @@ def require_here(prepared: Prepared, stored: Mapping[str, Any]) -> None:
         raise cannot_multiply(precision, device, begun=_begun_in(precision, stored))
 
 
-def _begun_in(precision: str, stored: Mapping[str, Any]) -> bool:
+def _begun_in(precision: str, stored: Manifest | None) -> bool:
     """Return whether a run to resume was begun in a precision, so that it cannot go on in another."""
-    return bool(stored.get("precision") == precision)
+    return stored is not None and stored.precision == precision
 
 
 def _check_place(
     source: str, sink: str, part: Part | None, *, resume: bool, overwrite: bool
-) -> Mapping[str, Any]:
-    """Return the manifest of a run to resume, {} for a new one; refuse a sink that would do harm."""
+) -> Manifest | None:
+    """Return the manifest of a run to resume, None for a new one; refuse a sink that would do harm."""
     if part is not None and overwrite:
         raise OptionError(
             f"Part {part} cannot overwrite {remote.redact_url(sink)}: its siblings may be at work there. Remove it "
@@ -222,12 +223,12 @@ def _check_place(
             f"The sink {remote.redact_url(sink)} is the source, lies in it or holds it; writing there could destroy "
             "the data. Name another place with -o."
         )
-    manifest: Mapping[str, Any] = {}
+    manifest = None
     if places.exists(sink):
         places.require_ours(sink)
         locks.require_free(sink, part or WHOLE)
         if resume or part is not None:  # a sibling may have begun it
-            manifest = places.read_manifest(sink) or {}
+            manifest = places.read_manifest(sink)
         elif overwrite:
             places.require_replaceable(sink)
         else:
@@ -244,15 +245,15 @@ def _check_place(
 
 
 @contextmanager
-def _among_parts(url: str, part: Part) -> Iterator[Mapping[str, Any]]:
-    """Hold a part, and yield the manifest of the sink that all parts share, {} to the one that creates it."""
+def _among_parts(url: str, part: Part) -> Iterator[Manifest | None]:
+    """Hold a part, and yield the manifest of the sink that all parts share, None to the one that creates it."""
     with locks.locked(url, part), claims.joined(url) as manifest:
         yield manifest
 
 
-def _require_unchanged(sink: str, stored: Mapping[str, Any]) -> None:
+def _require_unchanged(sink: str, stored: Manifest | None) -> None:
     """Raise if another run used the sink's place between the first look and the lock."""
-    if (places.read_manifest(sink) or {}) != stored:
+    if places.read_manifest(sink) != stored:
         raise SinkError(
             f"{remote.redact_url(sink)} was created or replaced by another run just now, and is left as it is. Look at "
             "it, then --resume or --overwrite it, or name another place with -o."
@@ -281,15 +282,14 @@ def _open_workers(
 
 
 def _constants(
-    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], tell: Listener
+    prepared: Prepared, workers: Cluster, stored: Manifest | None, tell: Listener
 ) -> Normalisation:
     """Return the constants of the normalisation: of the model, of the stored run, or of one pass now."""
     model = prepared.model.header.normalisation
     if model.kind == "constant" or not len(prepared.plan.grid):
         return model
-    if "normalisation" in stored:
-        offset, scale = stored["normalisation"]
-        return Normalisation("constant", tuple(offset), tuple(scale))
+    if stored is not None:
+        return Normalisation("constant", *stored.normalisation)
     tell(Stage("statistics of the whole volume"))
     source = prepared.source
     channel = source.axes.index("c")

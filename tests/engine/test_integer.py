@@ -280,7 +280,7 @@ def test_a_run_says_how_far_it_agrees_resumes_and_is_verified_and_repaired(
 
     manifest = read_manifest(str(sink))
     assert manifest
-    assert len(manifest["ranges"]) == count(load_model("nuclei").header.network)
+    assert len(manifest.ranges) == count(load_model("nuclei").header.network)
     assert verify_store(sink).findings == ()
     chunk = next(path for path in sorted((sink / "classes" / "0" / "c").rglob("*")) if path.is_file())
     chunk.unlink()

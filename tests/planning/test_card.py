@@ -12,10 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import save_source, save_tiny_model
+from tests.manifests import manifest_of
 from tests.planning.test_layout import GIB, plan_of
 from unet_dask.config import SegmentConfig
 from unet_dask.engine.device import card_memory, choose_precision
 from unet_dask.errors import MemoryPlanError
+from unet_dask.io.sink.manifest import Manifest
 from unet_dask.model.cost import largest_map, parameter_count, pass_bytes, tile_flop
 from unet_dask.model.file import model_file
 from unet_dask.model.header import NetworkSpec
@@ -129,7 +131,7 @@ def test_the_largest_map_is_that_of_a_pass(spec: NetworkSpec) -> None:
     assert tile_flop(spec, sides) > 0
 
 
-def prepared(tmp_path: Path, stored: dict[str, Any], card: int | None = None) -> Plan:
+def prepared(tmp_path: Path, stored: Manifest | None, card: int | None = None) -> Plan:
     """Return the plan of a run on a card that this machine need not have."""
     source = save_source(tmp_path / "source.zarr", (1024, 1024))
     with model_file(save_tiny_model(tmp_path / "tiny.safetensors")) as model:
@@ -137,7 +139,8 @@ def prepared(tmp_path: Path, stored: dict[str, Any], card: int | None = None) ->
 
 
 def test_a_resumed_run_is_planned_for_the_card_that_it_was_begun_on(tmp_path: Path) -> None:
-    stored = {"card": 5 * GIB, "memory": 6 * GIB, "precision": "bfloat16"}
+    begun = {"card": 5 * GIB, "memory": 6 * GIB, "precision": "bfloat16"}
+    stored = Manifest.from_json(manifest_of([], ("background", "cell"), shape=(1024, 1024)) | begun)
     assert prepared(tmp_path, stored, 8 * GIB).card == 5 * GIB
 
 
@@ -171,7 +174,7 @@ def test_workers_share_a_card(
     source = save_source(tmp_path / "source.zarr", (256, 256))
     with model_file(save_tiny_model(tmp_path / "tiny.safetensors")) as model:
         config = SegmentConfig(workers=workers, memory=8 * GIB)
-        assert prepare(source, model, config, stored={}, device="cuda").plan.card == each * GIB
+        assert prepare(source, model, config, stored=None, device="cuda").plan.card == each * GIB
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float16")])

@@ -84,8 +84,8 @@ class View:
 
 def view_of(manifest: Manifest, *, z: int | None, t: int | None, roi: str | None) -> View:
     """Return the part to draw, from what was asked, in voxels of the source."""
-    axes = manifest["plan"]["axes"]
-    extent = {axis: (start, stop) for axis, (start, stop) in zip(axes, manifest["plan"]["roi"], strict=True)}
+    axes = manifest.plan.axes
+    extent = manifest.plan.extent
     corner = {axis: start for axis, (start, _) in extent.items()}
     planes = {}
     for axis, asked in (("t", t), ("z", z)):
@@ -98,7 +98,7 @@ def view_of(manifest: Manifest, *, z: int | None, t: int | None, roi: str | None
         if not start <= position < max(stop, start + 1):
             raise OptionError(f"--{axis} {position} is outside of the result. Use {start} to {stop - 1}.")
         planes[axis] = position - start
-    shape = tuple(manifest["plan"]["shape"][axes.index(axis)] for axis in "yx")
+    shape = tuple(manifest.plan.shape[axes.index(axis)] for axis in "yx")
     whole = (extent["y"], extent["x"])
     part = parse_roi(roi, axes="yx", shape=shape) if roi else whole
     clipped = [
@@ -127,7 +127,7 @@ def fitting_step(window: tuple[tuple[int, int], tuple[int, int]], side: int) -> 
 
 def product_plane(url: str, manifest: Manifest, entry: ArrayRecord, view: View) -> Plane:
     """Return the plane of a product, (y, x) or (c, y, x), of unwritten voxels the sentinel."""
-    stored, axes = product_levels(url, manifest, entry), entry["axes"]
+    stored, axes = product_levels(url, manifest, entry), entry.axes
     finest = stored[0]
     chosen = stored[fitting_level([each.shape for each in stored], axes, view.step)]
     plane = read_level(chosen, axes, view, factors=factors_of(finest.shape, chosen.shape))
@@ -167,9 +167,9 @@ def product_levels(url: str, manifest: Manifest, entry: ArrayRecord) -> list[zar
     SinkError
         If one cannot be opened, or is not what the manifest says.
     """
-    name = entry["name"]
+    name = entry.name
     try:
-        opened = [_open_level(url, f"{name}/{n}") for n in range(entry["levels"])]
+        opened = [_open_level(url, f"{name}/{n}") for n in range(entry.levels)]
         reason = _contradiction(opened, manifest, entry)
     except Exception as error:  # whatever Zarr makes of damaged metadata
         reason = one_line(error)
@@ -182,13 +182,10 @@ def product_levels(url: str, manifest: Manifest, entry: ArrayRecord) -> list[zar
 
 def _contradiction(levels: Sequence[zarr.Array[Any]], manifest: Manifest, entry: ArrayRecord) -> str:
     """Return in what arrays are not those of a product, "" if they can be."""
-    plan, finest = manifest["plan"], levels[0]
-    sizes = {axis: stop - start for axis, (start, stop) in zip(plan["axes"], plan["roi"], strict=True)}
-    sizes["c"] = len(manifest["classes"])
-    wanted = tuple(sizes[axis] for axis in entry["axes"])
+    finest, wanted = levels[0], manifest.shape(entry)
     if finest.shape != wanted:
         return f"its shape is {finest.shape}, and by the manifest {wanted}"
-    if str(finest.dtype) not in PRODUCTS[entry["name"]].types or any(
+    if str(finest.dtype) not in PRODUCTS[entry.name].types or any(
         each.dtype != finest.dtype for each in levels
     ):
         return f"it holds {finest.dtype}"
@@ -307,10 +304,10 @@ def source_plane(manifest: Manifest, view: View, consent: Consent) -> tuple[Plan
 def shown_source(manifest: Manifest, consent: Consent) -> tuple[Source | None, tuple[str, ...]]:
     """Return the source that a result was made of, or None and why it cannot be shown."""
     try:
-        source = source_of(manifest["fingerprint"], consent)
+        source = source_of(manifest.fingerprint, consent)
     except UnetDaskError as error:
         return None, (f"the source is not shown: {error}",)
-    if list(source.shape) != manifest["plan"]["shape"] or source.axes != manifest["plan"]["axes"]:
+    if source.shape != manifest.plan.shape or source.axes != manifest.plan.axes:
         return None, ("the source has another shape now, so it is not shown",)
     return source, ()
 

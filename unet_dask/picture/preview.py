@@ -118,7 +118,7 @@ def drawn(
     manifest = require_manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
     source, notes = source_plane(manifest, view, consent or Consent())
-    products = {each["name"]: product_plane(url, manifest, each, view) for each in manifest["arrays"]}
+    products = {each.name: product_plane(url, manifest, each, view) for each in manifest.arrays}
     holes = holes_of(products)
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")
@@ -139,8 +139,8 @@ def drawn(
 
 def _legend(url: str, manifest: Manifest) -> tuple[Legend, tuple[str, ...]]:
     """Return what is said of colours, with voxels in the whole result where they are known; why not, if they should."""
-    names = manifest["classes"]
-    entry = next((entry for entry in manifest["arrays"] if PRODUCTS[entry["name"]].legend(names)), None)
+    names = manifest.classes
+    entry = next((entry for entry in manifest.arrays if PRODUCTS[entry.name].legend(names)), None)
     if entry is None:
         return Legend(names), ()
     try:

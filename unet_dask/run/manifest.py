@@ -6,7 +6,7 @@ the normalisation's constants. How many drivers there were is not in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.errors import SinkError
 from unet_dask.io.remote import redact_url
@@ -21,8 +21,7 @@ from unet_dask.run.join import joined_array
 from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.model.header import Normalisation
     from unet_dask.run.prepared import Prepared
 
@@ -30,19 +29,17 @@ if TYPE_CHECKING:
 LAYOUT = 2
 
 
-def open_sink(
-    prepared: Prepared, url: str, stored: Mapping[str, Any], constants: Normalisation
-) -> sinks.Sink:
+def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: Normalisation) -> sinks.Sink:
     """Return the sink: the one to resume or to join if it was begun with the same, else a new one."""
     plan, header = prepared.plan, prepared.model.header
     identity = fingerprint(prepared, constants)
     place = sinks.Sink(url, plan.arrays)
     if stored:
         others = "name another place with -o" if prepared.part else "start over with --overwrite"
-        compare(stored["fingerprint"], identity, url, mended=prepared.config.mended, otherwise=others)
+        compare(stored.fingerprint, identity, url, mended=prepared.config.mended, otherwise=others)
         _require_joinable(place, stored)
-        if stored["fingerprint"] != identity:
-            sinks.restamp(place, {**stored, "fingerprint": identity})
+        if stored.fingerprint != identity:
+            sinks.restamp(place, {**stored.document, "fingerprint": identity})
         if prepared.part is None:  # else others may be writing
             sessions.end_all(url)
             places.sweep(url)
@@ -85,16 +82,12 @@ def open_sink(
     return place
 
 
-def _require_joinable(sink: sinks.Sink, stored: Mapping[str, Any]) -> None:
+def _require_joinable(sink: sinks.Sink, stored: Manifest) -> None:
     """Refuse to go on with a run of an earlier version, whose numbers of objects lie where those of the result do."""
-    if (
-        joined_array(sink.arrays)
-        and stored.get("layout", 1) != LAYOUT
-        and not Ledger(sink.run_folder).complete()
-    ):
+    if joined_array(sink.arrays) and stored.layout != LAYOUT and not Ledger(sink.run_folder).complete():
         raise SinkError(
             f"{redact_url(sink.url)} was begun by an earlier version of unet-dask, which kept numbers of objects "
-            f"elsewhere (layout {stored.get('layout', 1)}, now {LAYOUT}), and is not complete. Start over with "
+            f"elsewhere (layout {stored.layout}, now {LAYOUT}), and is not complete. Start over with "
             "--overwrite, or go on with that version."
         )
 

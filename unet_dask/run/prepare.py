@@ -7,7 +7,7 @@ float32 must agree with it first.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.config import SegmentConfig, parse_roi
 from unet_dask.engine.device import (
@@ -32,8 +32,9 @@ from unet_dask.workers.preflight import multiplies, worker_card, worker_device
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
@@ -50,7 +51,7 @@ def prepare(
     model: ModelFile,
     config: SegmentConfig,
     *,
-    stored: Mapping[str, Any],
+    stored: Manifest | None,
     device: str | None = None,
     card: int | None = None,
 ) -> Prepared:
@@ -67,13 +68,15 @@ def prepare(
     )
     device = device or choose_device(config.device)
     precision = choose_precision(
-        stored.get("precision", "auto") if config.precision == "auto" else config.precision,
+        stored.precision if stored and config.precision == "auto" else config.precision,
         device,
         config.backend,
     )
     require_backend(config.backend, device=device, precision=precision, dims=network.dims)
     mask = find_mask(config.mask, opened)
-    limit = config.memory or int(stored.get("memory", 0)) or _granted(config, device)
+    limit = config.memory or (stored.memory if stored else 0) or _granted(config, device)
+    if stored and stored.card is not None:
+        card = stored.card
     if card is None:
         card = _granted_of_card(config, device)
     plan = _plan(
@@ -84,7 +87,7 @@ def prepare(
         limit=limit,
         precision=precision,
         device=device,
-        card=int(stored.get("card", card)),
+        card=card,
     )
     return Prepared(opened, model, config, plan, mask)
 
@@ -95,7 +98,7 @@ def prepare_there(
     config: SegmentConfig,
     workers: Cluster,
     *,
-    stored: Mapping[str, Any],
+    stored: Manifest | None,
 ) -> Prepared:
     """Plan for what the workers of a running cluster have, which need not be what this machine has."""
     there = replace(config, device=worker_device(workers, config.device))
@@ -109,7 +112,7 @@ def prepare_there(
 
 
 def checked_arithmetic(
-    prepared: Prepared, workers: Cluster, stored: Mapping[str, Any], constants: Normalisation
+    prepared: Prepared, workers: Cluster, stored: Manifest | None, constants: Normalisation
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare what is faster than torch in float32 with it, on the user's own data; for bytes measure that first.
 
@@ -120,7 +123,7 @@ def checked_arithmetic(
     chosen = plan.precision != "float32" and prepared.config.precision == "auto"
     integers = plan.precision == "int8"
     if stored and integers:
-        prepared = _with_ranges(prepared, stored.get("ranges", ()))
+        prepared = _with_ranges(prepared, stored.ranges)
     if stored or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
     name = plan.precision if chosen or integers else backend

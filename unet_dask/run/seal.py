@@ -23,8 +23,9 @@ from unet_dask.run import join
 from unet_dask.run.dependents import dependents, region_box
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.io.source.window import SourceSpec
     from unet_dask.ledger import Entry, Key, Ledger
@@ -176,16 +177,21 @@ def _files(array: ArraySpec, box: Box) -> tuple[slice, ...]:
 
 def _require_metadata(sink: Sink) -> None:
     """Raise if the manifest, or the document of any array, is not what was written."""
-    manifest = places.read_manifest(sink.url)
-    if manifest is None:
-        raise SinkError(_damaged(sink, "its manifest was removed"))
-    for path, checksum in manifest.get("nodes", {}).items():
+    for path, checksum in (_manifest(sink).nodes or {}).items():
         try:
             same = node.checksum(sink.url, path) == checksum
         except (OSError, ValueError):
             same = False
         if not same:
             raise SinkError(_damaged(sink, f"{path or '.'}/zarr.json was changed or removed"))
+
+
+def _manifest(sink: Sink) -> Manifest:
+    """Return the manifest, which a run had that comes to its end."""
+    manifest = places.read_manifest(sink.url)
+    if manifest is None:
+        raise SinkError(_damaged(sink, "its manifest was removed"))
+    return manifest
 
 
 def _damaged(sink: Sink, what: str) -> str:
@@ -224,7 +230,7 @@ def _require_source(
 ) -> None:
     """Raise if source or mask are not what they were, or a region was computed from what has changed."""
     stale = set(_stale(prepared, workers, ledger))
-    different = _differences(prepared, places.read_manifest(sink.url) or {})
+    different = _differences(prepared, _manifest(sink))
     if not stale and not different:
         return
     if different and not stale:
@@ -243,10 +249,9 @@ def _require_source(
     )  # fmt: skip
 
 
-def _differences(prepared: Prepared, manifest: Mapping[str, object]) -> list[str]:
+def _differences(prepared: Prepared, manifest: Manifest) -> list[str]:
     """Return the fields in which source and mask are not what the manifest says."""
     spec = prepared.source.spec
-    identity = manifest.get("fingerprint")
     try:
         now = open_source(spec.url, key=spec.key or None, axes=spec.axes, channels=spec.channels).identity()
         if prepared.mask:
@@ -255,8 +260,7 @@ def _differences(prepared: Prepared, manifest: Mapping[str, object]) -> list[str
         raise IncompleteError(
             f"The source cannot be looked at again: {error} All regions are written; bring it back and --resume."
         ) from error
-    assert isinstance(identity, dict)
-    return [name for name, value in now.items() if identity.get(name) != value]
+    return [name for name, value in now.items() if manifest.fingerprint.get(name) != value]
 
 
 def _stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> Iterator[Key]:

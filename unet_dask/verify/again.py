@@ -19,7 +19,6 @@ from unet_dask.model.file import inspect_model, verify_model
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.mask import Mask
@@ -53,7 +52,7 @@ def find_model_of(manifest: Manifest, model: str | os.PathLike[str] | None) -> M
     ModelError
         If the named model is another one, or none is named and no bundled one is the run's.
     """
-    wanted, name = manifest["model"]["checksum"], manifest["model"]["name"]
+    wanted, name = manifest.model.checksum, manifest.model.name
     if model is not None:
         file = inspect_model(model)
         if file.checksum != wanted:
@@ -74,15 +73,15 @@ def find_model_of(manifest: Manifest, model: str | os.PathLike[str] | None) -> M
 
 def mask_at_hand(manifest: Manifest, consent: Consent) -> tuple[Mask | None, str]:
     """Return the mask of a run, None if it had none; and why it is not at hand, "" if it is."""
-    name = manifest.get("mask")
+    name = manifest.mask
     if name is None:
         return None, ""
     try:
-        mask = mask_of(name, source_of(manifest["fingerprint"], consent), consent)
+        mask = mask_of(name, source_of(manifest.fingerprint, consent), consent)
         now = mask.identity() if mask else {}
     except UnetDaskError as error:
         return None, f"the mask is not at hand: {error}"
-    identity = manifest["fingerprint"]
+    identity = manifest.fingerprint
     different = ", ".join(field for field, value in now.items() if identity.get(field) != value)
     return (None, f"the mask has changed since the run ({different})") if different else (mask, "")
 
@@ -96,7 +95,7 @@ def changed(manifest: Manifest, source: Source, mask: Mask | None, *, elsewhere:
     source, mask : as they are now
     elsewhere : whether the source was moved or copied: its address, and when its files were written, are others then
     """
-    identity = manifest["fingerprint"]
+    identity = manifest.fingerprint
     now = source.identity() | (mask.identity() if mask else {})
     moved = {"source.url", "source.content", "mask.url", "mask.content"} if elsewhere else set()
     return ", ".join(name for name, value in now.items() if identity.get(name) != value and name not in moved)
@@ -121,7 +120,7 @@ def require_unchanged(manifest: Manifest, source: Source, mask: Mask | None, sin
 def settings_of(stored: Stored) -> SegmentConfig:
     """Return the settings of a run; its plan follows from them and the source."""
     manifest, grid = stored.manifest, stored.grid
-    identity, plan = manifest["fingerprint"], manifest["plan"]
+    plan, source, settings = manifest.plan, manifest.source, manifest.settings
     spatial = [axis for axis in grid.axes if axis in "zyx"]
     finest = stored.arrays[0]
     side = dict(zip(finest.axes, finest.chunks, strict=True))
@@ -130,18 +129,18 @@ def settings_of(stored: Stored) -> SegmentConfig:
     types = {name: value for array in stored.arrays for name, value in array.product.settings.items()}
     restored = SegmentConfig(
         products=tuple(array.name for array in stored.arrays),
-        device=plan["device"],
-        precision=plan["precision"],
-        backend=identity["setting.backend"],
-        memory=manifest["memory"],
-        key=identity["source.key"] or None,
-        axes=identity["source.axes"],
-        channels=_channels(identity),
+        device=plan.device,
+        precision=plan.precision,
+        backend=settings.backend,
+        memory=manifest.memory,
+        key=source.key or None,
+        axes=source.axes,
+        channels=source.channels,
         roi=None if whole else ", ".join(f"{axis} {each}" for axis, each in interval.items()),
-        mask=manifest.get("mask"),
-        tta=identity["setting.tta"],
-        nan=identity["setting.nan"],
-        tile=tuple(plan["core"]),
+        mask=manifest.mask,
+        tta=settings.tta,
+        nan=settings.nan,
+        tile=plan.core,
         region=_regions(stored),
         chunks=tuple(side[axis] for axis in spatial),
     )
@@ -151,15 +150,10 @@ def settings_of(stored: Stored) -> SegmentConfig:
 def _regions(stored: Stored) -> tuple[int, ...]:
     """Return the length of regions; a single one is as long as its shard, which may be longer than the volume."""
     finest = stored.arrays[0]
-    sides = dict(zip(stored.grid.axes, stored.manifest["plan"]["region"], strict=True))
+    sides = dict(zip(stored.grid.axes, stored.manifest.plan.region, strict=True))
     for axis, shard in zip(finest.axes, finest.shards or (), strict=False):
         sides[axis] = max(sides[axis], shard)
     return tuple(sides[axis] for axis in stored.grid.axes[-stored.dims :])
-
-
-def _channels(identity: Mapping[str, str]) -> tuple[int, ...] | None:
-    chosen = identity["source.channels"]
-    return None if chosen == "all" else tuple(int(channel) for channel in chosen.split(","))
 
 
 def find_origin(
@@ -174,8 +168,8 @@ def find_origin(
     notes, different, manifest = [], "", stored.manifest
     source, file, mask = None, None, None
     try:
-        source = source_of(manifest["fingerprint"], consent)
-        mask = mask_of(manifest.get("mask"), source, consent)
+        source = source_of(manifest.fingerprint, consent)
+        mask = mask_of(manifest.mask, source, consent)
         different = changed(manifest, source, mask, elsewhere=consent.elsewhere)
     except UnetDaskError as error:
         notes.append(f"the source is not at hand: {error}")

@@ -17,7 +17,7 @@ from unet_dask.run.join import joined_array
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.sink.store import ArraySpec
@@ -34,7 +34,7 @@ RESTORE = "Restore it from a copy, or start over with segment --overwrite"
 
 def within_manifest(manifest: Manifest, grid: RegionGrid) -> list[Finding]:
     """Compare what the manifest says twice."""
-    identity = manifest["fingerprint"]
+    identity = manifest.fingerprint
     wrong = [name for name, value in _twice(manifest, grid) if identity.get(name) != value]
     wrong += [name for name, agrees in _related(manifest, grid) if not agrees]
     return [
@@ -45,44 +45,44 @@ def within_manifest(manifest: Manifest, grid: RegionGrid) -> list[Finding]:
 
 def _twice(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, str]]:
     """Yield what the fingerprint has to say of what is said elsewhere."""
-    plan = manifest["plan"]
-    offset, scale = (tuple(each) for each in manifest["normalisation"])
+    plan = manifest.plan
+    offset, scale = manifest.normalisation
     yield "plan.roi", str(grid.roi)
-    yield "plan.region", str(tuple(plan["region"]))
-    yield "plan.tile", str(tuple(plan["tile"]))
-    yield "plan.precision", plan["precision"]
-    yield "plan.precision", manifest["precision"]
-    yield "plan.device", plan["device"]
-    yield "source.shape", ",".join(map(str, plan["shape"]))
-    yield "model.checksum", manifest["model"]["checksum"]
+    yield "plan.region", str(plan.region)
+    yield "plan.tile", str(plan.tile)
+    yield "plan.precision", plan.precision
+    yield "plan.precision", manifest.precision
+    yield "plan.device", plan.device
+    yield "source.shape", ",".join(map(str, plan.shape))
+    yield "model.checksum", manifest.model.checksum
     yield "model.normalisation", f"{offset} {scale}"
-    if "ranges" in manifest:
-        yield "model.ranges", str(tuple((float(low), float(high)) for low, high in manifest["ranges"]))
+    if manifest.ranges:
+        yield "model.ranges", str(manifest.ranges)
 
 
 def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]:
     """Yield what follows from something else that the manifest says, and whether it does."""
-    plan, identity, mask = manifest["plan"], manifest["fingerprint"], manifest.get("mask")
-    sizes = dict(zip(plan["axes"], plan["shape"], strict=True))
-    chosen = identity["source.channels"]
-    yield "source.axes", axes_.canonical(identity["source.axes"]) == plan["axes"]
-    yield "source.channels", chosen == "all" or len(chosen.split(",")) == sizes["c"]
-    depth = ((plan["halo"][0] + 4) // 6).bit_length() - 1
-    classes = len(manifest["classes"])
-    told = {"dims": len(plan["halo"]), "depth": depth, "channels": sizes["c"], "classes": classes}
+    plan, identity, mask = manifest.plan, manifest.fingerprint, manifest.mask
+    sizes = dict(zip(plan.axes, plan.shape, strict=True))
+    source = manifest.source
+    yield "source.axes", axes_.canonical(source.axes) == plan.axes
+    yield "source.channels", source.channels is None or len(source.channels) == sizes["c"]
+    depth = ((plan.halo[0] + 4) // 6).bit_length() - 1
+    classes = len(manifest.classes)
+    told = {"dims": len(plan.halo), "depth": depth, "channels": sizes["c"], "classes": classes}
     network = identity.get("model.network", "").partition("(")[2].rstrip(")").split(", ")
     yield (
         "model.network",
-        {f"{name}={value}" for name, value in told.items()} <= set(network) and len(set(plan["halo"])) == 1,
+        {f"{name}={value}" for name, value in told.items()} <= set(network) and len(set(plan.halo)) == 1,
     )
-    names = [f"('{each['name']}'," for each in manifest["arrays"]]
+    names = [f"('{each.name}'," for each in manifest.arrays]
     products = identity.get("plan.products", "")
     yield "plan.products", products.count("(") == len(names) and all(name in products for name in names)
-    yield "regions", plan["regions"] == len(grid)
-    yield "skipped regions", plan.get("skipped", 0) <= (plan["regions"] if mask else 0)
-    yield "memory", plan.get("limit_bytes", manifest["memory"]) == manifest["memory"]
-    yield "card", plan.get("card_limit_bytes", manifest.get("card", 0)) == manifest.get("card", 0)
-    yield "ranges", bool(manifest.get("ranges")) <= (plan["precision"] == "int8")
+    yield "regions", plan.regions == len(grid)
+    yield "skipped regions", plan.skipped <= (plan.regions if mask else 0)
+    yield "memory", plan.limit_bytes in (None, manifest.memory)
+    yield "card", plan.card_limit_bytes in (None, manifest.card or 0)
+    yield "ranges", bool(manifest.ranges) <= (plan.precision == "int8")
     yield "mask", (mask is not None) == ("mask.url" in identity) == ("plan.tiling" in identity)
     if mask not in (None, "auto"):
         address = "/".join(identity[name] for name in ("mask.url", "mask.key") if identity.get(name))
@@ -97,13 +97,13 @@ def work_of(manifest: Manifest, grid: RegionGrid, arrays: tuple[ArraySpec, ...])
         for level in range(1, len(array.levels))
     )
     planned = len(grid) * (1 + bool(joined_array(arrays))) + blocks
-    if planned == manifest["work"]:
+    if planned == manifest.work:
         return []
-    text = f"the manifest speaks of {manifest['work']} pieces of work, and its plan has {planned}. {RESTORE}"
+    text = f"the manifest speaks of {manifest.work} pieces of work, and its plan has {planned}. {RESTORE}"
     return [Finding("metadata", text)]
 
 
-def image_text(ome: Mapping[str, Any], spec: ArraySpec, classes: list[str]) -> str:
+def image_text(ome: Mapping[str, Any], spec: ArraySpec, classes: Sequence[str]) -> str:
     """Return in what OME-Zarr metadata do not describe the arrays of a product, "" if they do.
 
     Raises
@@ -174,11 +174,11 @@ def _physical(ome: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def against_model(manifest: Manifest, model: ModelFile) -> list[Finding]:
     """Compare what a result says of its model with the model."""
-    header, identity = model.header, manifest["fingerprint"]
+    header, identity = model.header, manifest.fingerprint
     constants = header.normalisation
-    offset, scale = (tuple(each) for each in manifest["normalisation"])
+    offset, scale = manifest.normalisation
     facts = {
-        "classes": tuple(manifest["classes"]) == header.class_names,
+        "classes": manifest.classes == header.class_names,
         "network": identity.get("model.network") == str(header.network),
         "normalisation": constants.kind != "constant"
         or (offset, scale) == (constants.offset, constants.scale),
@@ -192,10 +192,10 @@ def against_model(manifest: Manifest, model: ModelFile) -> list[Finding]:
 
 def against_source(manifest: Manifest, images: Images, source: Source) -> list[Finding]:
     """Compare the size and place of a result's voxels with those of its source."""
-    plan = manifest["plan"]
+    plan = manifest.plan
     corner = {
         axis: source.translation.get(axis, 0.0) + start * source.spacing.get(axis, 1.0)
-        for axis, (start, _) in zip(plan["axes"], plan["roi"], strict=True)
+        for axis, (start, _) in plan.extent.items()
     }
     wrong = set()
     for ome in images.values():

@@ -30,7 +30,6 @@ from unet_dask.products.probabilities import Probabilities
 from unet_dask.products.product import ROUNDING
 from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 from unet_dask.verify.finding import Finding
-from unet_dask.verify.stored import ranges_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,8 +108,8 @@ def unable(stored: Stored) -> str:
 
     How far rounding in the run's precision may lead is measured by running it: float32 alone would not tell.
     """
-    plan = stored.manifest["plan"]
-    device, precision = _device(plan["device"])[0], plan["precision"]
+    plan = stored.manifest.plan
+    device, precision = _device(plan.device)[0], plan.precision
     if multiplies(precision, device):
         return ""
     what = "card" if device == "cuda" else "processor"
@@ -119,11 +118,11 @@ def unable(stored: Stored) -> str:
 
 def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     """Run the network on a crop again, and compare what is stored there."""
-    plan = stored.manifest["plan"]
+    plan = stored.manifest.plan
     box = grid.whole
-    device, notes = _device(plan["device"])
+    device, notes = _device(plan.device)
     try:
-        theirs = Arithmetic(device, plan["precision"], stored.manifest["fingerprint"]["setting.backend"])
+        theirs = Arithmetic(device, plan.precision, stored.manifest.settings.backend)
         counter = Counter()
         made = exact = _probabilities(stored, origin, grid, theirs, counter)
         if counter.exact:
@@ -168,20 +167,19 @@ def _probabilities(
     stored: Stored, origin: Origin, grid: RegionGrid, by: Arithmetic, counter: Counter | None = None
 ) -> NDArray[np.float32]:
     """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
-    identity, model = stored.manifest["fingerprint"], origin.model
-    offset, scale = stored.manifest["normalisation"]
-    ranges = ranges_of(stored.manifest) if by.precision == "int8" else ()
+    settings, model = stored.manifest.settings, origin.model
+    ranges = stored.manifest.ranges if by.precision == "int8" else ()
     task = RegionTask(
         grid=grid,
         outputs=(Probabilities("float32"),),
         network=NetworkKey(
             str(model.path.resolve()), model.checksum, by.device, by.precision, by.backend, ranges
         ),
-        normalisation=Normalisation("constant", tuple(offset), tuple(scale)),
+        normalisation=Normalisation("constant", *stored.manifest.normalisation),
         spec=model.header.network,
         threads=0,
-        nan=identity["setting.nan"],
-        tta=identity["setting.tta"],
+        nan=settings.nan,
+        tta=settings.tta,
         mask=origin.mask,
     )
     index = (0,) * len(grid.axes)

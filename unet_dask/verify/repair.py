@@ -23,7 +23,6 @@ from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepare import prepare
 from unet_dask.verify.again import find_model_of, require_unchanged, settings_of
-from unet_dask.verify.stored import ranges_of
 
 if TYPE_CHECKING:
     import os
@@ -61,21 +60,20 @@ def repair(
         If another run is using the sink, or has just done so.
     """
     manifest, url = stored.manifest, stored.url
-    if len(stored.arrays) != len(manifest["arrays"]):
+    if len(stored.arrays) != len(manifest.arrays):
         raise SinkError(
             f"{remote.redact_url(url)} cannot be repaired: the metadata of a product is damaged. Restore its zarr.json "
             "from a copy, or start over with segment --overwrite."
         )
     file = find_model_of(manifest, model)
-    source = source_of(manifest["fingerprint"], consent)
-    require_unchanged(manifest, source, mask_of(manifest.get("mask"), source, consent), url)
+    source = source_of(manifest.fingerprint, consent)
+    require_unchanged(manifest, source, mask_of(manifest.mask, source, consent), url)
     address, settings = source.spec.url, settings_of(stored)
-    prepared = replace(prepare(address, file, settings, stored={}), ranges=ranges_of(manifest))
+    prepared = replace(prepare(address, file, settings, stored=None), ranges=manifest.ranges)
     if client is None:
         require_here(prepared, stored=manifest)
-    offset, scale = manifest["normalisation"]
-    constants = Normalisation("constant", tuple(offset), tuple(scale))
-    compare(manifest["fingerprint"], fingerprint(prepared, constants), url)
+    constants = Normalisation("constant", *manifest.normalisation)
+    compare(manifest.fingerprint, fingerprint(prepared, constants), url)
     with locks.locked(url):
         if places.read_manifest(url) != manifest:
             raise SinkError(

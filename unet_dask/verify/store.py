@@ -182,7 +182,7 @@ def _verified(
     stored, findings = open_stored(url)
     tally = _Tally(findings)
     if stored is not None:
-        if "nodes" not in stored.manifest:
+        if stored.manifest.nodes is None:
             tally.notes.append(
                 "the run was begun by an earlier version, which kept no checksums of metadata: what nobody reads may "
                 "have changed there"

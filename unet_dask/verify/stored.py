@@ -20,11 +20,9 @@ from unet_dask.io import remote
 from unet_dask.io.bounded import bounded_array, described_array
 from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
-from unet_dask.io.sink.manifest import axis_grids
 from unet_dask.io.sink.multiscale import Level
 from unet_dask.io.sink.store import ArraySpec, Sink, array_settings
 from unet_dask.run.dependents import region_box, within
-from unet_dask.tiling.region import RegionGrid
 from unet_dask.verify import agreement
 from unet_dask.verify.agreement import RESTORE
 from unet_dask.verify.finding import Finding, Key
@@ -34,10 +32,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.engine.ranges import Ranges
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.tiling.box import Box
-    from unet_dask.tiling.region import Interval
+    from unet_dask.tiling.region import Interval, RegionGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ class Stored:
     @cached_property
     def numbers(self) -> dict[str, int]:
         """Number of every product in the ledger's entries of pyramid blocks."""
-        return {each["name"]: number for number, each in enumerate(self.manifest["arrays"])}
+        return {each.name: number for number, each in enumerate(self.manifest.arrays)}
 
     @cached_property
     def sink(self) -> Sink:
@@ -102,7 +99,7 @@ class Stored:
     @property
     def dims(self) -> int:
         """Number of axes along which the network looks."""
-        return len(self.manifest["plan"]["halo"])
+        return len(self.manifest.plan.halo)
 
     def array(self, name: str) -> ArraySpec:
         """Return the description of a product."""
@@ -182,8 +179,8 @@ def open_stored(url: str) -> tuple[Stored | None, list[Finding]]:
     manifest, findings = _manifest(url)
     if manifest is None:
         return None, findings
-    grid = RegionGrid(manifest["plan"]["axes"], axis_grids(manifest["plan"]))
-    names = [each["name"] for each in manifest["arrays"]]
+    grid = manifest.plan.grid()
+    names = [each.name for each in manifest.arrays]
     findings += agreement.within_manifest(manifest, grid)
     if not findings and not _root_is_whole(url, manifest):
         findings.append(
@@ -238,23 +235,16 @@ def _bare_manifest(url: str) -> Manifest | None:
         return None
 
 
-def ranges_of(manifest: Manifest) -> Ranges:
-    """Return the ranges of feature maps that a run of bytes measured, of another nothing."""
-    return tuple((float(low), float(high)) for low, high in manifest.get("ranges", ()))
-
-
 def _product(
     url: str, manifest: Manifest, number: int, grid: RegionGrid
 ) -> tuple[ArraySpec, list[zarr.Array[Any]], Mapping[str, Any]]:
     """Open a product; raise if its metadata is not that which a run writes."""
-    entry, identity = manifest["arrays"][number], manifest["fingerprint"]
-    name, axes = entry["name"], entry["axes"]
-    described = [described_array(url, f"{name}/{n}") for n in range(entry["levels"])]
+    entry, identity = manifest.arrays[number], manifest.fingerprint
+    name, axes = entry.name, entry.axes
+    described = [described_array(url, f"{name}/{n}") for n in range(entry.levels)]
     levels = [bounded_array(array) for array in described]
     finest = levels[0]
-    sizes = {axis: b - a for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
-    sizes["c"] = len(manifest["classes"])
-    _require(finest.shape == tuple(sizes[axis] for axis in axes), f"level 0 has the shape {finest.shape}")
+    _require(finest.shape == manifest.shape(entry), f"level 0 has the shape {finest.shape}")
     dtype = str(np.dtype(finest.dtype))
     spec = ArraySpec(name, axes, dtype, finest.chunks, finest.shards, _levels(levels, name))
     for field, value in (("chunks", spec.chunks), ("shards", spec.shards), ("products", (name, spec.dtype))):
@@ -267,7 +257,7 @@ def _product(
             f"zarr.json of level {level} is not what was written",
         )
     ome: Any = zarr.open_group(url, path=name, mode="r").attrs["ome"]
-    wrong = agreement.image_text(ome, spec, manifest["classes"])
+    wrong = agreement.image_text(ome, spec, manifest.classes)
     _require(not wrong, wrong)
     for path in (name, *(f"{name}/{level}" for level in range(len(levels)))):
         _require(_as_written(url, path, manifest), f"zarr.json of {path} is not what was written")
@@ -284,7 +274,7 @@ def _root_is_whole(url: str, manifest: Manifest) -> bool:
 
 def _as_written(url: str, path: str, manifest: Manifest) -> bool:
     """Return whether the document of a node is that which was written."""
-    return "nodes" not in manifest or bool(node.checksum(url, path) == manifest["nodes"][path])
+    return manifest.nodes is None or bool(node.checksum(url, path) == manifest.nodes[path])
 
 
 def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:

@@ -52,9 +52,9 @@ class StoredProduct:
     """
 
     def __init__(self, url: str, manifest: Manifest, entry: ArrayRecord) -> None:
-        self.axes = entry["axes"]
+        self.axes = entry.axes
         self._levels = product_levels(url, manifest, entry)
-        self.kind = product_of(entry["name"], str(self._levels[0].dtype))
+        self.kind = product_of(entry.name, str(self._levels[0].dtype))
 
     def plane(self, view: View, *, complete: bool) -> Plane:
         """Return what a tile shows, (y, x) or (c, y, x), of unwritten voxels the sentinel.

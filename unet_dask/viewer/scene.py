@@ -80,15 +80,11 @@ class Scene:
     def __init__(self, sink: str, consent: Consent | None = None) -> None:
         self._url = sink = remote.location(sink, "sink")
         manifest = places.require_manifest(sink)
-        plan = manifest["plan"]
-        self._extent = {
-            axis: (start, stop)
-            for axis, (start, stop) in zip(plan["axes"], plan["roi"], strict=True)
-            if axis != "c"
-        }
-        self._classes = [remote.printable(name) for name in manifest["classes"]]
-        self._work = manifest["work"]
-        self._products = {entry["name"]: StoredProduct(sink, manifest, entry) for entry in manifest["arrays"]}
+        plan = manifest.plan
+        self._extent = {axis: (start, stop) for axis, (start, stop) in plan.extent.items() if axis != "c"}
+        self._classes = [remote.printable(name) for name in manifest.classes]
+        self._work = manifest.work
+        self._products = {entry.name: StoredProduct(sink, manifest, entry) for entry in manifest.arrays}
         source, self._notes = shown_source(manifest, consent or Consent())
         self._image = None if source is None else Image(source)
         self._complete = False

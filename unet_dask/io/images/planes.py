@@ -69,7 +69,7 @@ class Planes:
 def products_of(place: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the products of a result, empty if a place is no result of ours."""
     manifest = result_manifest(os.fspath(place))
-    return tuple(str(entry["name"]) for entry in manifest["arrays"]) if manifest else ()
+    return tuple(entry.name for entry in manifest.arrays) if manifest else ()
 
 
 def open_planes(
@@ -169,8 +169,8 @@ def _pair_folders(found: Path, true: Path) -> tuple[Planes, Planes, str]:
 
 def _of_region(targets: Planes, manifest: Manifest) -> Planes:
     """Return the part of a truth that a result covers, if the truth is of the whole source."""
-    axes, sizes = manifest["plan"]["axes"], manifest["plan"]["shape"]
-    covered = {axis: range(*each) for axis, each in zip(axes, manifest["plan"]["roi"], strict=True)}
+    axes, sizes = manifest.plan.axes, manifest.plan.shape
+    covered = {axis: range(*each) for axis, each in zip(axes, manifest.plan.roi, strict=True)}
     size = dict(zip(axes, sizes, strict=True))
     stacked = [axis for axis in axes if axis in "tz"]
     places = list(product(*(range(size[axis]) for axis in stacked)))
@@ -241,14 +241,14 @@ def _checked(path: Path, read: Callable[[int], NDArray[Any]]) -> Callable[[int],
 
 def _open_product(url: str, name: str) -> Planes:
     manifest = result_manifest(url)
-    entries = {str(each["name"]): each for each in manifest["arrays"]} if manifest else {}
+    entries = {str(each.name): each for each in manifest.arrays} if manifest else {}
     if manifest is None or name not in entries:
         has = f"it has {', '.join(entries)}" if entries else "it is no result of unet-dask"
         raise InputError(
             f"{remote.redact_url(url)} has no product {name!r}; {has}. Choose another --product."
         )
-    source = open_source(url, key=f"{name}/0", axes=entries[name]["axes"])
-    return _of_source(source, f"{remote.redact_url(url)}/{name}", tuple(map(str, manifest["classes"])))
+    source = open_source(url, key=f"{name}/0", axes=entries[name].axes)
+    return _of_source(source, f"{remote.redact_url(url)}/{name}", manifest.classes)
 
 
 def _of_source(source: Source, name: str, classes: tuple[str, ...]) -> Planes:

@@ -27,7 +27,9 @@ from unet_dask.io.sink.lock import held
 from unet_dask.io.sink.place import LOCK, RUN_FOLDER, locate, names_in, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from unet_dask.io.sink.manifest import Manifest
 
 #: Seconds between two signs of life of an owner.
 BEAT = 5.0
@@ -40,8 +42,8 @@ _LOOK = 0.2
 
 
 @contextmanager
-def joined(url: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the manifest of a sink once it is there, or {} if it is this driver's to create.
+def joined(url: str) -> Iterator[Manifest | None]:
+    """Yield the manifest of a sink once it is there, or None if it is this driver's to create.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def joined(url: str) -> Iterator[Mapping[str, Any]]:
             )
         time.sleep(_LOOK)
     with _beating(claim):
-        yield read_manifest(url) or {}  # an earlier owner may have finished after the last look
+        yield read_manifest(url)  # an earlier owner may have finished after the last look
 
 
 class _Watch:

@@ -1,70 +1,94 @@
-"""The manifest as it is read: typed, and believed only after everything in it was looked at.
+"""The manifest: what a run says of itself in its result, as frozen records.
 
-A result may come from anywhere, and a seal proves no more than that nobody damaged it by accident. So the document is
-bounded before it is parsed, and every field that somebody reads is checked here for its type, its range and its fit to
-the others, in the order in which they depend on each other. Whoever holds a :class:`Manifest` can rely on that; whether
-it agrees with the arrays, the source and the model is asked by ``unet_dask.verify``.
+Whoever holds a :class:`Manifest` has one that was checked field by field (`io.sink.manifest_parser`). Whether it agrees
+with the arrays, the source and the model is asked by ``unet_dask.verify``; ``unet_dask.run.manifest`` writes it.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
-from unet_dask.axes import CANONICAL
-from unet_dask.errors import GeometryError, SinkError
-from unet_dask.io.remote import printable, redact_url
-from unet_dask.products import PRODUCTS
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.errors import GeometryError
+from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Bytes of a document; that of the largest run has some kilobytes.
-LARGEST = 16 << 20
-#: Voxels of a volume, so that no offset overflows.
-_MOST_VOXELS = 1 << 62
-#: Regions, and tiles, along an axis: their edges are held in memory.
-_MOST_REGIONS = 1 << 20
-#: Halves of an axis that a number of 63 bits has.
-_MOST_LEVELS = 62
-_MOST_CLASSES = 255
-#: Characters of a path or a name, and of a field of the fingerprint, which may list the ranges of all feature maps.
-_LONGEST = 4096
-_LONGEST_FIELD = 1 << 20
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_CHANNELS = re.compile(r"all|\d{1,9}(,\d{1,9}){0,4095}", re.ASCII)
-#: Settings that are read from the fingerprint, with what they can be.
-_SETTINGS = {
-    "setting.nan": ("stop", "zero"),
-    "setting.tta": ("none", "flips", "rotations"),
-    "setting.backend": ("torch", "nnpack"),
-}
-_PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-_DEVICES = ("cpu", "cuda", "mps")
+    from unet_dask.tiling.region import Interval
 
 
-class PlanRecord(TypedDict):
-    """What was planned; lengths are voxels, the first of a pair is included and the last is not."""
+@dataclass(frozen=True)
+class PlanRecord:
+    """What was planned, in voxels.
+
+    Attributes
+    ----------
+    axes, shape : of the source, canonical
+    roi : the part that is segmented
+    regions : how many there are
+    region : size of one that is not the last
+    tile, core, halo : what a tile reads, what it contributes, and its context, per axis along which the network looks
+    precision, device : of the network
+    skipped : regions that a mask leaves out
+    limit_bytes, card_limit_bytes : that a worker may use of its machine and of its card; None if it is not said
+    """
 
     axes: str
-    shape: list[int]
-    roi: list[list[int]]
+    shape: tuple[int, ...]
+    roi: tuple[Interval, ...]
     regions: int
-    region: list[int]
-    tile: list[int]
-    core: list[int]
-    halo: list[int]
+    region: tuple[int, ...]
+    tile: tuple[int, ...]
+    core: tuple[int, ...]
+    halo: tuple[int, ...]
     precision: str
     device: str
-    skipped: NotRequired[int]
-    limit_bytes: NotRequired[int]
-    card_limit_bytes: NotRequired[int]
+    skipped: int = 0
+    limit_bytes: int | None = None
+    card_limit_bytes: int | None = None
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Return what a document says, whose types were checked."""
+        said: dict[str, Any] = {each.name: record[each.name] for each in fields(cls) if each.name in record}
+        lists = {name: tuple(value) for name, value in said.items() if type(value) is list}
+        return cls(**said | lists | {"roi": tuple((start, stop) for start, stop in record["roi"])})
+
+    @property
+    def extent(self) -> dict[str, Interval]:
+        """The part that is segmented, by the names of its axes."""
+        return dict(zip(self.axes, self.roi, strict=True))
+
+    def grid(self) -> RegionGrid:
+        """Return the run's regions and tiles.
+
+        Raises
+        ------
+        GeometryError
+            If they cannot be laid out.
+        """
+        first = len(self.axes) - len(self.halo)
+        grids = []
+        for axis, (size, (start, stop), step) in enumerate(
+            zip(self.shape, self.roi, self.region, strict=True)
+        ):
+            core, context = 1, Context()
+            if axis >= first:
+                core, halo, tile = (sides[axis - first] for sides in (self.core, self.halo, self.tile))
+                # The halo of a network of depth d is 6 * 2**d - 4, its lattice 2**d (tiling.valid).
+                stride, slack = (halo + 4) // 6, tile - core - 2 * halo
+                if halo != 6 * stride - 4 or stride & (stride - 1) or not 0 <= slack < stride:
+                    raise GeometryError(
+                        f"No network has a halo of {halo} and tiles of {tile} that give {core}"
+                    )
+                context = Context(halo, stride, slack)
+            grids.append(AxisGrid(size, start, stop, max(step, 1), core, context))
+        return RegionGrid(self.axes, tuple(grids))
 
 
-class ArrayRecord(TypedDict):
+@dataclass(frozen=True)
+class ArrayRecord:
     """A product: its name, its axes, and how many levels its pyramid has."""
 
     name: str
@@ -72,298 +96,116 @@ class ArrayRecord(TypedDict):
     levels: int
 
 
-class ModelRecord(TypedDict):
+@dataclass(frozen=True)
+class ModelRecord:
     """The run's model: the name of its file, and the checksum of its weights."""
 
     name: str
     checksum: str
 
 
-class Manifest(TypedDict):
-    """What a run says of itself; see ``unet_dask.run.manifest``, which writes it."""
+@dataclass(frozen=True)
+class SourceRecord:
+    """The run's source: its address, its axes as they are stored, and the channels that were chosen, None for all."""
 
-    fingerprint: dict[str, str]
-    normalisation: list[list[float]]
+    url: str
+    key: str
+    axes: str
+    channels: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of the settings changes values, beside what is planned."""
+
+    nan: str
+    tta: str
+    backend: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run says of itself.
+
+    Attributes
+    ----------
+    document : all of it, as it was read
+    fingerprint : what the values depend on, by name, as texts that are compared
+    normalisation : offset and scale of every channel
+    memory, card : bytes that a worker may use of its machine and of its card; None if a run says nothing of a card
+    precision : of the network
+    model, classes : of the run, and the names of what it tells apart
+    plan, arrays, work : what was planned, the products, and the pieces of work
+    layout : of what lies in the run's folder while it goes on
+    mask : address, "auto", or None for none
+    ranges : of feature maps, of a run of bytes
+    nodes : checksums of documents by the paths of their nodes; None if a run of before says nothing of them
+    """
+
+    document: Mapping[str, Any]
+    fingerprint: Mapping[str, str]
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]]
     memory: int
     precision: str
     model: ModelRecord
-    classes: list[str]
+    classes: tuple[str, ...]
     plan: PlanRecord
-    arrays: list[ArrayRecord]
+    arrays: tuple[ArrayRecord, ...]
     work: int
-    layout: NotRequired[int]
-    card: NotRequired[int]
-    mask: NotRequired[str | None]
-    ranges: NotRequired[list[list[float]]]
-    nodes: NotRequired[dict[str, str]]
+    layout: int = 1
+    card: int | None = None
+    mask: str | None = None
+    ranges: tuple[tuple[float, float], ...] = ()
+    nodes: Mapping[str, str] | None = None
 
-
-def parse_json(data: bytes) -> Any:  # any JSON
-    """Return what a document holds.
-
-    Raises
-    ------
-    ValueError
-        If it is no JSON, too large or too deep, or says something twice.
-    """
-    if len(data) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
-    try:
-        return json.loads(data, object_pairs_hook=_once)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
-
-
-def parse(document: Mapping[str, Any], url: str) -> Manifest:
-    """Return a manifest, every field of it checked.
-
-    Parameters
-    ----------
-    document : as it was read, with its seal
-    url : of the sink, for the message
-
-    Raises
-    ------
-    SinkError
-        In one line, naming the field.
-    """
-    try:
-        for check in (
-            _check_settings,
-            _check_plan,
-            _check_geometry,
-            _check_arrays,
-            _check_constants,
-            _check_rest,
-        ):
-            check(document)
-    except _Senseless as error:
-        raise SinkError(
-            f"The manifest of the run in {redact_url(url)} makes no sense: {error}. Restore _unet_dask/zarr.json from "
-            "a copy, or start over with --overwrite."
-        ) from None
-    return cast("Manifest", document)
-
-
-class _Senseless(Exception):  # noqa: N818 # never seen by anybody
-    """A field is not what it has to be."""
-
-
-def _need(true: object, field: str, value: object, wanted: str) -> None:
-    if not true:
-        raise _Senseless(f"{field} is {printable(value)}, and not {wanted}")
-
-
-def _get(record: Any, name: str, kind: type, prefix: str = "", default: Any = None) -> Any:
-    """Return a field of a record of any kind, of just the type that it has to have: True is no number."""
-    found = record.get(name, default) if type(record) is dict else None
-    named = {dict: "a record", list: "a list", str: "a text", int: "a whole number"}[kind]
-    _need(type(found) is kind, f"{prefix}{name}", found, named)
-    return found
-
-
-def _text(record: Any, name: str, prefix: str = "", *, longest: int = _LONGEST) -> str:
-    found: str = _get(record, name, str, prefix)
-    _need(_is_text(found) and len(found) <= longest, f"{prefix}{name}", found, "a text that can be shown")
-    return found
-
-
-def _is_text(text: str) -> bool:
-    """Return whether a text can be a path of this machine or part of one: no half characters, no NUL."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
-
-
-def _number(
-    record: Any,
-    name: str,
-    prefix: str = "",
-    *,
-    least: int = 0,
-    most: int = _MOST_VOXELS,
-    default: int | None = None,
-) -> int:
-    found: int = _get(record, name, int, prefix, default)
-    _need(least <= found <= most, f"{prefix}{name}", found, f"from {least} to {most}")
-    return found
-
-
-def _numbers(record: Any, name: str, count: int, *, least: int = 0) -> list[int]:
-    found: list[int] = _get(record, name, list, "plan.")
-    sound = len(found) == count and all(type(n) is int and least <= n <= _MOST_VOXELS for n in found)
-    _need(sound, f"plan.{name}", found, f"a list of {count} whole numbers from {least}")
-    return found
-
-
-def _is_finite(value: object) -> bool:
-    """Return whether a value is a number that a float can hold; JSON's may be larger."""
-    return type(value) in (int, float) and abs(value) < 1e300  # type: ignore[arg-type] # a number, as was just seen
-
-
-def _check_settings(record: Mapping[str, Any]) -> None:
-    """Check the fingerprint, and what is chosen from a few."""
-    identity = _get(record, "fingerprint", dict)
-    _need(len(identity) <= 100, "fingerprint", f"of {len(identity)} fields", "of at most 100")
-    for name in identity:
-        _need(name.isprintable() and len(name) <= 100, "a field of the fingerprint", name, "a name")
-        _text(identity, name, "fingerprint.", longest=_LONGEST_FIELD)
-    for name in ("source.url", "source.key"):
-        _text(identity, name, "fingerprint.")
-    _need(identity["source.url"], "fingerprint.source.url", "empty", "the address of a source")
-    _one_axis_each(identity, "source.axes", "fingerprint.")
-    channels = _get(identity, "source.channels", str, "fingerprint.")
-    _need(_CHANNELS.fullmatch(channels), "fingerprint.source.channels", channels, "all, or numbers like 0,2")
-    for name, known in _SETTINGS.items():
-        _one_of(identity, name, known, "fingerprint.")
-    _one_of(record, "precision", _PRECISIONS)
-
-
-def _one_of(record: Any, name: str, known: tuple[str, ...], prefix: str = "") -> None:
-    value = _get(record, name, str, prefix)
-    _need(value in known, f"{prefix}{name}", value, f"one of {', '.join(known)}")
-
-
-def _one_axis_each(record: Any, name: str, prefix: str) -> str:
-    axes: str = _get(record, name, str, prefix)
-    sound = len(set(axes)) == len(axes) and {"y", "x"} <= set(axes) <= set(CANONICAL)
-    _need(sound, f"{prefix}{name}", axes, "axes such as czyx")
-    return axes
-
-
-def _check_plan(record: Mapping[str, Any]) -> None:
-    """Check types and lengths of what was planned."""
-    plan = _get(record, "plan", dict)
-    axes = _one_axis_each(plan, "axes", "plan.")
-    ordered = "c" in axes and axes == "".join(axis for axis in CANONICAL if axis in axes)
-    _need(ordered, "plan.axes", axes, "in the order tczyx, with c")
-    shape = _numbers(plan, "shape", len(axes))
-    _need(math.prod(shape) <= _MOST_VOXELS, "plan.shape", shape, "a volume that could be stored")
-    for interval in (roi := _get(plan, "roi", list, "plan.")):
-        pair = type(interval) is list and len(interval) == 2 and all(type(at) is int for at in interval)
-        _need(pair, "plan.roi", roi, "a list of pairs of whole numbers")
-    within = len(roi) == len(axes) and all(0 <= a <= b <= n for (a, b), n in zip(roi, shape, strict=False))
-    _need(within, "plan.roi", roi, f"within the shape {shape}")
-    _numbers(plan, "region", len(axes))
-    halo = _get(plan, "halo", list, "plan.")
-    _need(len(halo) in (2, 3) and len(halo) < len(axes), "plan.halo", halo, "one for each axis of a network")
-    for name, least in (("halo", 2), ("tile", 1), ("core", 1)):
-        _numbers(plan, name, len(halo), least=least)
-    _need("z" in axes or len(halo) == 2, "plan.halo", halo, f"for the axes {axes}")
-    _one_of(plan, "precision", _PRECISIONS, "plan.")
-    _one_of(plan, "device", _DEVICES, "plan.")
-    _number(plan, "regions", "plan.")
-    for name in ("skipped", "limit_bytes", "card_limit_bytes"):
-        _number(plan, name, "plan.", default=0)
-
-
-def _check_geometry(record: Mapping[str, Any]) -> None:
-    """Check that regions and tiles can be laid out as planned."""
-    plan = record["plan"]
-    cores = [1 << 62] * (len(plan["axes"]) - len(plan["core"])) + plan["core"]
-    for axis, (start, stop), step, core in zip(plan["axes"], plan["roi"], plan["region"], cores, strict=True):
-        for name, side in (("region", max(step, 1)), ("core", core)):
-            few = (stop - start) // side <= _MOST_REGIONS
-            _need(few, f"plan.{name}", plan[name], f"long enough for {stop - start} voxels along {axis}")
-    try:
-        axis_grids(record["plan"])
-    except GeometryError as error:
-        raise _Senseless(f"plan: {str(error).rstrip('.')}") from None
-
-
-def axis_grids(plan: PlanRecord) -> tuple[AxisGrid, ...]:
-    """Return the run's regions and tiles along each axis.
-
-    Raises
-    ------
-    GeometryError
-        If they cannot be laid out.
-    """
-    first = len(plan["axes"]) - len(plan["halo"])
-    grids = []
-    for axis, (size, (start, stop), step) in enumerate(
-        zip(plan["shape"], plan["roi"], plan["region"], strict=True)
-    ):
-        core, context = 1, Context()
-        if axis >= first:
-            core, halo, tile = (plan[name][axis - first] for name in ("core", "halo", "tile"))
-            # The halo of a network of depth d is 6 * 2**d - 4, its lattice 2**d (tiling.valid).
-            stride, slack = (halo + 4) // 6, tile - core - 2 * halo
-            if halo != 6 * stride - 4 or stride & (stride - 1) or not 0 <= slack < stride:
-                raise GeometryError(f"No network has a halo of {halo} and tiles of {tile} that give {core}")
-            context = Context(halo, stride, slack)
-        grids.append(AxisGrid(size, start, stop, max(step, 1), core, context))
-    return tuple(grids)
-
-
-def _check_arrays(record: Mapping[str, Any]) -> None:
-    """Check the products, and the names of what they tell apart."""
-    classes = _get(record, "classes", list)
-    _need(2 <= len(classes) <= _MOST_CLASSES, "classes", classes, f"2 to {_MOST_CLASSES} names")
-    for name in classes:
-        _need(type(name) is str and _is_text(name) and len(name) <= _LONGEST, "classes", name, "a name")
-    entries = _get(record, "arrays", list)
-    axes = record["plan"]["axes"]
-    for number, entry in enumerate(entries[: len(PRODUCTS)]):
-        prefix = f"arrays[{number}]."
-        _one_of(entry, "name", tuple(PRODUCTS), prefix)
-        of_product = axes if PRODUCTS[entry["name"]].has_channels else axes.replace("c", "")
-        _one_of(entry, "axes", (of_product,), prefix)
-        _number(entry, "levels", prefix, least=1, most=_MOST_LEVELS)
-    names = [entry["name"] for entry in entries[: len(PRODUCTS)]]
-    once = names and len(set(names)) == len(entries)
-    _need(once, "arrays", names, f"some of {', '.join(PRODUCTS)}, each once")
-    _number(record, "work")
-
-
-def _check_constants(record: Mapping[str, Any]) -> None:
-    """Check the numbers that voxels are computed with."""
-    constants = _get(record, "normalisation", list)
-    lists = len(constants) == 2 and all(type(each) is list for each in constants)
-    _need(lists, "normalisation", constants, "a list of offsets and one of scales")
-    channels = record["plan"]["shape"][record["plan"]["axes"].index("c")]
-    for each in constants:  # a run without voxels may have had none to take
-        _need(
-            len(each) in (0, channels), "normalisation", each, f"one number for each of {channels} channels"
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return what a document says, every field of which was checked."""
+        offset, scale = document["normalisation"]
+        return cls(
+            document=document,
+            fingerprint=document["fingerprint"],
+            normalisation=(tuple(offset), tuple(scale)),
+            memory=document["memory"],
+            precision=document["precision"],
+            model=ModelRecord(document["model"]["name"], document["model"]["checksum"]),
+            classes=tuple(document["classes"]),
+            plan=PlanRecord.from_json(document["plan"]),
+            arrays=tuple(
+                ArrayRecord(entry["name"], entry["axes"], entry["levels"]) for entry in document["arrays"]
+            ),
+            work=document["work"],
+            layout=document.get("layout", 1),
+            card=document.get("card"),
+            mask=document.get("mask"),
+            ranges=tuple((float(low), float(high)) for low, high in document.get("ranges", ())),
+            nodes=document.get("nodes"),
         )
-        _need(all(map(_is_finite, each)), "normalisation", each, "of finite numbers")
-    _need(len(constants[0]) == len(constants[1]), "normalisation", constants, "of equal lengths")
-    _need(0 not in constants[1], "normalisation", constants[1], "of scales that are not 0")
-    ranges = _get(record, "ranges", list, default=[])
-    for pair in ranges:
-        sound = type(pair) is list and len(pair) == 2 and all(map(_is_finite, pair)) and pair[0] <= pair[1]
-        _need(sound, "ranges", pair, "a pair of finite numbers in order")
 
+    @property
+    def source(self) -> SourceRecord:
+        """Where the run's source is, or was."""
+        chosen = self.fingerprint["source.channels"]
+        channels = None if chosen == "all" else tuple(map(int, chosen.split(",")))
+        url, key, axes = (self.fingerprint[f"source.{name}"] for name in ("url", "key", "axes"))
+        return SourceRecord(url, key, axes, channels)
 
-def _check_rest(record: Mapping[str, Any]) -> None:
-    """Check memory, model, mask and the checksums of nodes."""
-    _number(record, "memory")
-    _number(record, "card", default=0)
-    _number(record, "layout", default=1)
-    model = _get(record, "model", dict)
-    _text(model, "name", "model.")
-    _digest(_get(model, "checksum", str, "model."), "model.checksum")
-    if record.get("mask") is not None:
-        _need(_text(record, "mask"), "mask", "empty", "an address")
-    nodes = _get(record, "nodes", dict, default={})
-    paths = {"", *(entry["name"] for entry in record["arrays"])}
-    paths |= {f"{entry['name']}/{n}" for entry in record["arrays"] for n in range(entry["levels"])}
-    _need(
-        not nodes or set(nodes) == paths, "nodes", sorted(nodes), "one checksum for each node of the result"
-    )
-    for path, digest in nodes.items():
-        _digest(digest, f"nodes.{path}")
+    @property
+    def settings(self) -> Settings:
+        """What values depend on, beside the plan."""
+        return Settings(*(self.fingerprint[f"setting.{name}"] for name in ("nan", "tta", "backend")))
 
+    @property
+    def software(self) -> dict[str, str]:
+        """Versions of packages by their names."""
+        return {
+            name.removeprefix("software."): version
+            for name, version in self.fingerprint.items()
+            if name.startswith("software.")
+        }
 
-def _digest(value: object, field: str) -> None:
-    _need(type(value) is str and _DIGEST.fullmatch(str(value)), field, value, "a checksum")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a record, of which nothing is said twice: readers would differ in what they take."""
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        raise ValueError("it says something twice")
-    return record
+    def shape(self, array: ArrayRecord) -> tuple[int, ...]:
+        """Return the shape that the finest level of a product has."""
+        sizes = {axis: stop - start for axis, (start, stop) in self.plan.extent.items()}
+        sizes["c"] = len(self.classes)
+        return tuple(sizes[axis] for axis in array.axes)
