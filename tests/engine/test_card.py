@@ -15,7 +15,8 @@ from unet_dask.engine.card import CardBackend, Room, classes_of, probabilities_o
 from unet_dask.engine.infer import Classifier, OutputSpec, Pass, infer, softmax
 from unet_dask.errors import DataError
 from unet_dask.model.header import NetworkSpec
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

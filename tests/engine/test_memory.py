@@ -11,7 +11,8 @@ import pytest
 from unet_dask.engine.infer import OutputSpec, Pass, infer
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import NetworkSpec, Normalisation
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.config import SegmentConfig, parse_roi
+from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
     card_memory,
@@ -182,6 +183,7 @@ def _plan(
     card: int,
 ) -> Plan:
     """Plan what a configuration asks for."""
+    require_turnable(config.tta, header.network)
     types = product_types(config.products, config.probability_dtype, source, header)
     return make_plan(
         source,

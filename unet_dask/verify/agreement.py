@@ -66,13 +66,14 @@ def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]
     chosen = identity["source.channels"]
     yield "source.axes", axes_.canonical(identity["source.axes"]) == plan["axes"]
     yield "source.channels", chosen == "all" or len(chosen.split(",")) == sizes["c"]
-    depth = ((plan["halo"][0] + 4) // 6).bit_length() - 1
-    classes = len(manifest["classes"])
-    told = {"dims": len(plan["halo"]), "depth": depth, "channels": sizes["c"], "classes": classes}
+    told = {"dims": len(plan["halo"]), "channels": sizes["c"], "classes": len(manifest["classes"])}
+    if "lattice" not in plan:  # all poolings are by 2, and the halo tells how many they are
+        told["depth"] = ((plan["halo"][0] + 4) // 6).bit_length() - 1
     network = identity.get("model.network", "").partition("(")[2].rstrip(")").split(", ")
     yield (
         "model.network",
-        {f"{name}={value}" for name, value in told.items()} <= set(network) and len(set(plan["halo"])) == 1,
+        {f"{name}={value}" for name, value in told.items()} <= set(network)
+        and ("lattice" in plan or len(set(plan["halo"])) == 1),
     )
     names = [f"('{each['name']}'," for each in manifest["arrays"]]
     products = identity.get("plan.products", "")
@@ -172,12 +173,13 @@ def _physical(ome: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def against_model(manifest: Manifest, model: ModelFile) -> list[Finding]:
     """Compare what a result says of its model with the model."""
-    header, identity = model.header, manifest["fingerprint"]
-    constants = header.normalisation
+    header, identity, plan = model.header, manifest["fingerprint"], manifest["plan"]
+    constants, stride = header.normalisation, list(header.network.stride)
     offset, scale = (tuple(each) for each in manifest["normalisation"])
     facts = {
         "classes": tuple(manifest["classes"]) == header.class_names,
         "network": identity.get("model.network") == str(header.network),
+        "context": (plan["halo"], plan.get("lattice", stride)) == (list(header.network.halo), stride),
         "normalisation": constants.kind != "constant"
         or (offset, scale) == (constants.offset, constants.scale),
     }

@@ -17,7 +17,8 @@ from unet_dask.axes import CANONICAL
 from unet_dask.config import PRODUCTS
 from unet_dask.errors import GeometryError, SinkError
 from unet_dask.io.remote import printable, redact_url
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ class PlanRecord(TypedDict):
     tile: list[int]
     core: list[int]
     halo: list[int]
+    lattice: NotRequired[list[int]]
     precision: str
     device: str
     skipped: NotRequired[int]
@@ -251,6 +253,8 @@ def _check_plan(record: Mapping[str, Any]) -> None:
     _need(len(halo) in (2, 3) and len(halo) < len(axes), "plan.halo", halo, "one for each axis of a network")
     for name, least in (("halo", 2), ("tile", 1), ("core", 1)):
         _numbers(plan, name, len(halo), least=least)
+    if "lattice" in plan:
+        _numbers(plan, "lattice", len(halo), least=1)
     _need("z" in axes or len(halo) == 2, "plan.halo", halo, f"for the axes {axes}")
     _one_of(plan, "precision", _PRECISIONS, "plan.")
     _one_of(plan, "device", _DEVICES, "plan.")
@@ -289,13 +293,22 @@ def axis_grids(plan: PlanRecord) -> tuple[AxisGrid, ...]:
         core, context = 1, Context()
         if axis >= first:
             core, halo, tile = (plan[name][axis - first] for name in ("core", "halo", "tile"))
-            # The halo of a network of depth d is 6 * 2**d - 4, its lattice 2**d (tiling.valid).
-            stride, slack = (halo + 4) // 6, tile - core - 2 * halo
-            if halo != 6 * stride - 4 or stride & (stride - 1) or not 0 <= slack < stride:
+            stride, slack = _lattice(plan, axis - first), tile - core - 2 * halo
+            if not 0 <= slack < stride:
                 raise GeometryError(f"No network has a halo of {halo} and tiles of {tile} that give {core}")
             context = Context(halo, stride, slack)
         grids.append(AxisGrid(size, start, stop, max(step, 1), core, context))
     return tuple(grids)
+
+
+def _lattice(plan: PlanRecord, axis: int) -> int:
+    """Return the period of the network's pooling lattice; it is told where not all poolings are by 2."""
+    if "lattice" in plan:
+        return plan["lattice"][axis]
+    # Of a U-Net of depth d whose poolings are by 2 the halo is 6 * 2**d - 4 and the lattice 2**d.
+    halo = plan["halo"][axis]
+    stride = (halo + 4) // 6
+    return 0 if halo != 6 * stride - 4 or stride & (stride - 1) else stride
 
 
 def _check_arrays(record: Mapping[str, Any]) -> None:
