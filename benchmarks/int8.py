@@ -26,7 +26,6 @@ from unet_dask.engine.backend import TorchBackend, load_backend
 from unet_dask.engine.ranges import widest
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.folding import fold_batch_norm
-from unet_dask.tiling.valid import input_size
 from unet_dask.workers.cluster import worker_environment
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, images = load_model(options.model), tifffile.imread(options.images)
     spec = model.header.network
-    tiles = tiles_of(images, model, input_size(options.core, spec.depth))
+    tiles = tiles_of(images, model, spec.contexts[0].input_size(options.core))
     compared = ways(model, tiles[:CALIBRATION])
     seconds: dict[str, list[float]] = {name: [] for name in compared}
     classes: dict[str, list[NDArray]] = {name: [] for name in compared}

@@ -26,7 +26,6 @@ from scipy import ndimage
 from unet_dask.io.images.annotated import read_annotated
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.header import NetworkSpec
-from unet_dask.tiling.valid import input_size
 from unet_dask.train.config import RECIPES, TrainConfig
 from unet_dask.train.events import Event, Stepped
 from unet_dask.train.job import Job, device_of, initial
@@ -79,7 +78,7 @@ def rates(config: TrainConfig, seconds: float) -> str:
     """Return what an iteration of so many seconds is in voxels and FLOP per second."""
     spec = NetworkSpec(dims=config.dims, width=config.width, depth=config.depth)
     (core,) = config.tile
-    flop = 3 * float(tile_flop(spec, (input_size(core, config.depth),) * config.dims))
+    flop = 3 * float(tile_flop(spec, [context.input_size(core) for context in spec.contexts]))
     return f"{core**config.dims / seconds / 1e6:.2f} Mvoxel/s, {flop / seconds / 1e12:.3f} TFLOP/s"
 
 

@@ -44,6 +44,7 @@ def init(
 
     The weights expect an input of about unit variance; the default offset and scale make it of 8-bit images.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
+    from unet_dask.axes import one_or_all
     from unet_dask.model.file import new_model, save_model
     from unet_dask.model.header import NetworkSpec, Normalisation
 
@@ -56,6 +57,6 @@ def init(
         show(json.dumps(made | {name: getattr(spec, name) for name in network}))
     elif not quiet:
         say(
-            f"{file.path}: {spec.dims}-D U-Net, {spec.width} channels, depth {spec.depth}, halo {spec.halo[0]}, "
-            f"untrained, checksum {file.checksum[:12]}"
+            f"{file.path}: {spec.dims}-D U-Net, {spec.width} channels, depth {spec.depth}, halo "
+            f"{one_or_all(spec.halo)}, untrained, checksum {file.checksum[:12]}"
         )

@@ -22,7 +22,8 @@ from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.pipeline import segment_store
 from unet_dask.products import product_of
 from unet_dask.tiling.mirror import extend
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +53,7 @@ class Case:
     source_chunks: tuple[int, ...] | None = None
     cuts: dict[str, tuple[int, ...]] | None = None
     roi: str | None = None
+    factors: tuple[tuple[int, ...], ...] = ()
 
 
 CASES = {
@@ -85,6 +87,21 @@ CASES = {
     "volume-depth-3": Case(
         (13, 60, 101), 3, dims=3, cuts={"region": (16, 64, 48), "tile": (16, 32, 24), "chunks": (8, 16, 16)}
     ),
+    "slices-far-apart": Case(
+        (19, 53, 61),
+        2,
+        dims=3,
+        cuts={"region": (14, 32, 24), "tile": (6, 32, 12), "chunks": (2, 16, 8)},
+        factors=((1, 2, 2), (2, 2, 2)),
+    ),
+    "slices-never-pooled": Case(
+        (23, 50, 61),
+        2,
+        dims=3,
+        roi="3:22,0:50,7:61",
+        cuts={"region": (11, 32, 24), "tile": (5, 16, 24), "chunks": (1, 16, 8)},
+        factors=((1, 2, 2), (1, 2, 2)),
+    ),
     "slices-of-a-volume": Case(
         (5, 150, 170), 3, cuts={"region": (64, 96), "tile": (32, 96), "chunks": (2, 32, 32)}
     ),
@@ -92,7 +109,7 @@ CASES = {
 
 
 def model_of(case: Case, folder: Path) -> Model:
-    spec = NetworkSpec(dims=case.dims, width=case.width, depth=case.depth, classes=3)
+    spec = NetworkSpec(dims=case.dims, width=case.width, depth=case.depth, classes=3, factors=case.factors)
     model = new_model(spec, seed=1, normalisation=Normalisation("constant", (128.0,), (64.0,)))
     path = folder / "model.safetensors"
     save_model(model, path)

@@ -24,7 +24,8 @@ from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import join
 from unet_dask.run.events import Event, Progress
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ def speckled(folder: Path, **spec: int) -> Model:
         logits = network(torch.from_numpy(model.normalise(noise))[None])[0].flatten(1)
         shift = logits.median(dim=1).values
         shift[0] -= 0.5 * float((logits[1] - logits[0]).std())
-        network.classify.bias -= shift
+        network.get_parameter("classify.bias").sub_(shift)
     save_model(Model(network, model.header, tensor_checksum(network.state_dict())), folder / "m.safetensors")
     return load_model(folder / "m.safetensors")
 

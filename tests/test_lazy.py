@@ -98,7 +98,7 @@ def test_weights_changed_in_memory_are_the_ones_that_run(tmp_path: Path) -> None
     save_model(new_model(NetworkSpec(width=4, depth=1), normalisation=constants), tmp_path / "m.safetensors")
     model = unet_dask.load_model(tmp_path / "m.safetensors")
     with torch.no_grad():
-        model.network.classify.weight.mul_(-1.0)
+        model.network.get_parameter("classify.weight").mul_(-1.0)
     image = np.random.default_rng(0).integers(0, 256, (60, 70)).astype(np.uint8)
     found = unet_dask.segment(da.from_array(image, chunks=32), model, output="probabilities")
     assert disagreement(found.compute(scheduler="threads"), whole_image(model, image[None])) <= BOUND

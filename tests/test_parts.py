@@ -24,7 +24,8 @@ from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink.place import read_manifest
 from unet_dask.ledger import Ledger
 from unet_dask.part import Part, parse_part
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

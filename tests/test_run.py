@@ -292,7 +292,7 @@ def test_a_model_that_was_never_saved_is_run(cluster: Cluster, tmp_path: Path) -
 def test_weights_changed_in_memory_are_the_ones_that_run(cluster: Cluster, tmp_path: Path) -> None:
     model, source = make_model(tmp_path), make_source(tmp_path, (130, 90))
     with torch.no_grad():
-        for parameter in model.network.classify.parameters():
+        for parameter in model.network.get_submodule("classify").parameters():
             parameter.mul_(0.5).add_(0.01)
     settings: dict[str, Any] = {"memory": "1GiB", "products": "probabilities", "precision": "float32"}
     segment_store(source, tmp_path / "sink.zarr", model, client=cluster.client, **settings)

@@ -13,7 +13,7 @@ import numpy as np
 from unet_dask.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -156,6 +156,17 @@ def from_names(names: Iterable[object]) -> str | None:
             f"or say what the dimensions are, one letter each, with --axes."
         )
     return validate("".join(axis for axis in found if axis))
+
+
+def one_or_all(values: Sequence[int]) -> str:
+    """Return what holds along each axis, once if it is the same along all.
+
+    Examples
+    --------
+    >>> one_or_all((92, 92)), one_or_all((6, 20, 20))
+    ('92', '6 x 20 x 20')
+    """
+    return " x ".join(map(str, values if len(set(values)) > 1 else values[:1]))
 
 
 def _listed(names: tuple[object, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.axes import one_or_all
 from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError
 from unet_dask.io import remote
@@ -17,8 +18,8 @@ from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import opened
 from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
 from unet_dask.ledger import Ledger
-from unet_dask.model.cost import parameter_count
 from unet_dask.model.file import inspect_model
+from unet_dask.model.layers import parameter_count
 
 if TYPE_CHECKING:
     import os
@@ -218,7 +219,8 @@ def _model_lines(found: Description) -> Iterator[tuple[str, str]]:
     kind = ", batch normalisation" if found["batch_norm"] else ""
     yield "network", f"{size}, {found['channels']} in, {len(found['classes'])} classes{kind}"
     yield "parameters", f"{found['parameters']:,}"
-    yield "geometry", f"axes {found['axes']}; halo {found['halo'][0]}, lattice {found['lattice'][0]} voxels"
+    halo, lattice = one_or_all(found["halo"]), one_or_all(found["lattice"])
+    yield "geometry", f"axes {found['axes']}; halo {halo}, lattice {lattice} voxels"
     constants = found["normalisation"]
     if constants["kind"] == "constant":
         pairs = zip(constants["offset"], constants["scale"], strict=True)

@@ -20,8 +20,8 @@ from unet_dask.model.cost import pass_bytes
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.model.header import Normalisation
 from unet_dask.products import PRODUCTS
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid, Wave
-from unet_dask.tiling.valid import aligned
+from unet_dask.tiling.region import AxisGrid, RegionGrid, Wave
+from unet_dask.tiling.valid import Context, aligned
 
 if TYPE_CHECKING:
     import os
@@ -215,7 +215,6 @@ def _normalised(array: Any, channel: int, constants: Normalisation) -> tuple[Any
 
 def _grid(array: Any, axes: str, network: NetworkSpec) -> RegionGrid:
     """Return regions near the chunks of an array."""
-    context = Context(network.halo[0], network.stride[0], network.slack[0])
     first_spatial = len(axes) - network.dims
     sides = [max(sizes, default=1) for sizes in array.chunks]
     grids = []
@@ -224,6 +223,7 @@ def _grid(array: Any, axes: str, network: NetworkSpec) -> RegionGrid:
             step = size if axes[axis] == "c" else side
             grids.append(AxisGrid(size, 0, size, max(step, 1), 1, Context()))
             continue
+        context = network.contexts[axis - first_spatial]
         thinnest = max(context.halo + context.slack, 1)
         step = aligned(max(side, thinnest), context.stride)
         grids.append(AxisGrid(size, 0, size, step, _core(min(step, size), sides, network, context), context))
@@ -235,8 +235,8 @@ def _core(length: int, sides: list[int], network: NetworkSpec, context: Context)
     core = aligned(length, context.stride)
     while core > context.stride:
         tile = [
-            min(aligned(side, context.stride), core) + context.slack + 2 * context.halo
-            for side in sides[-network.dims :]
+            aligned(min(side, core), other.stride) + other.slack + 2 * other.halo
+            for side, other in zip(sides[-network.dims :], network.contexts, strict=True)
         ]
         if pass_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
             break

@@ -28,7 +28,7 @@ from clock import DTYPES, parsed, parser_of
 
 from unet_dask.model.file import load_model
 from unet_dask.model.folding import fold_batch_norm
-from unet_dask.model.unet import layout
+from unet_dask.model.network import layout
 from unet_dask.pipeline import plan_store
 from unet_dask.products.coarse import voted
 from unet_dask.tiling.mirror import extend

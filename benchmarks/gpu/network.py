@@ -30,7 +30,7 @@ from limits import peak
 from unet_dask.model.cost import pass_bytes, tile_flop
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
-from unet_dask.model.unet import layout
+from unet_dask.model.network import layout
 
 if TYPE_CHECKING:
     import argparse

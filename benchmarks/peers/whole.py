@@ -8,7 +8,7 @@ import torch
 from peers.job import open_job
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.file import inspect_model
-from unet_dask.tiling.valid import aligned, input_size
+from unet_dask.tiling.valid import aligned
 
 
 def predict(source: str, sink: str, model: str) -> None:
@@ -16,7 +16,7 @@ def predict(source: str, sink: str, model: str) -> None:
     job = open_job(source, sink, model)
     spec = job.loaded.header.network
     widths = [
-        (job.halo, input_size(aligned(size, spec.stride[0]), spec.depth) - size - job.halo)
+        (job.halo, spec.contexts[0].input_size(aligned(size, spec.stride[0])) - size - job.halo)
         for size in job.image.shape
     ]
     whole = torch.from_numpy(job.normalise(np.pad(job.image[...], widths, mode="reflect")))
@@ -29,5 +29,5 @@ def predict(source: str, sink: str, model: str) -> None:
 def bytes_needed(size: int, model: str) -> int:
     """Return the bytes of feature maps of that pass."""
     spec = inspect_model(model).header.network
-    side = input_size(aligned(size, spec.stride[0]), spec.depth)
+    side = spec.contexts[0].input_size(aligned(size, spec.stride[0]))
     return int(pass_bytes(spec, (side,) * spec.dims, item=4))

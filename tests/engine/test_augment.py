@@ -13,7 +13,8 @@ from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.products import product_of
 from unet_dask.tiling.mirror import extend
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 MODEL = new_model(
     NetworkSpec(width=8, depth=3), seed=1, normalisation=Normalisation("constant", (128.0,), (64.0,))

@@ -16,7 +16,8 @@ from unet_dask.engine.infer import Classifier, Pass, infer, softmax
 from unet_dask.errors import DataError
 from unet_dask.model.header import NetworkSpec
 from unet_dask.products import product_of
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

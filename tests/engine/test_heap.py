@@ -60,7 +60,7 @@ import re, sys
 import numpy as np, psutil
 from unet_dask.engine import heap
 from unet_dask.engine.backend import load_backend
-from unet_dask.model.cost import strip_bytes, tile_bytes
+from unet_dask.model.strips import strip_bytes, tile_bytes
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,11 @@ from unet_dask.lazy import segment
 from unet_dask.model import cost
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
-from unet_dask.model.unet import layout
+from unet_dask.model.network import layout
 from unet_dask.pipeline import estimated_seconds, plan_store, segment_store
 from unet_dask.products import product_of
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 from unet_dask.verify.store import repair_store, verify_store
 
 if TYPE_CHECKING:
@@ -99,11 +101,12 @@ def test_a_convolution_of_bytes_is_exact(shape: tuple[int, ...], zero: int) -> N
 
 
 @needs_int8
-@pytest.mark.parametrize("dims", [2, 3])
-def test_an_up_convolution_puts_every_corner_in_its_place(dims: int) -> None:
+@pytest.mark.parametrize("factors", [(2, 2), (2, 2, 2), (1, 2, 2), (2, 3)], ids=str)
+def test_an_up_convolution_puts_every_corner_in_its_place(factors: tuple[int, ...]) -> None:
     kinds: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+    dims = len(factors)
     torch.manual_seed(0)
-    module = kinds[dims](6, 3, kernel_size=2, stride=2).requires_grad_(requires_grad=False)
+    module = kinds[dims](6, 3, kernel_size=factors, stride=factors).requires_grad_(requires_grad=False)
     incoming, features = code(6), some_bytes((1, 6, *(3, 4, 5)[:dims]))
     expected = module(features.float() * incoming.step.view(1, -1, *(1,) * dims))
     outgoing = Code.of((1.1 * float(expected.min()), 1.1 * float(expected.max())), 3, signed=True)
@@ -111,21 +114,31 @@ def test_an_up_convolution_puts_every_corner_in_its_place(dims: int) -> None:
     skip = both[:, :3].clone()
     weight, bias = as_corners(module)
     assert bias is not None
-    up = IntegerConvolution(weight, bias, incoming, outgoing.repeated(1 << dims))
-    _place(up(features), both[:, 3:])
+    up = IntegerConvolution(weight, bias, incoming, outgoing.repeated(math.prod(factors)))
+    _place(up(features), both[:, 3:], factors)
     assert torch.equal(both[:, :3], skip)
     shape = (1, -1, *(1,) * dims)
     found = (both[:, 3:].float() - outgoing.zero.view(shape)) * outgoing.step.view(shape)
     assert (found - expected).abs().max() < 2.5 * float(outgoing.step[0])
 
 
-@pytest.mark.parametrize("shape", [(1, 5, 8, 6), (1, 3, 4, 6, 2)], ids=["2-D", "3-D"])
-def test_pooling_takes_the_largest(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "factors"),
+    [
+        ((1, 5, 8, 6), (2, 2)),
+        ((1, 3, 4, 6, 2), (2, 2, 2)),
+        ((1, 3, 5, 6, 2), (1, 2, 2)),
+        ((1, 3, 4, 6, 3), (2, 2, 1)),
+        ((1, 2, 6, 8), (3, 4)),
+    ],
+    ids=str,
+)
+def test_pooling_takes_the_largest(shape: tuple[int, ...], factors: tuple[int, ...]) -> None:
     features = some_bytes(shape)
     pool = functional.max_pool2d if len(shape) == 4 else functional.max_pool3d
-    expected = pool(features.float(), 2)
+    expected = pool(features.float(), factors)
     pooled = torch.empty_like(expected, dtype=torch.uint8, memory_format=layout(len(shape) - 2))
-    _largest(features, pooled)
+    _largest(features, pooled, factors)
     assert torch.equal(pooled.float(), expected)
 
 

@@ -12,7 +12,8 @@ from unet_dask.engine.infer import Pass, infer
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.products import product_of
-from unet_dask.tiling.region import AxisGrid, Context
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,11 +14,11 @@ import torch
 
 from tests.conftest import requires_onednn_bfloat16
 from unet_dask.engine.backend import TorchBackend
-from unet_dask.model import cost
-from unet_dask.model.cost import strip_bytes, strip_lines
+from unet_dask.model import strips
 from unet_dask.model.file import new_model
 from unet_dask.model.folding import fold_batch_norm
 from unet_dask.model.header import NetworkSpec, Normalisation
+from unet_dask.model.strips import strip_bytes, strip_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def whole(model: Model, tile: NDArray[np.float32], dtype: torch.dtype = torch.fl
 @pytest.fixture
 def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make strips of one period of the lattice."""
-    monkeypatch.setattr(cost, "_PERIODS", (1, 1))
+    monkeypatch.setattr(strips, "_PERIODS", (1, 1))
 
 
 @pytest.mark.usefixtures("thin")
@@ -69,6 +70,13 @@ def thin(monkeypatch: pytest.MonkeyPatch) -> None:
         (NetworkSpec(dims=3, width=2, depth=1), (40, 18, 24)),
         (NetworkSpec(dims=3, width=3, depth=2, channels=2, classes=3), (44, 52, 60)),
         (NetworkSpec(dims=3, width=2, depth=3), (132, 92, 100)),
+        # Slices that are far apart: pooled late, early, or never; and windows of three across the strips.
+        (NetworkSpec(dims=3, width=3, depth=2, factors=((1, 2, 2), (2, 2, 2))), (40, 44, 52)),
+        (NetworkSpec(dims=3, width=2, depth=2, channels=2, factors=((2, 1, 2), (1, 2, 2))), (42, 36, 52)),
+        (NetworkSpec(dims=3, width=2, depth=2, factors=((1, 2, 2), (1, 2, 2))), (37, 44, 52)),
+        (NetworkSpec(dims=3, width=2, depth=1, factors=((2, 2, 1),)), (40, 24, 23)),
+        (NetworkSpec(width=2, depth=2, factors=((2, 3), (2, 1))), (76, 46)),
+        (NetworkSpec(width=2, depth=2, factors=((2, 1), (1, 4))), (62, 60)),
     ],
 )
 def test_strips_make_the_logits_of_the_whole(spec: NetworkSpec, sides: tuple[int, ...]) -> None:
@@ -82,7 +90,7 @@ def test_strips_make_the_logits_of_the_whole(spec: NetworkSpec, sides: tuple[int
 
 @pytest.mark.parametrize("periods", [1, 2, 3, 7, 16])
 def test_logits_do_not_depend_on_the_strips(periods: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "_PERIODS", (periods, periods))
+    monkeypatch.setattr(strips, "_PERIODS", (periods, periods))
     spec = NetworkSpec(width=4, depth=3)
     model, tile = model_of(spec), noise(1, (404, 108))
     made = TorchBackend(model, device="cpu", precision="float32").logits(tile)
@@ -121,7 +129,7 @@ def test_what_is_not_finite_stays_so(precision: str, where: str, value: float) -
         tile[0, 38, 30] = value
     else:
         with torch.no_grad():
-            next(iter(model.network.contracting[1].children())).weight[1, 2, 0, 0] = value  # type: ignore[operator]
+            model.network.get_parameter("contracting.1.0.weight")[1, 2, 0, 0] = value
     logits = TorchBackend(model, device="cpu", precision=precision).logits(tile)
     assert not np.isfinite(logits).all()
 
@@ -140,21 +148,22 @@ def test_a_tile_is_left_as_it_is() -> None:
 KERNELS = 6 << 20
 
 ALIVE = """
-import re, sys
+import json, re, sys
 import numpy as np
 from unet_dask.engine.backend import load_backend
-from unet_dask.model.cost import strip_bytes
+from unet_dask.model.strips import strip_bytes
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
 def kilobytes(which):
     return int(re.search(which + ":\\\\s+(\\\\d+)", open("/proc/self/status").read())[1])
 
-dims, width, depth, *sides = map(int, sys.argv[1:])
-spec = NetworkSpec(dims=dims, width=width, depth=depth)
+factors, *numbers = sys.argv[1:]
+dims, width, depth, *sides = map(int, numbers)
+spec = NetworkSpec(dims=dims, width=width, depth=depth, factors=json.loads(factors))
 backend = load_backend("torch", new_model(spec, normalisation=Normalisation("constant", (0.0,), (1.0,))),
                        device="cpu", precision="float32")
-backend.logits(np.zeros((1, *(2 * halo + (slack or 4) for halo, slack in zip(spec.halo, spec.slack))), np.float32))
+backend.logits(np.zeros((1, *(each.input_size(each.stride) for each in spec.contexts)), np.float32))
 tile = np.ones((1, *sides), np.float32)
 before = kilobytes("VmRSS")
 made = backend.logits(tile)
@@ -170,6 +179,7 @@ print((kilobytes("VmHWM") - before) * 1024 - made.nbytes)
         (NetworkSpec(width=16, depth=2), (1404, 1404)),
         (NetworkSpec(dims=3, width=8, depth=3), (196, 196, 196)),
         (NetworkSpec(dims=3, width=8, depth=2), (140, 196, 140)),
+        (NetworkSpec(dims=3, width=8, depth=2, factors=((1, 2, 2), (2, 2, 2))), (104, 196, 140)),
     ],
 )
 def test_what_is_alive_is_what_was_computed(spec: NetworkSpec, sides: tuple[int, ...]) -> None:
@@ -180,7 +190,8 @@ def test_what_is_alive_is_what_was_computed(spec: NetworkSpec, sides: tuple[int,
         "MALLOC_TRIM_THRESHOLD_": "0",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", ALIVE, *map(str, (spec.dims, spec.width, spec.depth, *sides))]
+    numbers = map(str, (spec.dims, spec.width, spec.depth, *sides))
+    command = [sys.executable, "-c", ALIVE, json.dumps(spec.factors), *numbers]
     done = subprocess.run(command, env=os.environ | heap, capture_output=True, text=True, check=True)
     computed = sum(strip_bytes(spec, sides, item=4))
     assert 0.8 * computed <= int(done.stdout) <= 1.05 * computed + KERNELS

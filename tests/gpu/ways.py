@@ -14,8 +14,8 @@ from unet_dask.model.file import load_model, new_model
 from unet_dask.model.header import Normalisation
 from unet_dask.products import product_of
 from unet_dask.tiling.mirror import extend
-from unet_dask.tiling.region import AxisGrid, Context
-from unet_dask.tiling.valid import aligned
+from unet_dask.tiling.region import AxisGrid
+from unet_dask.tiling.valid import Context, aligned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -42,9 +42,40 @@ def test_header_survives_json(names: str, channels: int, classes: int, **network
     assert ModelHeader.from_json(header.to_json()) == header
 
 
+def test_what_came_later_is_written_where_it_is_used_and_only_there() -> None:
+    """Model files and fingerprints of before keep their bytes."""
+    usual = json.loads(HEADER.to_json())["network"]
+    assert list(usual) == ["batch_norm", "channels", "classes", "depth", "dims", "dropout", "width"]
+    assert str(NetworkSpec()) == (
+        "NetworkSpec(dims=2, width=64, depth=4, channels=1, classes=2, batch_norm=False, dropout=0.5)"
+    )
+    spec = NetworkSpec(dims=3, width=4, depth=2, factors=((1, 2, 2), (2, 2, 2)))
+    header = ModelHeader(spec, HEADER.normalisation, HEADER.class_names)
+    record = json.loads(header.to_json())
+    assert record["network"]["factors"] == [[1, 2, 2], [2, 2, 2]]
+    assert (record["halo"], record["stride"]) == ([12, 20, 20], [2, 4, 4])
+    assert ModelHeader.from_json(header.to_json()) == header
+    assert str(spec).endswith("factors=((1, 2, 2), (2, 2, 2)))")
+
+
+def test_factors_of_2_are_the_default_that_they_are() -> None:
+    assert NetworkSpec(depth=2, factors=((2, 2), (2, 2))) == NetworkSpec(depth=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"network__factors": [[2, 2]]}, "factors must be 2 whole numbers"),
+        ({"network__factors": [[2, 2], [1, 1]]}, "factors"),
+        ({"network__factors": [[2, 2], [2, 5]]}, "factors"),
+        ({"network__factors": [[2, 2], [2, True]]}, "factors"),
+        ({"network__factors": [[2, 2], [2, 2, 2]]}, "factors"),
+        ({"network__factors": 2}, "factors"),
+        ({"network__factors": [2, 2]}, "factors"),
+        ({"network__factors": ["22", "22"]}, "factors"),
+        ({"network__architecture": "transformer"}, "architecture must be unet, not 'transformer'"),
+        ({"network__architecture": ["unet"]}, "architecture|damaged"),
+        ({"network__head": "sigmoid"}, "head must be softmax, not 'sigmoid'"),
         ({"network__dims": 4}, "dims"),
         ({"network__width": 0}, "width"),
         ({"network__width": 2.0}, "width"),

@@ -18,9 +18,10 @@ from unet_dask.config import SegmentConfig
 from unet_dask.engine.device import card_memory, choose_precision
 from unet_dask.errors import MemoryPlanError
 from unet_dask.io.sink.manifest import Manifest
-from unet_dask.model.cost import largest_map, parameter_count, pass_bytes, tile_flop
+from unet_dask.model.cost import largest_map, pass_bytes, tile_flop
 from unet_dask.model.file import model_file
 from unet_dask.model.header import NetworkSpec
+from unet_dask.model.layers import parameter_count
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted
@@ -120,9 +121,9 @@ def test_the_largest_map_is_that_of_a_pass(spec: NetworkSpec) -> None:
     sides = (side,) * spec.dims
     sizes = [spec.channels * side**spec.dims]
     with torch.device("meta"):
-        from unet_dask.model.unet import UNet
+        from unet_dask.model.network import Network
 
-        network = UNet(spec).eval()
+        network = Network(spec).eval()
         for module in network.modules():
             module.register_forward_hook(lambda module, given, made: sizes.append(made.numel()))
             module.register_forward_pre_hook(lambda module, given: sizes.append(given[0].numel()))

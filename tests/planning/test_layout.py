@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source.pieces import WITHOUT, Decoding
-from unet_dask.model.cost import parameter_count, strip_bytes
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
+from unet_dask.model.layers import parameter_count
+from unet_dask.model.strips import strip_bytes
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
 from unet_dask.planning.grant import default_limit

@@ -10,13 +10,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from unet_dask.errors import GeometryError
-from unet_dask.tiling import valid
+from unet_dask.model.header import NetworkSpec
 from unet_dask.tiling.mirror import extend
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context, aligned
 
 
 def context(depth: int) -> Context:
-    return Context(valid.halo(depth), valid.stride(depth), valid.slack(depth))
+    return NetworkSpec(depth=depth).contexts[0]
 
 
 @st.composite
@@ -74,7 +75,7 @@ def test_no_kept_voxel_looks_beyond_what_is_read(grid: AxisGrid) -> None:
 
 def valid_end(length: int, looked: Context) -> int:
     """Return how far the smallest legal output that covers `length` looks."""
-    return valid.aligned(length, looked.stride) + looked.slack + looked.halo
+    return aligned(length, looked.stride) + looked.slack + looked.halo
 
 
 @settings(deadline=None)
@@ -141,4 +142,4 @@ def test_a_tile_off_the_lattice_is_refused() -> None:
 
 def test_the_paper_steps_off_the_lattice() -> None:
     """388 = 4 (mod 16): stepping by a whole output would leave the lattice at the second tile."""
-    assert 388 % valid.stride(4) == valid.slack(4)
+    assert 388 % context(4).stride == context(4).slack

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,10 +11,23 @@ from hypothesis import strategies as st
 
 from unet_dask.errors import GeometryError
 from unet_dask.model.header import NetworkSpec
-from unet_dask.model.unet import UNet
-from unet_dask.tiling import valid
+from unet_dask.model.network import Network
 
-depths = st.integers(1, 6)
+if TYPE_CHECKING:
+    from unet_dask.tiling.valid import Context
+
+
+def context(depth: int) -> Context:
+    return NetworkSpec(depth=depth).contexts[0]
+
+
+@st.composite
+def networks(draw: st.DrawFn, *, most: int = 6) -> NetworkSpec:
+    """Return a network whose poolings differ along its two axes."""
+    depth = draw(st.integers(1, most))
+    level = st.tuples(st.integers(1, 3), st.integers(1, 3)).filter(lambda factors: max(factors) > 1)
+    factors = tuple(draw(level) for _ in range(depth))
+    return NetworkSpec(width=1, depth=depth, factors=factors)
 
 
 @pytest.mark.parametrize(
@@ -21,41 +36,46 @@ depths = st.integers(1, 6)
     ids=["ronneberger-2015-fig1", "cicek-2016-fig2"],
 )
 def test_sizes_of_the_papers(depth: int, size: int, output: int) -> None:
-    assert valid.output_size(size, depth) == output
-    assert size - output == 2 * valid.halo(depth)
+    assert context(depth).output_size(size) == output
+    assert size - output == 2 * context(depth).halo
 
 
-@given(depths, st.integers(1, 40))
-def test_a_core_on_the_lattice_has_a_legal_input(depth: int, units: int) -> None:
-    core = units * valid.stride(depth)
-    output = valid.output_size(valid.input_size(core, depth), depth)
-    assert output == core + valid.slack(depth)
+@given(st.integers(1, 6))
+def test_two_convolutions_a_level_consume_what_their_formula_says(depth: int) -> None:
+    """Summed by hand: 4 pixels a level on the way down and up, 2 ** level of the image each, and 4 at the bottom."""
+    looked = context(depth)
+    assert (looked.halo, looked.stride) == (6 * 2**depth - 4, 2**depth)
+    assert (looked.slack + 2 * looked.halo - 4 * (2**depth - 1)) % 2**depth == 0
 
 
-@given(depths, st.integers(1, 2000))
-def test_an_illegal_input_names_a_legal_one(depth: int, size: int) -> None:
-    try:
-        valid.output_size(size, depth)
-    except GeometryError as error:
-        proposed = int(str(error).rsplit(" ", 1)[1].rstrip("."))
-        assert proposed >= size
-        assert valid.output_size(proposed, depth) > 0
+@given(networks(), st.integers(1, 40))
+def test_a_core_on_the_lattice_has_a_legal_input(spec: NetworkSpec, units: int) -> None:
+    for looked in spec.contexts:
+        core = units * looked.stride
+        assert looked.output_size(looked.input_size(core)) == core + looked.slack
 
 
-@settings(deadline=None, max_examples=12)
-@given(st.integers(1, 4), st.integers(1, 2))
-def test_the_network_returns_what_the_arithmetic_says(depth: int, units: int) -> None:
-    side = valid.input_size(units * valid.stride(depth), depth)
+@given(networks(), st.integers(1, 2000))
+def test_an_illegal_input_names_a_legal_one(spec: NetworkSpec, size: int) -> None:
+    for looked in spec.contexts:
+        try:
+            looked.output_size(size)
+        except GeometryError as error:
+            proposed = int(str(error).rsplit(" ", 1)[1].rstrip("."))
+            assert proposed >= size
+            assert looked.output_size(proposed) > 0
+
+
+@settings(deadline=None, max_examples=25)
+@given(networks(most=3), st.integers(1, 2))
+def test_the_network_returns_what_the_arithmetic_says(spec: NetworkSpec, units: int) -> None:
+    sides = [looked.input_size(units * looked.stride) for looked in spec.contexts]
     with torch.inference_mode():
-        output = UNet(NetworkSpec(width=1, depth=depth))(torch.zeros(1, 1, side, side))
-    assert output.shape[-1] == valid.output_size(side, depth)
+        output = Network(spec)(torch.zeros(1, 1, *sides))
+    expected = [looked.output_size(side) for looked, side in zip(spec.contexts, sides, strict=True)]
+    assert list(output.shape[2:]) == expected
 
 
 def test_a_core_off_the_lattice_is_refused_with_one_that_fits() -> None:
     with pytest.raises(GeometryError, match=r"388 samples is not on .* multiple of 16, such as 400"):
-        valid.input_size(388, 4)
-
-
-def test_a_network_without_pooling_is_refused() -> None:
-    with pytest.raises(GeometryError, match="at least one pooling, but depth is 0"):
-        valid.halo(0)
+        context(4).input_size(388)

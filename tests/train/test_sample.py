@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_dask.errors import InputError, OptionError
-from unet_dask.tiling import valid
+from unet_dask.model.header import NetworkSpec
 from unet_dask.train.config import TrainConfig
 from unet_dask.train.elastic import affine, coordinates, displacements, look_up
 from unet_dask.train.sample import Patch, TrainingImage, draw_patch, tile_cores
@@ -31,7 +31,7 @@ def test_image_target_and_weight_map_move_together(dims: int) -> None:
     cores = (64, 64) if dims == 2 else (16, 24, 24)
     image = discs((90,) * dims if dims == 2 else (40, 50, 50))
     patch = draw_patch([image], np.random.default_rng(4), cores=cores, config=config)
-    halo = valid.halo(config.depth)
+    halo = config.network().halo[0]
     central = patch.image[0][tuple(slice(halo, halo + side) for side in patch.target.shape)]
     np.testing.assert_array_equal(patch.weight_map, patch.target + 1)
     # The image is interpolated and the target is not: they may differ along contours, no further.
@@ -52,14 +52,15 @@ def test_patch_fits_the_network(
     patch = draw_patch(
         [discs(shape)], np.random.default_rng(seed), cores=cores, config=replace(PLAIN, depth=depth)
     )
-    sizes = tuple(valid.input_size(core, depth) for core in cores)
+    context = NetworkSpec(depth=depth).contexts[0]
+    sizes = tuple(context.input_size(core) for core in cores)
     assert patch.image.shape == (1, *sizes)
-    assert patch.target.shape == tuple(valid.output_size(size, depth) for size in sizes)
+    assert patch.target.shape == tuple(context.output_size(size) for size in sizes)
     assert patch.weight_map.shape == patch.target.shape
 
 
 def test_target_is_what_the_network_sees_in_the_middle() -> None:
-    halo = valid.halo(2)
+    halo = NetworkSpec(depth=2).halo[0]
     patch = draw_patch([discs((80, 80))], np.random.default_rng(0), cores=(32, 32), config=STILL)
     central = patch.image[0, halo:-halo, halo:-halo]
     # Without rotation and deformation places are fractions of a pixel apart from the lattice.
@@ -70,7 +71,7 @@ def looked_up_whole(image: TrainingImage, seed: int, cores: tuple[int, ...], con
     """Draw a patch as the definition has it: coordinates looked up in the whole image, nothing cut out."""
     rng = np.random.default_rng(seed)
     rng.choice(1, p=[1.0])
-    sizes = [valid.input_size(core, config.depth) for core in cores]
+    sizes = [context.input_size(core) for context, core in zip(config.network().contexts, cores, strict=True)]
     centre = [
         rng.uniform(min(0.25 * core, side - 0.25 * core), max(0.25 * core, side - 0.25 * core))
         for core, side in zip(cores, image.shape, strict=True)
@@ -78,7 +79,7 @@ def looked_up_whole(image: TrainingImage, seed: int, cores: tuple[int, ...], con
     angle, zoom = np.deg2rad(rng.uniform(-config.rotation, config.rotation)), np.exp(rng.normal(0, 0))
     field = displacements(sizes, rng, sigma=config.elastic_sigma, grid=config.elastic_grid)
     at = coordinates(centre, affine(len(cores), float(angle), float(zoom)), field)
-    halo = valid.halo(config.depth)
+    halo = config.network().halo[0]
     central = at[(slice(None), *(slice(halo, size - halo) for size in sizes))]
     grey = look_up(image.image[0], at, order=3 if len(cores) == 2 else 1)
     return Patch(

@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 import unet_dask
 from unet_dask.errors import ClusterError, OptionError, UnetDaskError
 from unet_dask.workers import running
+from unet_dask.workers.cluster import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,7 +159,7 @@ def test_file_that_is_no_schedulers_is_a_line(content: str, tmp_path: Path) -> N
     "address", ["localhost", "http://127.0.0.1:1", "", "tcp://", "127.0.0.1:8786:1", "\n"]
 )
 def test_address_that_leads_nowhere_is_a_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(running.SETTINGS, "distributed.comm.timeouts.connect", "1s")
+    monkeypatch.setitem(SETTINGS, "distributed.comm.timeouts.connect", "1s")
     with pytest.raises((ClusterError, OptionError)) as caught, running.running_cluster(address=address):
         pass
     assert len(str(caught.value).splitlines()) == 1

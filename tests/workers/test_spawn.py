@@ -44,7 +44,7 @@ def test_script_without_guard_runs_once(
     text = UNGUARDED[kind].format(source=str(source), sink=str(sink), model=str(tiny_model))
     script = tmp_path / "mine.py"
     script.write_text(text)
-    arguments = {"file": (script,), "stdin": ("-",), "option": ("-c", text)}[way]
+    arguments: tuple[str | Path, ...] = {"file": (script,), "stdin": ("-",), "option": ("-c", text)}[way]
     done = run(*arguments, given=text if way == "stdin" else None)
     assert (done.returncode, done.stdout.splitlines()) == (0, ["once"]), done.stderr
     assert "Traceback" not in done.stderr

@@ -18,6 +18,8 @@ from unet_dask.errors import OptionError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from unet_dask.model.header import NetworkSpec
+
 
 @dataclass(frozen=True, slots=True)
 class Symmetry:
@@ -45,6 +47,21 @@ class Symmetry:
     @property
     def _axes(self) -> tuple[int, ...]:
         return tuple(axis + 1 for axis, reverse in enumerate(self.reverse) if reverse)
+
+
+def require_turnable(name: str, spec: NetworkSpec) -> None:
+    """Raise if a tile that is turned would leave the network's lattice: y and x change places.
+
+    Raises
+    ------
+    OptionError
+        If the network looks differently along the two.
+    """
+    if name == "rotations" and spec.contexts[-1] != spec.contexts[-2]:
+        raise OptionError(
+            f"The network pools y and x differently ({spec.stride[-2]} and {spec.stride[-1]} in all), so tiles cannot "
+            "be turned. Use --tta flips."
+        )
 
 
 def symmetries(name: str, dims: int) -> tuple[Symmetry, ...]:

@@ -18,7 +18,8 @@ from unet_dask.engine.packed import packed
 from unet_dask.engine.ranges import feature_ranges
 from unet_dask.engine.stream import streamed
 from unet_dask.model.folding import for_inference
-from unet_dask.model.unet import layout
+from unet_dask.model.network import layout
+from unet_dask.model.strips import streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from unet_dask.engine.ranges import Ranges
     from unet_dask.model.file import Model
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
 
 
 class Backend(Protocol):
@@ -56,7 +57,7 @@ class TorchBackend:
         *,
         device: str,
         precision: str,
-        convolutions: Callable[[UNet], UNet] | None = None,
+        convolutions: Callable[[Network], Network] | None = None,
     ) -> None:
         network = for_inference(model.network)
         self._layout = layout(model.header.network.dims)
@@ -65,7 +66,7 @@ class TorchBackend:
         if convolutions:
             network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
-        self._layers = packed(self._network) if device == "cpu" else None
+        self._layers = packed(self._network) if device == "cpu" and streams(network.spec) else None
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""

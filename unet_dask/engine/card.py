@@ -21,7 +21,7 @@ from torch import Tensor
 from unet_dask.engine.device import torch_dtype
 from unet_dask.engine.finite import require_finite_logits
 from unet_dask.model.folding import for_inference
-from unet_dask.model.unet import layout
+from unet_dask.model.network import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

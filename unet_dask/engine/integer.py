@@ -26,12 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet_dask.engine.packed import USUAL_SIDE, as_corners, doubles
+from unet_dask.engine.packed import USUAL_SIDE, as_corners
 from unet_dask.engine.ranges import BeyondRangesError, count
 from unet_dask.engine.stream import Layers, streamed
 from unet_dask.errors import DataError, OptionError
 from unet_dask.model.folding import for_inference
-from unet_dask.model.unet import layout
+from unet_dask.model.layers import steps
+from unet_dask.model.network import layout
+from unet_dask.model.strips import require_streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     from unet_dask.engine.stream import Convolution
     from unet_dask.model.file import Model
     from unet_dask.model.header import NetworkSpec
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
+    from unet_dask.model.step import Step
 
 #: The largest byte, and the largest of a filter, which is symmetric.
 _LARGEST, _LARGEST_WEIGHT = 255, 127
@@ -236,6 +239,7 @@ class IntegerBackend:
 
     def __init__(self, model: Model, ranges: Ranges) -> None:
         spec = model.header.network
+        require_streamed(spec)
         _require_exact_sums(spec)
         if len(ranges) != count(spec):
             raise OptionError(
@@ -268,7 +272,7 @@ class IntegerBackend:
         return logits
 
 
-def integers(network: UNet, ranges: Ranges) -> Layers:
+def integers(network: Network, ranges: Ranges) -> Layers:
     """Return the layers of a network of bytes.
 
     Parameters
@@ -276,58 +280,62 @@ def integers(network: UNet, ranges: Ranges) -> Layers:
     network : float32, batch normalisation folded
     ranges : smallest and largest value of each feature map, see `engine.ranges`
     """
-    spans, codes = iter(ranges), []
-    contracting, up, expansive = [], [], []
-    code: Code | None = None
-    for sequence in network.contracting:
-        double, code = _double(sequence, code, spans)
-        contracting.append(double)
-        codes.append(code)
-    code = codes.pop()
-    for module, sequence in zip(network.up, network.expansive, strict=True):
+    spans, filters = iter(ranges), network.filters()
+    convolutions: list[Convolution] = []
+    kept: list[Code | None] = []
+    code: Code | None = None  # the image is in float32
+    for step in network.steps:
+        if step.kind == "keep":
+            kept.append(code)
+        elif step.kind == "join":
+            code = _known(kept.pop()).joined(_known(code))
+        elif step.has_filters:
+            made, code = _of_bytes(next(filters), code, spans)
+            convolutions.append(made)
+    return Layers(network.spec, torch.float32, torch.uint8, convolutions)
+
+
+def _of_bytes(
+    filters: tuple[Step, nn.Module], incoming: Code | None, spans: Iterator[tuple[float, float]]
+) -> tuple[Convolution, Code | None]:
+    """Return the convolution of a step, with its ReLU, and the code of what it makes; None for float32."""
+    step, module = filters
+    if step.kind == "up":
         assert isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
-        made = Code.of(next(spans), module.out_channels, signed=True)
-        weight, bias = as_corners(module)
-        assert bias is not None
-        up.append(IntegerConvolution(weight, bias, code, made.repeated(len(weight) // module.out_channels)))
-        double, code = _double(sequence, codes.pop().joined(made), spans)
-        expansive.append(double)
-    last = network.classify
-    classify = IntegerConvolution(last.weight, _bias(last), code, None)
-    return Layers(network.spec, torch.float32, torch.uint8, contracting, up, expansive, classify)
+        code = Code.of(next(spans), step.outgoing, signed=True)
+        corners, biases = as_corners(module)
+        assert biases is not None
+        outgoing = code.repeated(len(corners) // step.outgoing)
+        return IntegerConvolution(corners, biases, _known(incoming), outgoing), code
+    weight, bias = _parameters(module)
+    if step.kind == "head":
+        return IntegerConvolution(weight, bias, _known(incoming), None), None
+    code = Code.of(next(spans), step.outgoing, signed=False)
+    if incoming is None:
+        return FirstConvolution(weight, bias, code), code
+    return IntegerConvolution(weight, bias, incoming, code), code
 
 
-def _double(
-    sequence: nn.Module, incoming: Code | None, spans: Iterator[tuple[float, float]]
-) -> tuple[tuple[Convolution, Convolution], Code]:
-    """Return two convolutions of bytes with their ReLUs, and the code of what they make."""
-    read = [incoming]
+def _parameters(module: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return weights and biases of a convolution."""
+    assert isinstance(module.weight, Tensor)
+    assert isinstance(module.bias, Tensor)
+    return module.weight, module.bias
 
-    def made(module: nn.Module) -> Convolution:
-        weight, code = module.weight, read[-1]
-        assert isinstance(weight, Tensor)
-        outgoing = Code.of(next(spans), len(weight), signed=False)
-        read.append(outgoing)
-        if code is None:
-            return FirstConvolution(weight, _bias(module), outgoing)
-        return IntegerConvolution(weight, _bias(module), code, outgoing)
 
-    double = doubles(sequence, made)
-    assert read[-1] is not None
-    return double, read[-1]
+def _known(code: Code | None) -> Code:
+    """Return the code of maps that are bytes."""
+    assert code is not None
+    return code
 
 
 def _require_exact_sums(spec: NetworkSpec) -> None:
-    """Raise if the sums of the widest convolution could pass 32 bits."""
-    products = 3**spec.dims * (spec.width << spec.depth)
+    """Raise if the sums of the widest convolution could pass 32 bits; the first is in float32."""
+    of_bytes = [step for step in steps(spec) if step.has_filters][1:]
+    widest = max(of_bytes, key=lambda step: step.products // step.outgoing)
+    products = widest.products // widest.outgoing
     if products > _MOST_PRODUCTS:
         raise OptionError(
-            f"A network of {spec.width << spec.depth} channels sums {products:,} products, and int8 can do "
+            f"A network of {widest.incoming} channels sums {products:,} products, and int8 can do "
             f"{_MOST_PRODUCTS:,} exactly. Use --precision float32 or bfloat16."
         )
-
-
-def _bias(module: nn.Module) -> Tensor:
-    """Return the bias of a convolution."""
-    assert isinstance(module.bias, Tensor)
-    return module.bias

@@ -20,7 +20,7 @@ from unet_dask.errors import OptionError
 from unet_dask.model.cost import NNPACK_STRIP
 
 if TYPE_CHECKING:
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
 
 #: Channels in and out from which on it is faster than torch's own convolution, by measurement.
 _LEAST = 64
@@ -63,7 +63,7 @@ class NnpackConvolution(nn.Module):
         return convolved
 
 
-def with_nnpack(network: UNet) -> UNet:
+def with_nnpack(network: Network) -> Network:
     """Replace the 3x3 convolutions that gain by it, in place.
 
     Parameters
@@ -77,9 +77,14 @@ def with_nnpack(network: UNet) -> UNet:
     """
     if not torch.backends.nnpack.is_available():  # type: ignore[no-untyped-call] # torch's own
         raise OptionError("NNPACK is not there, or does not know this processor. Use --backend torch.")
-    for sequence in (*network.contracting, *network.expansive):
-        assert isinstance(sequence, nn.Sequential)
+    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for index, module in enumerate(sequence):
-            if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= _LEAST:
+            if isinstance(module, nn.Conv2d) and _gains(module):
                 sequence[index] = NnpackConvolution(module)
     return network
+
+
+def _gains(convolution: nn.Conv2d) -> bool:
+    """Return whether NNPACK can do a convolution, and faster."""
+    least = min(convolution.in_channels, convolution.out_channels)
+    return convolution.kernel_size == (3, 3) and least >= _LEAST

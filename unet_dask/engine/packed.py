@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from unet_dask.engine.stream import Layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from unet_dask.engine.stream import Convolution
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
+    from unet_dask.model.step import Step
 
 #: Side of the feature maps for whose size oneDNN is asked for the best order of filters; those of a strip have hundreds
 #: of pixels. If it is told none it takes an order that its kernels for AMX put right again for every strip: at width 24
@@ -86,18 +85,18 @@ class PackedUpConvolution:
 
     Parameters
     ----------
-    module : of stride 2, and 2 wide
+    module : whose stride is its width
     """
 
     def __init__(self, module: nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
         self.incoming, self.outgoing = len(module.weight), module.weight[0].numel()
         self.filter_bytes = module.weight.nbytes
         dims = module.weight.dim() - 2
-        none, one, two = [0] * dims, [1] * dims, [2] * dims
+        none, one, wide = [0] * dims, [1] * dims, list(module.weight.shape[2:])
         self._weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(  # noqa: SLF001 # its only name
-            module.weight, none, none, two, one, 1, [1, self.incoming, *(USUAL_SIDE,) * dims]
+            module.weight, none, none, wide, one, 1, [1, self.incoming, *(USUAL_SIDE,) * dims]
         )
-        self._arguments: tuple[object, ...] = (module.bias, none, none, two, one, 1, "none", [], "")
+        self._arguments: tuple[object, ...] = (module.bias, none, none, wide, one, 1, "none", [], "")
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return (1, incoming / 2, 2 y, 2 x) for (1, incoming, y, x)."""
@@ -106,18 +105,11 @@ class PackedUpConvolution:
         return made
 
 
-def packed(network: UNet) -> Layers:
+def packed(network: Network) -> Layers:
     """Return the layers of a network on the CPU, batch normalisation folded, in evaluation mode."""
-    dtype = network.classify.weight.dtype
-    return Layers(
-        network.spec,
-        dtype,
-        dtype,
-        [_double(each) for each in network.contracting],
-        [_up(each) for each in network.up],
-        [_double(each) for each in network.expansive],
-        _convolution(network.classify, relu=False),
-    )
+    convolutions = [_packed(step, module) for step, module in network.filters()]
+    dtype = next(network.parameters()).dtype
+    return Layers(network.spec, dtype, dtype, convolutions)
 
 
 def as_corners(module: nn.ConvTranspose2d | nn.ConvTranspose3d) -> tuple[Tensor, Tensor | None]:
@@ -125,7 +117,7 @@ def as_corners(module: nn.ConvTranspose2d | nn.ConvTranspose3d) -> tuple[Tensor,
 
     Returns
     -------
-    (4 f, incoming, 1, 1) and (4 f), channels within corners; 8 f in 3-D
+    (4 f, incoming, 1, 1) and (4 f) for a factor of 2 in 2-D, channels within corners
     """
     channels, made, *kernel = module.weight.shape
     corners = math.prod(kernel)
@@ -134,16 +126,8 @@ def as_corners(module: nn.ConvTranspose2d | nn.ConvTranspose3d) -> tuple[Tensor,
     return weight, None if module.bias is None else module.bias.repeat(corners)
 
 
-def doubles(sequence: nn.Module, made: Callable[[nn.Module], Convolution]) -> tuple[Convolution, Convolution]:
-    """Return the two convolutions of a level, made of the modules, of which ReLUs are left out."""
-    first, second = (
-        made(each) for each in sequence.children() if not isinstance(each, nn.ReLU | nn.Identity)
-    )
-    return first, second
-
-
-def _double(sequence: nn.Module) -> tuple[Convolution, Convolution]:
-    return doubles(sequence, lambda module: _convolution(module, relu=True))
+def _packed(step: Step, module: nn.Module) -> Convolution:
+    return _up(module) if step.kind == "up" else _convolution(module, relu=step.kind == "convolve")
 
 
 def _convolution(module: nn.Module, *, relu: bool) -> Convolution:

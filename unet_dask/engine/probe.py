@@ -12,7 +12,7 @@ from unet_dask.engine.cache import network
 from unet_dask.engine.device import use_threads
 from unet_dask.engine.ranges import count
 from unet_dask.model.cost import tile_flop
-from unet_dask.tiling.valid import input_size
+from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
     from unet_dask.engine.cache import NetworkKey
@@ -27,15 +27,20 @@ def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> floa
     use_threads(threads)
     if key.precision == "int8":  # before a run nothing was measured, and what bytes stand for takes no time
         key = replace(key, ranges=((0.0, 1e9),) * count(spec))
-    core = valid_core = spec.stride[0]
-    while tile_flop(spec, (input_size(core, spec.depth),) * spec.dims) < _PROBE_FLOP:
-        core += valid_core
-    side = input_size(core, spec.depth)
+    periods = 1
+    while tile_flop(spec, sides := _sides(spec, periods)) < _PROBE_FLOP:
+        periods += 1
     backend = network(key)
-    tile = np.zeros((spec.channels, *(side,) * spec.dims), np.float32)
+    tile = np.zeros((spec.channels, *sides), np.float32)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         backend.logits(tile)
         seconds.append(time.perf_counter() - began)
-    return tile_flop(spec, (side,) * spec.dims) / min(seconds[1:])
+    return tile_flop(spec, sides) / min(seconds[1:])
+
+
+def _sides(spec: NetworkSpec, periods: int) -> tuple[int, ...]:
+    """Return the input size of a core of about so many periods of the coarsest lattice, per spatial axis."""
+    core = periods * max(spec.stride)
+    return tuple(context.input_size(aligned(core, context.stride)) for context in spec.contexts)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.model.layers import steps
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -48,10 +50,7 @@ def feature_ranges(layers: Layers, tile: NDArray[np.float32]) -> Ranges:
         found[id(convolution)] = min(low, before[0]), max(high, before[1])
 
     streamed(layers, tile, look)
-    order = [each for double in layers.contracting for each in double]
-    for up, double in zip(layers.up, layers.expansive, strict=True):
-        order += [up, *double]
-    return tuple(found[id(each)] for each in order)
+    return tuple(found[id(convolution)] for convolution in layers.convolutions[:-1])
 
 
 def _reach(made: Tensor) -> tuple[float, float]:
@@ -76,7 +75,7 @@ def widest(several: Iterable[Ranges]) -> Ranges:
 
 
 def count(spec: NetworkSpec) -> int:
-    """Return the feature maps whose range is measured: two of each double convolution, one of each up-convolution.
+    """Return the feature maps whose range is measured: one of each convolution and up-convolution.
 
     Examples
     --------
@@ -84,4 +83,4 @@ def count(spec: NetworkSpec) -> int:
     >>> count(NetworkSpec(depth=4))
     22
     """
-    return 2 * (2 * spec.depth + 1) + spec.depth
+    return sum(step.has_filters and step.kind != "head" for step in steps(spec))

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -28,9 +30,9 @@ import torch
 from torch import Tensor
 
 from unet_dask.engine.heap import make_room
-from unet_dask.model.cost import strip_lines
-from unet_dask.model.unet import layout
-from unet_dask.tiling.valid import centre
+from unet_dask.model.layers import margins, steps
+from unet_dask.model.network import layout
+from unet_dask.model.strips import beside_pooling, strip_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.step import Step
+    from unet_dask.tiling.valid import Context
+
+    #: Makes pieces of pieces, which it empties.
+    Stage = Callable[[list[Tensor]], list[Tensor]]
 
 #: Lines that a convolution keeps: it is 3 wide.
 _KEPT = 2
@@ -63,24 +70,20 @@ class Convolution(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """What a U-Net is made of, each convolution with its ReLU.
+    """A network, each of its convolutions with the ReLU in which it ends.
 
     Attributes
     ----------
     spec : of the network
     reads, holds : numbers of the image and of feature maps
-    contracting, expansive : two convolutions of each level, in the order of a pass
-    up : up-convolutions (N2); or convolutions 1 wide that make all corners of a pixel, channels within corners
-    classify : makes the logits
+    convolutions : one for each step that multiplies, in the order of a pass; an up-convolution (N2) may be one that is
+        1 wide and makes all corners of a pixel, channels within corners
     """
 
     spec: NetworkSpec
     reads: torch.dtype
     holds: torch.dtype
-    contracting: Sequence[tuple[Convolution, Convolution]]
-    up: Sequence[Convolution]
-    expansive: Sequence[tuple[Convolution, Convolution]]
-    classify: Convolution
+    convolutions: Sequence[Convolution]
 
 
 def streamed(
@@ -107,57 +110,77 @@ def _logits(layers: Layers, image: Tensor, watch: Callable[[Convolution, Tensor]
     """Yield the logits of an image, (1, classes, y, x), one below the other."""
     spec = layers.spec
     lines = int(strip_lines(spec, image.shape[2:], item=layers.holds.itemsize))
-    passing = _Passing(layers, watch)
-    for start, stop in _strips(image.shape[2], lines, spec.stride[0]):
+    # Whoever holds the stages holds what they keep: nothing may lead back to them, or it stays after the tile.
+    stages = list(_Passing(watch).stages(spec, iter(layers.convolutions)))
+    for start, stop in _strips(image.shape[2], lines, spec.contexts[0]):
         # The tile is there as a whole: what the first convolution saw last need not be kept.
         strip = image[:, :, max(start - _KEPT, 0) : stop]
         if strip.shape[2] > _KEPT:
-            yield from passing.push(strip.to(layers.reads).contiguous(memory_format=layout(spec.dims)))
+            pieces = [strip.to(layers.reads).contiguous(memory_format=layout(spec.dims))]
             del strip
+            yield from _through(stages, pieces)
+
+
+def _through(stages: Sequence[Stage], pieces: list[Tensor]) -> list[Tensor]:
+    """Return the logits that a strip completes, in pieces one below the other; empty what is given."""
+    for stage in stages:
+        if not pieces:
+            break
+        pieces = stage(pieces)
+    return pieces
 
 
 class _Passing:
-    """A tile on its way through a network.
+    """What is done with a tile on its way through a network.
 
     Parameters
     ----------
-    layers : of the network
     watch : called with every convolution and what it made
     """
 
-    def __init__(self, layers: Layers, watch: Callable[[Convolution, Tensor], None]) -> None:
-        depth = layers.spec.depth
-        self._layers, self._watch = layers, watch
-        self._contracting = [(_Window(first), _Window(second)) for first, second in layers.contracting]
-        self._expansive = [(_Window(first), _Window(second)) for first, second in layers.expansive]
-        self._waiting = [_Waiting(centre(depth, level)) for level in range(depth)]
+    def __init__(self, watch: Callable[[Convolution, Tensor], None]) -> None:
+        self._watch = watch
 
-    def push(self, strip: Tensor) -> list[Tensor]:
-        """Return the logits that a strip completes, in pieces one below the other."""
-        # Whatever is done with is in no variable here: the next convolution needs its memory.
-        made = [self._made(self._layers.contracting[0][0], strip)]
-        del strip
-        pieces = self._second(self._contracting[0][1], made)
-        for waiting, (window, second) in zip(self._waiting, self._contracting[1:], strict=True):
-            if not pieces:
-                return []
-            _pool(pieces, window)
-            waiting.put(pieces)
-            pieces = self._second(second, self._first(window))
-        for up, (window, second), waiting in zip(
-            self._layers.up, self._expansive, reversed(self._waiting), strict=True
-        ):
-            if not pieces:
-                return []
-            self._join(pieces, up, waiting, window)
-            pieces = self._second(second, self._first(window))
-        return [self._made(self._layers.classify, pieces.pop(0)) for _ in range(len(pieces))]
+    def stages(self, spec: NetworkSpec, convolutions: Iterator[Convolution]) -> Iterator[Stage]:
+        """Yield what is done with the pieces of a strip, one after the other."""
+        yield partial(self._where_it_is, next(convolutions))
+        margin, waiting = iter(margins(spec)), list[_Waiting]()
+        for before, step in pairwise(step for step in steps(spec) if step.kind != "drop"):
+            if step.kind == "pool":
+                waiting.append(_Waiting(next(margin)))
+                yield partial(self._down, step.size, waiting[-1], _Window(next(convolutions)))
+            elif step.kind == "join":
+                up = next(convolutions)
+                yield partial(self._up, before, up, waiting.pop(), _Window(next(convolutions)))
+            elif step.kind == "head":
+                yield partial(self._where_it_is, next(convolutions))
+            elif step.kind == before.kind:
+                yield partial(self._second, _Window(next(convolutions)))
 
     def _made(self, convolution: Convolution, features: Tensor) -> Tensor:
         make_room(features[0, 0].nbytes * convolution.outgoing)
         made = convolution(features)
         self._watch(convolution, made)
         return made
+
+    def _down(
+        self, factors: tuple[int, ...], waiting: _Waiting, window: _Window, pieces: list[Tensor]
+    ) -> list[Tensor]:
+        """Return what the first convolution of the next level makes of pooled pieces, which then wait."""
+        _pool(pieces, window, factors)
+        waiting.put(pieces)
+        return self._first(window)
+
+    def _up(
+        self, step: Step, up: Convolution, waiting: _Waiting, window: _Window, pieces: list[Tensor]
+    ) -> list[Tensor]:
+        """Return what the first convolution makes of what has waited and what comes from below, side by side."""
+        self._join(pieces, step, up, waiting, window)
+        return self._first(window)
+
+    def _where_it_is(self, convolution: Convolution, pieces: list[Tensor]) -> list[Tensor]:
+        """Return what a convolution makes of each piece by itself: of the image, and where it is 1 wide."""
+        return [self._made(convolution, pieces.pop(0)) for _ in range(len(pieces))]
 
     def _first(self, window: _Window) -> list[Tensor]:
         """Return what the first convolution of a level makes of its window, which is full."""
@@ -166,8 +189,6 @@ class _Passing:
 
     def _second(self, window: _Window, pieces: list[Tensor]) -> list[Tensor]:
         """Return what the second convolution of a level makes of the one piece that the first made, and empty it."""
-        if not pieces:
-            return []
         features = pieces.pop()
         if window.small(features):
             window.opened(features.shape[2:], features)[...] = features
@@ -180,18 +201,22 @@ class _Passing:
         window.keep(features)
         return [*made, self._made(window.convolution, features)]
 
-    def _join(self, pieces: list[Tensor], up: Convolution, waiting: _Waiting, window: _Window) -> None:
-        """Put side by side what has waited and what comes from below, of which every pixel is 2 (N2); empty it."""
-        sides = [2 * sum(piece.shape[2] for piece in pieces), *(2 * side for side in pieces[0].shape[3:])]
+    def _join(
+        self, pieces: list[Tensor], step: Step, up: Convolution, waiting: _Waiting, window: _Window
+    ) -> None:
+        """Put side by side what has waited and what comes from below, of which every pixel is many (N2); empty it."""
+        lines, *across = step.size
+        sides = [lines * sum(piece.shape[2] for piece in pieces)]
+        sides += [factor * side for factor, side in zip(across, pieces[0].shape[3:], strict=True)]
         room, line = window.opened(sides, pieces[0]), 0
-        width = window.convolution.incoming // 2
+        width = window.convolution.incoming - step.outgoing
         for skipped in waiting.take(sides[0]):
             room[:, :width, line : line + skipped.shape[2]] = skipped
             line += skipped.shape[2]
         line = 0
         while pieces:
-            below = line + 2 * pieces[0].shape[2]
-            _place(self._made(up, pieces.pop(0)), room[:, width:, line:below])
+            below = line + lines * pieces[0].shape[2]
+            _place(self._made(up, pieces.pop(0)), room[:, width:, line:below], step.size)
             line = below
 
 
@@ -247,11 +272,11 @@ class _Waiting:
 
     Parameters
     ----------
-    margin : lines, and columns, at each end that nothing comes back for
+    margins : lines, and pixels along the other axes, at each end that nothing comes back for
     """
 
-    def __init__(self, margin: int) -> None:
-        self._margin = self._early = margin
+    def __init__(self, margins: Sequence[int]) -> None:
+        self._early, *self._across = margins
         self._pieces: list[Tensor] = []
 
     def put(self, pieces: list[Tensor]) -> None:
@@ -261,8 +286,8 @@ class _Waiting:
             early = min(self._early, features.shape[2])
             self._early -= early
             features = features[:, :, early:]
-            for axis in range(3, features.dim()):
-                features = features.narrow(axis, self._margin, features.shape[axis] - 2 * self._margin)
+            for axis, margin in enumerate(self._across, 3):
+                features = features.narrow(axis, margin, features.shape[axis] - 2 * margin)
             if features.shape[2]:
                 self._pieces.append(features)
 
@@ -281,27 +306,34 @@ def _look_away(_: Convolution, __: Tensor) -> None:
     """Do nothing with what a convolution made."""
 
 
-def _pool(pieces: Sequence[Tensor], window: _Window) -> None:
-    """Write the largest of every 2 pixels along each axis (N1) where the next convolution looks."""
-    sides = [sum(piece.shape[2] for piece in pieces) // 2, *(side // 2 for side in pieces[0].shape[3:])]
+def _pool(pieces: Sequence[Tensor], window: _Window, factors: Sequence[int]) -> None:
+    """Write the largest of every window of pixels (N1) where the next convolution looks."""
+    lines, *across = factors
+    sides = [sum(piece.shape[2] for piece in pieces) // lines]
+    sides += [side // factor for factor, side in zip(across, pieces[0].shape[3:], strict=True)]
     room, line = window.opened(sides, pieces[0]), 0
     for piece in pieces:
-        _largest(piece, room[:, :, line : line + piece.shape[2] // 2])
-        line += piece.shape[2] // 2
+        below = line + piece.shape[2] // lines
+        _largest(piece, room[:, :, line:below], factors)
+        line = below
 
 
-def _largest(features: Tensor, out: Tensor) -> None:
-    """Write the largest of every 2 pixels along each axis; torch's own pooling looks for their places too."""
-    last = features.dim() - 1
-    make_room(features.nbytes // 2 + features.nbytes // 4 * (last - 3))
-    for axis in range(2, last + 1):
-        even, odd = (
-            features[(slice(None),) * axis + (slice(first, None, 2),)] for first in (0, 1)
-        )  # of an odd side nothing is left over: every pooling sees an even one (N4)
-        features = torch.maximum(even, odd, out=out) if axis == last else torch.maximum(even, odd)
+def _largest(features: Tensor, out: Tensor, factors: Sequence[int]) -> None:
+    """Write the largest of every window of pixels; torch's own pooling looks for their places too."""
+    make_room(features.element_size() * beside_pooling(features.numel(), factors))
+    pooled = [(axis, factor) for axis, factor in enumerate(factors, 2) if factor > 1]
+    for axis, factor in pooled:
+        # Of no side anything is left over: every pooling sees whole windows (N4).
+        first, second, *others = (
+            features[(slice(None),) * axis + (slice(start, None, factor),)] for start in range(factor)
+        )
+        last = axis == pooled[-1][0]
+        features = torch.maximum(first, second, out=out) if last else torch.maximum(first, second)
+        for other in others:
+            torch.maximum(features, other, out=features)
 
 
-def _place(corners: Tensor, room: Tensor) -> None:
+def _place(corners: Tensor, room: Tensor, factors: Sequence[int]) -> None:
     """Write the corners of every pixel to their places: (1, 4 f, y, x) to (1, f, 2 y, 2 x); or what is there."""
     if corners.shape == room.shape:
         room.copy_(corners)
@@ -309,18 +341,18 @@ def _place(corners: Tensor, room: Tensor) -> None:
     sides, dims = corners.shape[2:], corners.dim() - 2
     apart = room.movedim(1, -1)
     for axis in reversed(range(dims)):
-        apart = apart.unflatten(1 + axis, (sides[axis], 2))  # type: ignore[no-untyped-call] # torch's own
+        apart = apart.unflatten(1 + axis, (sides[axis], factors[axis]))  # type: ignore[no-untyped-call] # torch's own
     order = [0, *(1 + axis + part * dims for axis in range(dims) for part in (0, 1)), 1 + 2 * dims]
-    placed = corners.movedim(1, -1).unflatten(-1, (*(2,) * dims, -1))  # type: ignore[no-untyped-call] # torch's own
+    placed = corners.movedim(1, -1).unflatten(-1, (*factors, -1))  # type: ignore[no-untyped-call] # torch's own
     apart.copy_(placed.permute(order))
 
 
-def _strips(length: int, lines: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Yield the strips of an image: after each, every pooling has seen an even number of lines (N4).
+def _strips(length: int, lines: int, context: Context) -> Iterator[tuple[int, int]]:
+    """Yield the strips of an image: after each, every pooling has seen whole windows (N4).
 
-    The first is 4 lines short of a multiple of the stride, as are all legal inputs; the others are multiples.
+    The first is as much short of a multiple of the stride as all legal inputs are; the others are multiples.
     """
-    start, stop = 0, lines - 4 % stride
+    start, stop = 0, lines - -(context.slack + 2 * context.halo) % context.stride
     while start < length:
         yield start, min(stop, length)
         start, stop = stop, stop + lines

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
 
 #: The model that `segment` uses when none is named.
 DEFAULT_MODEL = "nuclei"
@@ -73,7 +73,7 @@ class Model:
     state : SHA-256 of the network's state when it was loaded, to notice weights that were changed since
     """
 
-    network: UNet
+    network: Network
     header: ModelHeader
     checksum: str
     path: Path | None = None
@@ -229,7 +229,7 @@ def load_model(name: str | os.PathLike[str]) -> Model:
     """
     from safetensors.torch import load_file
 
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
 
     found = inspect_model(name)
     try:
@@ -240,7 +240,7 @@ def load_model(name: str | os.PathLike[str]) -> Model:
         raise ModelError(
             f"{found.path} is damaged: its weights do not match its checksum. Copy the file again."
         )
-    network = UNet(found.header.network)
+    network = Network(found.header.network)
     try:
         network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     except RuntimeError as error:
@@ -315,7 +315,7 @@ def new_model(
     normalisation : default none: offset 0, scale 1
     training : record to keep in the header
     """
-    from unet_dask.model.unet import UNet, initialise
+    from unet_dask.model.network import Network, initialise
 
     names = ["background", *(f"class {index}" for index in range(1, spec.classes))]
     header = ModelHeader(
@@ -325,7 +325,7 @@ def new_model(
         class_names=tuple(class_names or names),
         training=dict(training or {"seed": seed, "iterations": 0}),
     )
-    network = initialise(UNet(spec), seed=seed).eval()
+    network = initialise(Network(spec), seed=seed).eval()
     return Model(network, header, tensor_checksum(network.state_dict()))
 
 

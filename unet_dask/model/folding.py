@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn.utils import fusion
 
-from unet_dask.model.unet import layout
+from unet_dask.model.network import layout
 
 if TYPE_CHECKING:
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
 
 
-def for_inference(network: UNet) -> UNet:
+def for_inference(network: Network) -> Network:
     """Return a copy of a network that is only to be run: batch normalisation folded, weights channels last."""
     folded = fold_batch_norm(copy.deepcopy(network)).requires_grad_(requires_grad=False)
     # Folding makes new weights; give them the layout again.
@@ -22,15 +22,13 @@ def for_inference(network: UNet) -> UNet:
     return folded
 
 
-def fold_batch_norm(network: UNet) -> UNet:
+def fold_batch_norm(network: Network) -> Network:
     """Fold every batch normalisation into the convolution before it, in place.
 
     At inference it is an affine map per channel, so the folded network computes the same function.
     """
     network.eval()
-    for sequence in (*network.contracting, *network.expansive):
-        if not isinstance(sequence, nn.Sequential):
-            continue
+    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for index in range(1, len(sequence)):
             before, module = sequence[index - 1], sequence[index]
             if isinstance(before, nn.Conv2d | nn.Conv3d) and isinstance(

@@ -13,15 +13,25 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unet_dask.errors import ModelError
-from unet_dask.tiling import valid
+from unet_dask.model import layers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+
+    from unet_dask.tiling.valid import Context
 
 #: Version of the header; a reader refuses what it does not know.
 FORMAT = "unet-dask/1"
 
 NormalisationKind = Literal["constant", "volume"]
+
+#: What the last step makes, by name: "softmax" are classes that exclude each other, of which each pixel has one.
+HEADS = ("softmax",)
+#: Largest factor of a pooling along an axis.
+_LARGEST_FACTOR = 4
+#: Fields that came after the first models: they are written where they are not the default, and only there, so that
+#: models and runs of before keep their bytes.
+_LATER = ("factors", "architecture", "head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +47,17 @@ class NetworkSpec:
     classes : classes of the output, background included
     batch_norm : batch normalisation after every 3-wide convolution
     dropout : probability of the dropout at the end of the contracting path
+    factors : of each pooling along each spatial axis, such as ``((1, 2, 2), (2, 2, 2))`` for volumes whose slices are
+        far apart; () for 2 everywhere, the paper's
+    architecture : which steps the network has, see `model.layers`
+    head : what it makes, one of :data:`HEADS`
 
     Examples
     --------
     >>> NetworkSpec(dims=2, width=64, depth=4).halo
     (92, 92)
+    >>> NetworkSpec(dims=3, depth=2, factors=((1, 2, 2), (2, 2, 2))).stride
+    (2, 4, 4)
     """
 
     dims: int = 2
@@ -51,6 +67,9 @@ class NetworkSpec:
     classes: int = 2
     batch_norm: bool = False
     dropout: float = 0.5
+    factors: tuple[tuple[int, ...], ...] = ()
+    architecture: str = "unet"
+    head: str = "softmax"
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -69,21 +88,66 @@ class NetworkSpec:
             raise ModelError(f"A network's batch_norm must be true or false, not {self.batch_norm!r}.")
         if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ModelError(f"A network's dropout must be in [0, 1), not {self.dropout!r}.")
+        _require_known("architecture", self.architecture, layers.ARCHITECTURES)
+        _require_known("head", self.head, HEADS)
+        self._settle_factors()
+
+    def __repr__(self) -> str:
+        """Return the fields as runs keep them in their fingerprints."""
+        return f"NetworkSpec({', '.join(f'{name}={value!r}' for name, value in self.record().items())})"
+
+    def _settle_factors(self) -> None:
+        """Check the factors, and let those that are 2 everywhere be the default that they are."""
+        try:
+            factors = tuple(map(tuple, self.factors))
+        except TypeError:
+            factors = ((),)
+        sound = all(
+            len(level) == self.dims
+            and all(type(factor) is int and 1 <= factor <= _LARGEST_FACTOR for factor in level)
+            and max(level) > 1
+            for level in factors
+        )
+        if not sound or len(factors) not in (0, self.depth):
+            raise ModelError(
+                f"A network's factors must be {self.dims} whole numbers from 1 to {_LARGEST_FACTOR}, not all of them "
+                f"1, for each of its {self.depth} poolings, not {self.factors!r}."
+            )
+        usual = ((2,) * self.dims,) * self.depth
+        object.__setattr__(self, "factors", () if factors == usual else factors)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields that are written, by name."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in _LATER or getattr(self, each.name) != each.default
+        }
+
+    @property
+    def poolings(self) -> tuple[tuple[int, ...], ...]:
+        """Factor of each pooling along each spatial axis, from the image on."""
+        return self.factors or ((2,) * self.dims,) * self.depth
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """What the network consumes along each spatial axis."""
+        return layers.contexts(self)
 
     @property
     def halo(self) -> tuple[int, ...]:
         """Context consumed per side and spatial axis, in pixels."""
-        return (valid.halo(self.depth),) * self.dims
+        return tuple(context.halo for context in self.contexts)
 
     @property
     def stride(self) -> tuple[int, ...]:
         """Period of the pooling lattice per spatial axis, in pixels."""
-        return (valid.stride(self.depth),) * self.dims
+        return tuple(context.stride for context in self.contexts)
 
     @property
     def slack(self) -> tuple[int, ...]:
         """Pixels computed beyond a core on the lattice, per spatial axis."""
-        return (valid.slack(self.depth),) * self.dims
+        return tuple(context.slack for context in self.contexts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +227,7 @@ class ModelHeader:
             "halo": list(self.network.halo),
             "stride": list(self.network.stride),
         }
-        return json.dumps(derived | more | asdict(self), sort_keys=True)
+        return json.dumps(derived | more | asdict(self) | {"network": self.network.record()}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelHeader:
@@ -217,9 +281,17 @@ class ModelHeader:
         return header
 
 
+def _require_known(field: str, name: str, known: Collection[str]) -> None:
+    """Raise unless a name is one that this version knows."""
+    if name not in known:
+        raise ModelError(
+            f"A network's {field} must be {' or '.join(known)}, not {name!r}, which this version does not know."
+        )
+
+
 def _known(record: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Return the record if every key is a field of the dataclass `kind`."""
-    unknown = set(record) - {each.name for each in fields(kind)}
+    unknown = set(record) - {known.name for known in fields(kind)}
     if unknown:
         raise ModelError(f"The model's header has unknown fields: {', '.join(sorted(unknown))}.")
     return dict(record)

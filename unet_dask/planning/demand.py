@@ -11,14 +11,9 @@ import numpy as np
 from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.io.source import recent
 from unet_dask.io.source.pieces import WITHOUT, Decoding
-from unet_dask.model.cost import (
-    largest_map,
-    nnpack_bytes,
-    parameter_count,
-    pass_bytes,
-    strip_bytes,
-    tile_bytes,
-)
+from unet_dask.model.cost import core_sides, largest_map, nnpack_bytes, pass_bytes
+from unet_dask.model.layers import parameter_count
+from unet_dask.model.strips import streams, strip_bytes, tile_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -178,7 +173,7 @@ class Demand:
     def _activations(self, tile: Sequence[Any]) -> Any:
         """Return the bytes of a tile's pass, with what the heap holds beyond."""
         how, share = self.arithmetic, MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
-        if how.device == "cpu":
+        if how.device == "cpu" and streams(self.network):
             return _streamed(
                 self.network, tile, how.item, averaged=how.averaged, many_shapes=bool(self.mask_bytes)
             )
@@ -186,7 +181,7 @@ class Demand:
 
     def _comparison(self, probe: Sequence[Any]) -> Any:
         """Return the same of a pass in float32."""
-        if self.arithmetic.device == "cpu":
+        if self.arithmetic.device == "cpu" and streams(self.network):
             return _streamed(self.network, probe, 4)
         return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
 
@@ -216,7 +211,7 @@ class Demand:
         network, averaged = self.network, self.arithmetic.averaged
         pinned = _PINNED_MANY_SHAPES if self.mask_bytes else _PINNED
         image = 4 * network.channels * math.prod(tile)
-        core = math.prod(side - 2 * halo for side, halo in zip(tile, network.halo, strict=True))
+        core = math.prod(core_sides(network, tile))
         # Averaged, a turned copy of the tile and the sum over passes are there too.
         return (1 + averaged + pinned) * image + (pinned * kept + averaged * 4 * network.classes) * core
 

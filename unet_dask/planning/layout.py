@@ -17,8 +17,8 @@ from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.model.cost import pass_price
 from unet_dask.planning.demand import planes
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
-from unet_dask.tiling.valid import aligned
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context, aligned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +160,6 @@ def _candidates(
                 f"Give one size for each of {', '.join('zyx'[-network.dims :])}."
             )
     units = _UNITS_OF_CARD if demand.arithmetic.device == "cuda" else _UNITS
-    context = Context(network.halo[0], network.stride[0], network.slack[0])
     rows = list(zip(demand.source.shape, demand.roi, demand.units, strict=True))[-network.dims :]
     return [
         _cut(
@@ -170,7 +169,9 @@ def _candidates(
             core=None if tile is None else tile[axis],
             step=None if region is None else region[axis],
         )
-        for axis, (size, (start, stop), unit) in enumerate(rows)
+        for axis, ((size, (start, stop), unit), context) in enumerate(
+            zip(rows, network.contexts, strict=True)
+        )
     ]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import one_or_all
 from unet_dask.config import format_bytes
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import GeometryError
@@ -20,6 +21,7 @@ from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.io.source import statistics
 from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
+from unet_dask.model.strips import require_streamed
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
 from unet_dask.planning.fit import check_fit
@@ -125,10 +127,8 @@ class Plan:
         """Operations of the run, relative to one pass over the whole padded volume."""
         network = self.header.network
         whole = tuple(
-            aligned(grid.stop - grid.start + grid.phase, stride) + slack + 2 * halo
-            for grid, stride, slack, halo in zip(
-                self.spatial, network.stride, network.slack, network.halo, strict=True
-            )
+            aligned(grid.stop - grid.start + grid.phase, context.stride) + context.slack + 2 * context.halo
+            for grid, context in zip(self.spatial, network.contexts, strict=True)
         )
         one_pass = float(self.planes) * tile_flop(network, [np.float64(side) for side in whole])  # type: ignore[type-var] # a float in place of an int: volumes overflow int64
         return self.flop / one_pass if one_pass else 1.0
@@ -179,7 +179,7 @@ class Plan:
             "network",
             (
                 f"{network.dims}-D U-Net, {network.width} channels, depth {network.depth}, {network.channels} in, "
-                f"{network.classes} classes; halo {network.halo[0]}, lattice {network.stride[0]}"
+                f"{network.classes} classes; halo {one_or_all(network.halo)}, lattice {one_or_all(network.stride)}"
             ),
         )
         yield "regions", f"{len(self.grid)} of {_sides(self.region)} ({self.grid.axes})"
@@ -218,6 +218,8 @@ class Plan:
             "tile": list(self.tile),
             "core": list(self.core),
             "halo": list(self.header.network.halo),
+            # Where all poolings are by 2 the halo tells the lattice, and results of before are not told apart.
+            **({"lattice": list(self.header.network.stride)} if self.header.network.factors else {}),
             "flop": self.flop,
             "redundancy": self.redundancy,
             "worker_bytes": self.memory.total,
@@ -280,6 +282,8 @@ def make_plan(
     """
     check_fit(source, header)
     wanted, arithmetic = wanted or Wanted(), arithmetic or Arithmetic()
+    if arithmetic.precision == "int8":
+        require_streamed(header.network)
     demand = Demand(
         source,
         header.network,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unet_dask.config import SegmentConfig, parse_roi
+from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
     card_memory,
@@ -184,6 +185,7 @@ def _plan(
     card: int,
 ) -> Plan:
     """Plan what a configuration asks for."""
+    require_turnable(config.tta, header.network)
     return make_plan(
         source,
         header,

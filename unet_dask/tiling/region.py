@@ -8,14 +8,14 @@ the sink, the write units that two tasks must never share::
       read  <--|---------------halo|-->                |                |
       (1)               <--halo----|--- region 1 ------|----halo-->     |
       tiles                        [  core  ][  core  ]
-                                          each core: a multiple of 2**depth long, begun on the lattice
+                                          each core: a multiple of the stride long, begun on the lattice
 
 Region 0 reads beyond the volume on the left: there the worker mirrors. The last region takes in a
 remainder that would be thinner than the context, since ``map_overlap`` can only fetch context from the
 neighbour next door.
 
 Everything is in voxels of the volume. A region of interest that begins off the lattice costs up to
-``2**depth - 1`` voxels of additional context (the *phase*), never another result.
+``stride - 1`` voxels of additional context (the *phase*), never another result.
 """
 
 from __future__ import annotations
@@ -34,24 +34,10 @@ from unet_dask.tiling.valid import aligned
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from unet_dask.tiling.valid import Context
+
 #: (start, stop) in voxels
 Interval = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a network consumes along one axis.
-
-    Attributes
-    ----------
-    halo : voxels of context per side
-    stride : period of the pooling lattice
-    slack : voxels computed beyond a core on the lattice
-    """
-
-    halo: int = 0
-    stride: int = 1
-    slack: int = 0
 
 
 @dataclass(frozen=True)

@@ -172,10 +172,10 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         {**TrainConfig().to_record(), **each.get("config", {}), "processes": each.get("processes", 1)}
         for each in (before, _plain(now))
     )
-    for name, value in given.items():
-        if name not in _MAY_DIFFER and begun.get(name) != value:
+    for name in {**given, **begun}:
+        if name not in _MAY_DIFFER and begun.get(name) != given.get(name):
             raise MismatchError(
-                f"The training to resume was begun with {name} = {begun.get(name)!r}, not {value!r}. "
+                f"The training to resume was begun with {name} = {begun.get(name)!r}, not {given.get(name)!r}. "
                 "Give the same value, or write to another model."
             )
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from unet_dask.errors import OptionError
+from unet_dask.model.header import NetworkSpec
 from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _OPTIONAL: dict[str, type] = {
 _ELEMENTS: dict[str, type] = {
     "class_names": str,
     "tile": int,
+    "factors": tuple,
     "hold_out": str,
     "partial": str,
     "spacing": float,
@@ -69,6 +71,10 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, (1 << 63) - 1),
     "threads": (1, 4096),
 }
+#: Fields that are those of the network.
+_OF_NETWORK = ("dims", "width", "depth", "classes", "batch_norm", "dropout", "factors", "architecture")
+#: Fields that records of before do not have, so that a training that has no use for them makes the same bytes.
+_YOUNGER = ("factors", "architecture")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "target_kind": ("auto", "classes", "instances"),
     "normalisation": ("constant", "volume"),
@@ -83,7 +89,7 @@ class TrainConfig:
 
     Attributes
     ----------
-    dims, width, depth, classes, batch_norm, dropout : of the network, see `NetworkSpec`
+    dims, width, depth, classes, batch_norm, dropout, factors, architecture : of the network, see `NetworkSpec`
     class_names : one per class; empty for "background", "class 1", ...
     iterations : steps of gradient descent, each on one tile
     tile : side of the target's core in pixels per axis, multiples of ``2**depth``; one value holds for
@@ -192,6 +198,8 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int | None = None
     device: str = "auto"
+    factors: tuple[tuple[int, ...], ...] = ()
+    architecture: str = "unet"
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -226,14 +234,20 @@ class TrainConfig:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
                 raise OptionError(f"The training has no setting {name!r}.{hint}")
-        lists = {name: tuple(value) for name, value in settings.items() if isinstance(value, list | tuple)}
-        return replace(self, **(dict(settings) | lists))
+        return replace(self, **{name: _frozen(value) for name, value in settings.items()})
 
     def to_record(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON."""
+        """Return the configuration as plain JSON; younger settings where they are not the default."""
+        usual = {each.name: each.default for each in fields(self) if each.name in _YOUNGER}
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name not in usual or value != usual[name]
         }
+
+    def network(self, channels: int = 1) -> NetworkSpec:
+        """Return the network that is trained, for images of so many channels."""
+        return NetworkSpec(channels=channels, **{name: getattr(self, name) for name in _OF_NETWORK})
 
 
 def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -> TrainConfig:
@@ -264,9 +278,13 @@ def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -
 
 def network_of(header: ModelHeader) -> dict[str, Any]:
     """Return the settings that describe the network of a model, to train it further."""
-    spec = header.network
-    names = ("dims", "width", "depth", "classes", "batch_norm", "dropout")
-    return {name: getattr(spec, name) for name in names} | {"class_names": header.class_names}
+    of_network = {name: getattr(header.network, name) for name in _OF_NETWORK}
+    return of_network | {"class_names": header.class_names}
+
+
+def _frozen(value: Any) -> Any:  # whatever a file or a caller gives
+    """Return lists, and those within, as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _is(value: object, kind: type) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.optim import Optimizer
 
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
     from unet_dask.train.config import TrainConfig
     from unet_dask.train.curves import CurvePoint
     from unet_dask.train.parallel import Team
@@ -51,7 +51,7 @@ class State:
     saved_at : iteration of the checkpoint on disk
     """
 
-    network: UNet
+    network: Network
     optimiser: Optimizer
     scaler: GradScaler
     average: AveragedModel | None = None
@@ -61,9 +61,9 @@ class State:
     saved_at: int = -1
 
     @property
-    def kept(self) -> UNet:
+    def kept(self) -> Network:
         """The network that is validated and kept."""
-        return self.network if self.average is None else cast("UNet", self.average.module)
+        return self.network if self.average is None else cast("Network", self.average.module)
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -160,15 +160,7 @@ def initial(job: Job) -> State:
         If the model to start from is another network than the recipe's.
     """
     config = job.config
-    spec = NetworkSpec(
-        dims=config.dims,
-        width=config.width,
-        depth=config.depth,
-        channels=job.data.channels,
-        classes=config.classes,
-        batch_norm=config.batch_norm,
-        dropout=config.dropout,
-    )
+    spec = config.network(job.data.channels)
     if config.class_names and len(config.class_names) != config.classes:
         raise OptionError(
             f"{config.classes} classes need as many names, not {len(config.class_names)}: "
@@ -188,7 +180,7 @@ def initial(job: Job) -> State:
     return State(network, optimiser, scaler, average)
 
 
-def _optimiser(config: TrainConfig, network: UNet) -> Optimizer:
+def _optimiser(config: TrainConfig, network: Network) -> Optimizer:
     """Return what turns gradients into steps."""
     if config.optimiser == "adam":
         return torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(config.momentum, 0.999))

@@ -17,7 +17,6 @@ from unet_dask.io.images.annotated_volume import open_annotated
 from unet_dask.model.file import save_model
 from unet_dask.paths import local_path
 from unet_dask.spacing import contradiction, shown
-from unet_dask.tiling import valid
 from unet_dask.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from unet_dask.train.curves import CurvePoint, draw_curves, read_curves, write_curves
 from unet_dask.train.events import Event, Saved, Started, Stepped, Validated
@@ -164,7 +163,8 @@ def _require_free(path: Path, *, resume: bool) -> None:
 
 def _started(job: Job, state: State) -> Started:
     data, config = job.data, job.config
-    sizes = tuple(valid.input_size(core, config.depth) for core in job.cores)
+    contexts = state.network.spec.contexts
+    sizes = tuple(context.input_size(core) for context, core in zip(contexts, job.cores, strict=True))
     return Started(
         images=tuple(image.name for image in data.images),
         held_out=tuple(image.name for image in data.held_out),
@@ -172,7 +172,7 @@ def _started(job: Job, state: State) -> Started:
         class_share=data.class_share,
         parameters=sum(parameter.numel() for parameter in state.network.parameters()),
         input_size=sizes,
-        output_size=tuple(valid.output_size(size, config.depth) for size in sizes),
+        output_size=tuple(each.output_size(size) for each, size in zip(contexts, sizes, strict=True)),
         iteration=state.progress.iteration,
         iterations=config.iterations,
         notes=(*data.notes, *_of_start(job)),

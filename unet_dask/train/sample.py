@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from unet_dask.errors import InputError, OptionError
-from unet_dask.tiling import valid
+from unet_dask.tiling.valid import aligned
 from unet_dask.train.augment import vary_grey
 from unet_dask.train.box import enclosing, folded, origin
 from unet_dask.train.elastic import affine, coordinates, displacements, look_up
@@ -109,7 +109,7 @@ class Patch:
 
 
 def tile_cores(config: TrainConfig, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Return the side of a patch's core per axis, a multiple of ``2**depth``.
+    """Return the side of a patch's core per axis, a multiple of the network's stride.
 
     Parameters
     ----------
@@ -127,18 +127,19 @@ def tile_cores(config: TrainConfig, shapes: Sequence[Sequence[int]]) -> tuple[in
     >>> tile_cores(TrainConfig(), [(512, 200)])
     (384, 208)
     """
-    step = valid.stride(config.depth)
+    steps = config.network().stride
     if config.tile:
         cores = config.tile * config.dims if len(config.tile) == 1 else config.tile
-        for core in cores:
+        for core, step in zip(cores, steps, strict=True):
             if core < step or core % step:
                 raise OptionError(
                     f"A training tile of {core} pixels is off the lattice of a network of depth "
-                    f"{config.depth}. Use a multiple of {step}, such as {valid.aligned(max(core, 1), step)}."
+                    f"{config.depth}. Use a multiple of {step}, such as {aligned(max(core, 1), step)}."
                 )
         return cores
-    usual = valid.aligned(384 if config.dims == 2 else 40, step)
-    return tuple(min(usual, valid.aligned(max(sides), step)) for sides in zip(*shapes, strict=True))
+    usual = 384 if config.dims == 2 else 40
+    largest = (max(sides) for sides in zip(*shapes, strict=True))
+    return tuple(aligned(min(usual, side), step) for side, step in zip(largest, steps, strict=True))
 
 
 def draw_patch(
@@ -177,9 +178,9 @@ def _cut(
     image: Drawable, rng: np.random.Generator, cores: Sequence[int], config: TrainConfig
 ) -> Patch | None:
     """Cut one patch at a random place and deform it; None if nothing in it is annotated."""
-    sizes = [valid.input_size(core, config.depth) for core in cores]
-    halo = valid.halo(config.depth)
-    inner = tuple(slice(halo, size - halo) for size in sizes)
+    contexts = config.network().contexts
+    sizes = [context.input_size(core) for context, core in zip(contexts, cores, strict=True)]
+    inner = tuple(slice(each.halo, size - each.halo) for each, size in zip(contexts, sizes, strict=True))
     at = folded(
         coordinates(
             _centre(image.shape, cores, rng),

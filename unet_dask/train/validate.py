@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from unet_dask.metrics import pixel
-from unet_dask.tiling import valid
 from unet_dask.tiling.mirror import mirrored
+from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from unet_dask.model.unet import UNet
+    from unet_dask.model.network import Network
     from unet_dask.train.sample import TrainingImage
 
 #: Largest core of a validation tile, in pixels per axis.
@@ -44,7 +44,7 @@ class Scores:
 
 
 def probabilities(
-    network: UNet, image: NDArray[np.float32], *, device: str | torch.device = "cpu"
+    network: Network, image: NDArray[np.float32], *, device: str | torch.device = "cpu"
 ) -> NDArray[np.float32]:
     """Return the class probabilities of a whole image.
 
@@ -59,15 +59,17 @@ def probabilities(
     (classes, *spatial) float32 in [0, 1]
     """
     spec, shape = network.spec, image.shape[1:]
-    step, halo = spec.stride[0], spec.halo[0]
-    cores = [min(valid.aligned(side, step), valid.aligned(_LARGEST[spec.dims], step)) for side in shape]
+    cores = [
+        aligned(min(side, _LARGEST[spec.dims]), context.stride)
+        for side, context in zip(shape, spec.contexts, strict=True)
+    ]
     found = np.empty((spec.classes, *shape), dtype=np.float32)
     grid = [range(0, side, core) for side, core in zip(shape, cores, strict=True)]
     for starts in product(*grid):
         tile: NDArray[np.float32] = image
-        for axis, (start, core) in enumerate(zip(starts, cores, strict=True)):
-            first = start - halo
-            position = mirrored(first, first + valid.input_size(core, spec.depth), shape[axis])
+        for axis, (start, core, context) in enumerate(zip(starts, cores, spec.contexts, strict=True)):
+            first = start - context.halo
+            position = mirrored(first, first + context.input_size(core), shape[axis])
             tile = np.take(tile, position, axis=axis + 1)
         with torch.inference_mode():
             logits = network(torch.from_numpy(tile[np.newaxis]).to(device))
@@ -78,7 +80,9 @@ def probabilities(
     return found
 
 
-def validate(network: UNet, images: Sequence[TrainingImage], *, device: str | torch.device = "cpu") -> Scores:
+def validate(
+    network: Network, images: Sequence[TrainingImage], *, device: str | torch.device = "cpu"
+) -> Scores:
     """Score the network on held-out images; pixels of weight 0 are not counted.
 
     The paper gives no rule for when to stop. Where targets are instances, the pixels between touching

@@ -67,13 +67,14 @@ def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]
     source = manifest.source
     yield "source.axes", axes_.canonical(source.axes) == plan.axes
     yield "source.channels", source.channels is None or len(source.channels) == sizes["c"]
-    depth = ((plan.halo[0] + 4) // 6).bit_length() - 1
-    classes = len(manifest.classes)
-    told = {"dims": len(plan.halo), "depth": depth, "channels": sizes["c"], "classes": classes}
+    told = {"dims": len(plan.halo), "channels": sizes["c"], "classes": len(manifest.classes)}
+    if plan.lattice is None:  # all poolings are by 2, and the halo tells how many they are
+        told["depth"] = ((plan.halo[0] + 4) // 6).bit_length() - 1
     network = identity.get("model.network", "").partition("(")[2].rstrip(")").split(", ")
     yield (
         "model.network",
-        {f"{name}={value}" for name, value in told.items()} <= set(network) and len(set(plan.halo)) == 1,
+        {f"{name}={value}" for name, value in told.items()} <= set(network)
+        and (plan.lattice is not None or len(set(plan.halo)) == 1),
     )
     names = [f"('{each.name}'," for each in manifest.arrays]
     products = identity.get("plan.products", "")
@@ -174,12 +175,13 @@ def _physical(ome: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def against_model(manifest: Manifest, model: ModelFile) -> list[Finding]:
     """Compare what a result says of its model with the model."""
-    header, identity = model.header, manifest.fingerprint
-    constants = header.normalisation
+    header, identity, plan = model.header, manifest.fingerprint, manifest.plan
+    constants, stride = header.normalisation, header.network.stride
     offset, scale = manifest.normalisation
     facts = {
         "classes": manifest.classes == header.class_names,
         "network": identity.get("model.network") == str(header.network),
+        "context": (plan.halo, plan.lattice or stride) == (header.network.halo, stride),
         "normalisation": constants.kind != "constant"
         or (offset, scale) == (constants.offset, constants.scale),
     }

@@ -28,7 +28,8 @@ from unet_dask.model.header import Normalisation
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.products.probabilities import Probabilities
 from unet_dask.products.product import ROUNDING
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context, aligned
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def draw(stored: Stored, origin: Origin, random: np.random.Generator) -> RegionG
             grids.append(AxisGrid(whole.size, start, start + 1, 1, 1, Context()))
             continue
         stride = network.stride[axis - first]
-        core = -(-(start % stride + length) // stride) * stride
+        core = aligned(start % stride + length, stride)
         core += stride if core == whole.core else 0
-        context = Context(network.halo[axis - first], stride, network.slack[axis - first])
+        context = network.contexts[axis - first]
         grids.append(AxisGrid(whole.size, start, start + length, length, core, context))
     return RegionGrid(stored.grid.axes, tuple(grids))
 
@@ -94,9 +95,8 @@ def _side(stored: Stored, origin: Origin) -> int:
     """Return the side of a crop, halved until feature maps and probabilities of its tile fit."""
     network = origin.model.header.network
     side = _SIDES[stored.dims]
-    while side > network.stride[0]:
-        context = zip(network.halo, network.slack, network.stride, strict=True)
-        tile = [side + stride + slack + 2 * halo for halo, slack, stride in context]
+    while side > max(network.stride):
+        tile = [side + context.stride + context.slack + 2 * context.halo for context in network.contexts]
         if pass_bytes(network, tile, item=4) <= _ACTIVATION_BYTES:
             break
         side //= 2

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from unet_dask.errors import GeometryError
-from unet_dask.tiling.region import AxisGrid, Context, RegionGrid
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ class PlanRecord:
     region : size of one that is not the last
     tile, core, halo : what a tile reads, what it contributes, and its context, per axis along which the network looks
     precision, device : of the network
+    lattice : period of its poolings, per axis like the halo; None if all of them are by 2
     skipped : regions that a mask leaves out
     limit_bytes, card_limit_bytes : that a worker may use of its machine and of its card; None if it is not said
     """
@@ -47,6 +49,7 @@ class PlanRecord:
     skipped: int = 0
     limit_bytes: int | None = None
     card_limit_bytes: int | None = None
+    lattice: tuple[int, ...] | None = None
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -76,15 +79,23 @@ class PlanRecord:
             core, context = 1, Context()
             if axis >= first:
                 core, halo, tile = (sides[axis - first] for sides in (self.core, self.halo, self.tile))
-                # The halo of a network of depth d is 6 * 2**d - 4, its lattice 2**d (tiling.valid).
-                stride, slack = (halo + 4) // 6, tile - core - 2 * halo
-                if halo != 6 * stride - 4 or stride & (stride - 1) or not 0 <= slack < stride:
+                stride, slack = self._stride(axis - first), tile - core - 2 * halo
+                if not 0 <= slack < stride:
                     raise GeometryError(
                         f"No network has a halo of {halo} and tiles of {tile} that give {core}"
                     )
                 context = Context(halo, stride, slack)
             grids.append(AxisGrid(size, start, stop, max(step, 1), core, context))
         return RegionGrid(self.axes, tuple(grids))
+
+    def _stride(self, axis: int) -> int:
+        """Return the period of the network's pooling lattice; it is told where not all poolings are by 2."""
+        if self.lattice is not None:
+            return self.lattice[axis]
+        # Of a U-Net of depth d whose poolings are by 2 the halo is 6 * 2**d - 4 and the lattice 2**d.
+        halo = self.halo[axis]
+        stride = (halo + 4) // 6
+        return 0 if halo != 6 * stride - 4 or stride & (stride - 1) else stride
 
 
 @dataclass(frozen=True)

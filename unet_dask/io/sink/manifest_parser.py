@@ -198,6 +198,8 @@ def _check_plan(record: Mapping[str, Any]) -> None:
     _need(len(halo) in (2, 3) and len(halo) < len(axes), "plan.halo", halo, "one for each axis of a network")
     for name, least in (("halo", 2), ("tile", 1), ("core", 1)):
         _numbers(plan, name, len(halo), least=least)
+    if "lattice" in plan:
+        _numbers(plan, "lattice", len(halo), least=1)
     _need("z" in axes or len(halo) == 2, "plan.halo", halo, f"for the axes {axes}")
     _one_of(plan, "precision", _PRECISIONS, "plan.")
     _one_of(plan, "device", _DEVICES, "plan.")
