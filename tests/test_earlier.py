@@ -92,7 +92,7 @@ def test_result_is_read(earlier: Path, name: str) -> None:
     sink = earlier / f"{name}.zarr"
     classes = classes_of(earlier / "image.zarr")
     told = describe(sink)
-    assert (told["complete"], [each["name"] for each in told["products"]]) == (
+    assert (told["complete"], [product["name"] for product in told["products"]]) == (
         True,
         ["classes", "instances", "probabilities"],
     )

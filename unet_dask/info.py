@@ -134,7 +134,7 @@ def _result(url: str, manifest: Manifest) -> Description:
         "regions": plan.regions,
         "region": list(plan.region),
         "software": {name: remote.printable(version) for name, version in manifest.software.items()},
-        "products": [_product(url, each) for each in manifest.arrays],
+        "products": [_product(url, entry) for entry in manifest.arrays],
     }
 
 

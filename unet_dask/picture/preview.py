@@ -118,7 +118,7 @@ def drawn(
     manifest = require_manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
     source, notes = source_plane(manifest, view, consent or Consent())
-    products = {each.name: product_plane(url, manifest, each, view) for each in manifest.arrays}
+    products = {entry.name: product_plane(url, manifest, entry, view) for entry in manifest.arrays}
     holes = holes_of(products)
     if holes.any():
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")

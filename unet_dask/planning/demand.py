@@ -189,7 +189,7 @@ class Demand:
         """Return the memory where the network is run in that of a card."""
         how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
         of_logits = 4 * network.classes
-        kept = of_logits if how.averaged or not all(each.of_classes for each in self.outputs) else 1
+        kept = of_logits if how.averaged or not all(product.of_classes for product in self.outputs) else 1
         here, maps = self._beside_card(tile, kept), pass_bytes(network, tile, item=how.item)
         there = weights * how.item
         if (

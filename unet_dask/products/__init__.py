@@ -28,7 +28,7 @@ PRODUCTS: dict[str, type[Product]] = {
 def in_order(products: Iterable[Product]) -> list[Product]:
     """Return products as pictures show them: numbers before amounts."""
     order = list(PRODUCTS)
-    return sorted(products, key=lambda each: (each.amounts, order.index(each.name)))
+    return sorted(products, key=lambda product: (product.amounts, order.index(product.name)))
 
 
 def product_of(name: str, dtype: str) -> Product:

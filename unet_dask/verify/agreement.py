@@ -76,7 +76,7 @@ def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]
         {f"{name}={value}" for name, value in told.items()} <= set(network)
         and (plan.lattice is not None or len(set(plan.halo)) == 1),
     )
-    names = [f"('{each.name}'," for each in manifest.arrays]
+    names = [f"('{entry.name}'," for entry in manifest.arrays]
     products = identity.get("plan.products", "")
     yield "plan.products", products.count("(") == len(names) and all(name in products for name in names)
     yield "regions", plan.regions == len(grid)

@@ -89,7 +89,7 @@ class Stored:
     @cached_property
     def numbers(self) -> dict[str, int]:
         """Number of every product in the ledger's entries of pyramid blocks."""
-        return {each.name: number for number, each in enumerate(self.manifest.arrays)}
+        return {entry.name: number for number, entry in enumerate(self.manifest.arrays)}
 
     @cached_property
     def sink(self) -> Sink:
@@ -180,7 +180,7 @@ def open_stored(url: str) -> tuple[Stored | None, list[Finding]]:
     if manifest is None:
         return None, findings
     grid = manifest.plan.grid()
-    names = [each.name for each in manifest.arrays]
+    names = [entry.name for entry in manifest.arrays]
     findings += agreement.within_manifest(manifest, grid)
     if not findings and not _root_is_whole(url, manifest):
         findings.append(

@@ -241,7 +241,7 @@ def _checked(path: Path, read: Callable[[int], NDArray[Any]]) -> Callable[[int],
 
 def _open_product(url: str, name: str) -> Planes:
     manifest = result_manifest(url)
-    entries = {str(each.name): each for each in manifest.arrays} if manifest else {}
+    entries = {array.name: array for array in manifest.arrays} if manifest else {}
     if manifest is None or name not in entries:
         has = f"it has {', '.join(entries)}" if entries else "it is no result of unet-dask"
         raise InputError(

@@ -54,7 +54,9 @@ class PlanRecord:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """Return what a document says, whose types were checked."""
-        said: dict[str, Any] = {each.name: record[each.name] for each in fields(cls) if each.name in record}
+        said: dict[str, Any] = {
+            field.name: record[field.name] for field in fields(cls) if field.name in record
+        }
         lists = {name: tuple(value) for name, value in said.items() if type(value) is list}
         return cls(**said | lists | {"roi": tuple((start, stop) for start, stop in record["roi"])})
 
