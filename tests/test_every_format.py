@@ -220,7 +220,7 @@ def test_a_plan_counts_the_segment_as_it_is(tmp_path: Path, tiny_model: Path) ->
 @needs_data
 def test_a_slide_gives_what_its_ome_zarr_gives(tmp_path: Path, cluster: Cluster, make_model: Any) -> None:
     model = make_model(tmp_path / "m.safetensors", channels=3)
-    run = {"client": cluster.client, "precision": "float32"} | CUTS
+    run: dict[str, Any] = {"client": cluster.client, "precision": "float32", "memory": "512MiB"}
     for name, place in (
         ("svs", "wsi/CMU-1-Small-Region.svs"),
         ("zarr", "ome_zarr/CMU-1-Small-Region.ome.zarr"),
