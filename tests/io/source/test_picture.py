@@ -107,7 +107,7 @@ def test_a_picture_has_neither_key_nor_level(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(GREY))
     for asked in ({"key": "0"}, {"level": 0}):
         with pytest.raises(InputError, match=r"is a single picture\. Leave it out"):
-            open_source(tmp_path / "a.png", **asked)  # type: ignore[arg-type] # of two types
+            open_source(tmp_path / "a.png", **asked)
 
 
 def test_colours_of_print_are_refused(tmp_path: Path) -> None:
