@@ -41,7 +41,7 @@ def _ome_zarr(path: Path, values: NDArray[Any], version: str) -> Path:
         }
         for level in (0, 1)
     ]
-    image = {"axes": axes, "datasets": datasets, "name": path.name.split(".")[0]}
+    image: Any = {"axes": axes, "datasets": datasets, "name": path.name.split(".")[0]}
     if version == "0.4":
         group.attrs["multiscales"] = [image | {"version": version}]
     else:
@@ -112,7 +112,7 @@ def write_all(folder: Path, values: NDArray[Any]) -> dict[str, Path]:
 def noise(shape: tuple[int, ...], dtype: str = "uint8", seed: int = 0) -> NDArray[Any]:
     """Return smooth noise, so that a network has something to tell apart."""
     rng = np.random.default_rng(seed)
-    values = rng.integers(0, 256, shape).astype(np.float32)
+    values: NDArray[Any] = rng.integers(0, 256, shape).astype(np.float32)
     for axis in range(-2, 0):
         values = (values + np.roll(values, 1, axis) + np.roll(values, 2, axis)) / 3
     return values.astype(dtype)

@@ -7,9 +7,9 @@ import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
-import tifffile
 import zarr
 
 from unet_dask.errors import DataError, InputError, MismatchError, OptionError, UnetDaskError
@@ -99,9 +99,9 @@ def broken(folder: Path, what: str) -> tuple[Path, Path]:
         target[-1, -1] = 0.5
     elif what == "negative":
         return stored(folder, image, np.where(np.indices(target.shape)[0] > 68, -1, 0))
-    elif what == "tiff":
-        tifffile.imwrite(folder / "target.tif", target)
-        return stored(folder, image, target)[0], folder / "target.tif"
+    elif what == "png":
+        iio.imwrite(folder / "target.png", target.astype(np.uint8))
+        return stored(folder, image, target)[0], folder / "target.png"
     elif what == "damaged":
         paths = stored(folder, image, target)
         (folder / "image.zarr" / "c" / "2" / "2").write_bytes(b"damaged")
@@ -118,7 +118,11 @@ def broken(folder: Path, what: str) -> tuple[Path, Path]:
         ("nan", DataError, r"image\.zarr has values that are not finite"),
         ("fraction", InputError, r"target target\.zarr has fractions"),
         ("negative", InputError, r"target target\.zarr has the negative value -1"),
-        ("tiff", InputError, r"image\.zarr would take .* because target\.tif is not a Zarr array"),
+        (
+            "png",
+            InputError,
+            r"image\.zarr would take .* because target\.png is neither a Zarr array nor a TIFF",
+        ),
         ("damaged", DataError, "a chunk is damaged or cut short"),
         ("flat", InputError, r"image\.zarr' has the shape \(80,\), and an image has both y and x"),
     ],

@@ -45,6 +45,25 @@ def test_script_without_guard_runs_once(
     script = tmp_path / "mine.py"
     script.write_text(text)
     ways: dict[str, tuple[str | Path, ...]] = {"file": (script,), "stdin": ("-",), "option": ("-c", text)}
+    done = run(*ways[way], given=text if way == "stdin" else None)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["once"]), done.stderr
+    assert "Traceback" not in done.stderr
+    assert unet_dask.verify_store(sink, tiny_model).findings == ()
+
+
+def test_process_of_the_user_that_is_only_being_started_is_told_of_the_guard(
+    source: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import multiprocessing, unet_dask\n"
+        "if __name__ != '__main__':\n    try:\n        "
+        + CALL.format(source=str(source), sink=str(tmp_path / "out.zarr"), model=str(tiny_model))
+        + "    except unet_dask.UnetDaskError as error:\n        print('told:', error, flush=True)\n"
+        + "else:\n"
+        + "    child = multiprocessing.get_context('spawn').Process(target=print, args=('child',))\n"
+        + "    child.start()\n    child.join()\n"
+    )
     done = run(script)
     assert done.returncode == 0, done.stderr
     told, child = done.stdout.splitlines()

@@ -12,7 +12,8 @@ import zarr
 
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.bounded import RegularFiles
-from unet_dask.io.source import window, witness
+from unet_dask.io.source import window
+from unet_dask.io.source.stamps import ChangedError
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import read_stamped, stamp_of
 
@@ -163,7 +164,7 @@ def test_another_array_with_the_same_document_is_not_read_on(tmp_path: Path) -> 
     (store / "raw").rename(tmp_path / "away")
     (other / "raw").rename(store / "raw")
     os.utime(document, ns=(0, document.stat().st_mtime_ns + 10**9))
-    with pytest.raises(witness.ChangedError, match="was replaced while it was read"):
+    with pytest.raises(ChangedError, match="was replaced while it was read"):
         read_stamped(spec, CORNER)
     window.opened.cache_clear()
     with pytest.raises(DataError, match="was replaced since it was opened"):

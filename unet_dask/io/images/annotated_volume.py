@@ -1,4 +1,4 @@
-"""Annotated images that are too large to hold: a Zarr array and the array of its targets, read box by box.
+"""Annotated images that are too large to hold: a Zarr array or a TIFF and that of its targets, read box by box.
 
 `open_annotated` gives annotated images of either kind, in memory (`AnnotatedImage`) or where they lie
 (`AnnotatedVolume`). Both offer the same: their shape, a part of themselves, and the values of a box.
@@ -27,6 +27,8 @@ from unet_dask.io.images.annotated import (
 from unet_dask.io.images.labels import Annotation, annotate
 from unet_dask.io.images.pairing import is_zarr, its_own
 from unet_dask.io.images.stack import axes_for, open_stack
+from unet_dask.io.source import formats
+from unet_dask.paths import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,7 @@ _HELD_IMAGE, _HELD_TARGET = 4, 10
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedVolume:
-    """One image with its target, both in Zarr and read box by box.
+    """One image with its target, both read box by box where they lie.
 
     Attributes
     ----------
@@ -139,8 +141,8 @@ def open_annotated(
     Parameters
     ----------
     images, targets, dims, ignore, image_key, target_key, axes : see `read_annotated`
-    memory : bytes that images, targets and weight maps may take; a pair of Zarr arrays that would take more is
-        opened and not read
+    memory : bytes that images, targets and weight maps may take; a pair of Zarr arrays or TIFFs that would take
+        more is opened and not read
 
     Raises
     ------
@@ -150,7 +152,7 @@ def open_annotated(
     places = (os.fspath(images), image_key), (os.fspath(targets), target_key)
     said = axes, axes_for(*places[1], axes) if is_zarr(places[1][0]) else None
     stacks = [
-        open_stack(place, key, dims=dims, axes=each) if is_zarr(place) else None
+        open_stack(place, key, dims=dims, axes=each) if _can_be_opened(place) else None
         for (place, key), each in zip(places, said, strict=True)
     ]
     stored = [each for each in stacks if each is not None]
@@ -168,12 +170,17 @@ def open_annotated(
         name = remote.redact_url(other).rstrip("/").rpartition("/")[2]
         raise InputError(
             f"{stored[0].name} would take {format_bytes(needed)} of memory, more than the {format_bytes(memory)} "
-            f"granted, and cannot be read where it lies because {name} is not a Zarr array. Write "
-            f"{name} as a Zarr array, or grant more memory."
+            f"granted, and cannot be read where it lies because {name} is neither a Zarr array nor a TIFF. Write "
+            f"{name} as one, or grant more memory."
         )
     if same_image(places[0][0], places[1][0], image_key, target_key):
         raise its_own(stored[0].name, WORDS)
     return _opened(*stored, ignore=ignore)
+
+
+def _can_be_opened(place: str) -> bool:
+    """Tell whether a place is one that is read box by box: pictures are decoded whole, folders are pairs of files."""
+    return is_zarr(place) or (is_local(place) and formats.format_of(place) == "tiff")
 
 
 def _opened(image: Stack, target: Stack, *, ignore: int | None) -> list[AnnotatedVolume]:

@@ -12,8 +12,7 @@ from unet_dask.errors import InputError
 from unet_dask.io.images.pairing import is_zarr
 from unet_dask.io.images.stack import layout_of, open_stack
 from unet_dask.io.source import foreign
-from unet_dask.io.source.numbered import SUFFIXES, TIFF
-from unet_dask.io.source.tiff_layout import opened_tiff, samples, series_of, spacing_of
+from unet_dask.io.source.numbered import SUFFIXES
 from unet_dask.kinds import kind_of
 from unet_dask.paths import local_path
 from unet_dask.spacing import known_spacing
@@ -57,7 +56,7 @@ class Picture:
 
 
 def read_picture(place: str, key: str | None = None, *, dims: int = 2, axes: str | None = None) -> Picture:
-    """Read one file or Zarr array whole; `axes` are those of an array in Zarr.
+    """Read one file or Zarr array whole; `key` and `axes` are those of an array in Zarr.
 
     Raises
     ------
@@ -65,61 +64,25 @@ def read_picture(place: str, key: str | None = None, *, dims: int = 2, axes: str
         If it is no image, cannot be read, or holds images of several kinds.
     """
     if is_zarr(place):
-        return _read_zarr(open_stack(place, key, dims=dims, axes=axes))
+        return _read(open_stack(place, key, dims=dims, axes=axes))
     path = local_path(place)
     if not path.exists():
         raise foreign.missing(path)
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         kind = "a folder" if path.is_dir() else kind_of(path).name
         raise InputError(f"{path} is {kind}, not a TIFF or PNG file, a folder of them, or a Zarr store.")
-    try:
-        return _read_tiff(path) if path.suffix.lower() in TIFF else _read_png(path)
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise whatever they like
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """Return our error for whatever a decoder raised."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path} cannot be read: {reason}. It is {kind_of(path).name}.")
+    return _read(open_stack(place, key, dims=dims, axes=axes), path)
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read_png(path: Path) -> Picture:
-    """Read a PNG with all of its bits; palettes come as their colours, alpha goes."""
-    import imagecodecs
-
-    content = path.read_bytes()
-    if content[:4] != b"\x89PNG":
-        raise InputError(f"{path} is {kind_of(path).name} under the name of a PNG. Give it its own name.")
-    array = np.asarray(imagecodecs.png_decode(content))
-    if array.ndim == 3:
-        array = array[..., : array.shape[-1] - 1 + array.shape[-1] % 2]
-        array = array[..., 0] if array.shape[-1] == 1 else array
-    return Picture(path.name, array, "YXS"[: array.ndim], None, None, _digest(content))
-
-
-def _read_tiff(path: Path) -> Picture:
-    with opened_tiff(path) as opened:
-        every = series_of(opened, path)
-        array, axes = np.asarray(every[0].asarray()), str(every[0].axes)
-        if len(every) > 1:
-            array, axes = np.stack([each.asarray() for each in every]), "I" + axes
-        if "S" in axes:
-            array = np.take(array, range(samples(every[0])), axis=axes.index("S"))
-        spacing, unit = spacing_of(opened, every[0])
-    return Picture(path.name, array, axes, spacing, unit, _digest(path.read_bytes()))
-
-
-def _read_zarr(stack: Stack) -> Picture:
+def _read(stack: Stack, file: Path | None = None) -> Picture:
+    """Read a stack whole; its digest is that of its file, if it is one."""
     source = stack.source
     values = source.read(tuple(slice(0, size) for size in source.shape))
     space = "".join(axis for axis in source.axes if axis in "zyx")
     spacing, unit = known_spacing(source.spacing, source.unit, space)
-    digest = _digest(np.ascontiguousarray(values).tobytes())
+    digest = _digest(file.read_bytes() if file else np.ascontiguousarray(values).tobytes())
     return Picture(stack.name, values, source.axes.upper(), spacing, unit, digest)

@@ -16,12 +16,10 @@ import numpy as np
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.images.annotated import same_image
-from unet_dask.io.images.pages import open_pages
 from unet_dask.io.images.pairing import is_folder, is_zarr, pair_folders, same_file
-from unet_dask.io.images.picture import read_picture, unreadable
 from unet_dask.io.sink.place import result_manifest
 from unet_dask.io.source import foreign
-from unet_dask.io.source.numbered import SUFFIXES, TIFF, in_order, listed
+from unet_dask.io.source.numbered import SUFFIXES, in_order, listed
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
 
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.pages import Pages
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.volume import Source
 
@@ -204,39 +201,12 @@ def _joined(name: str, parts: Sequence[Planes]) -> Planes:
 
 
 def _open_file(path: Path) -> Planes:
-    pages = _pages(path) if path.suffix.lower() in TIFF else None
-    if pages is not None:
-        names = _numbered(path.name, len(pages.order))
-        return Planes(path.name, names, _checked(path, pages.read), (), pages.spacing, pages.unit)
-    count = read_picture(str(path)).layout(2).count
-    return Planes(
-        path.name, _numbered(path.name, count), lambda index: read_picture(str(path)).images(2)[index]
-    )
+    planes = _of_source(open_source(path), path.name, ())
+    return replace(planes, names=_numbered(path.name, len(planes)))
 
 
 def _numbered(name: str, count: int) -> tuple[str, ...]:
     return (name,) if count == 1 else tuple(f"{name}[{number}]" for number in range(count))
-
-
-def _pages(path: Path) -> Pages | None:
-    try:
-        return open_pages(path)
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise whatever they like
-        raise unreadable(path, error) from error
-
-
-def _checked(path: Path, read: Callable[[int], NDArray[Any]]) -> Callable[[int], NDArray[Any]]:
-    """Wrap the errors of a decoder."""
-
-    def checked(index: int) -> NDArray[Any]:
-        try:
-            return read(index)
-        except Exception as error:
-            raise unreadable(path, error) from error
-
-    return checked
 
 
 def _open_product(url: str, name: str) -> Planes:

@@ -15,7 +15,7 @@ import numpy as np
 
 from unet_dask.errors import InputError
 from unet_dask.io import remote
-from unet_dask.io.source import choice
+from unet_dask.io.source import choice, formats
 from unet_dask.io.source.statistics import windows
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
@@ -125,7 +125,7 @@ def _depth(letters: str, others: list[int], shape: Sequence[int], name: str) -> 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A Zarr array as images of (c, *spatial) that are read window by window.
+    """A source as images of (c, *spatial) that are read window by window.
 
     Attributes
     ----------
@@ -205,11 +205,11 @@ class Stack:
 
 
 def open_stack(place: str, key: str | None, *, dims: int, axes: str | None = None) -> Stack:
-    """Open an array in Zarr, by the rules of every command, to be read as images of `dims` dimensions.
+    """Open an array or a file, by the rules of every command, to be read as images of `dims` dimensions.
 
     Parameters
     ----------
-    place : path or URL of a store, or of a group or array in one
+    place : path or URL of a store, or of a group or array in one; path of a TIFF or PNG
     key : path of a group or array below it
     dims : of the network
     axes : of the stored array; overrides what the store says
@@ -219,15 +219,7 @@ def open_stack(place: str, key: str | None, *, dims: int, axes: str | None = Non
     InputError
         If there is no such image, or nobody knows what its axes are.
     """
-    location, inner = choice.locate(place, key)
-    chosen = choice.choose(location, inner, None)
-    shape = chosen.node.shape
-    if (
-        axes is None
-        and len(shape) == dims + 1
-        and _looks_like_colour(shape)
-        and not choice.named_axes(chosen)
-    ):
+    if axes is None and _is_colour(place, key, dims):
         # Without names, a last axis of 3 or 4 is colour, and a fourth colour alpha.
         source = open_source(place, key=key, axes="zyx"[-dims:] + "c", channels=range(3))
     else:
@@ -251,6 +243,11 @@ def axes_for(place: str, key: str | None, axes: str | None) -> str | None:
     return fitting[0] if fitting and not choice.named_axes(chosen) else None
 
 
-def _looks_like_colour(shape: Sequence[int]) -> bool:
-    """Tell whether the last axis of an array without axis names is colour."""
-    return shape[-1] in (3, 4) and shape[-2] > 4
+def _is_colour(place: str, key: str | None, dims: int) -> bool:
+    """Tell whether the last axis of an array in Zarr without names of its axes is colour; files say what theirs are."""
+    if formats.format_of(place) != "zarr":
+        return False
+    chosen = choice.choose(*choice.locate(place, key), None)
+    shape = chosen.node.shape
+    fits = len(shape) == dims + 1 and shape[-1] in (3, 4) and shape[-2] > 4
+    return fits and not choice.named_axes(chosen)
