@@ -92,7 +92,7 @@ class TrainConfig:
     dims, width, depth, classes, batch_norm, dropout, factors, architecture : of the network, see `NetworkSpec`
     class_names : one per class; empty for "background", "class 1", ...
     iterations : steps of gradient descent, each on one tile
-    tile : side of the target's core in pixels per axis, multiples of ``2**depth``; one value holds for
+    tile : side of the target's core in pixels per axis, multiples of its stride; one value holds for
         all axes; empty for 384 (the paper's 572 -> 388) in 2D and 40 (132 -> 44) in 3D, or less for
         smaller images
     learning_rate : of the first iteration; decays as ``(1 - iteration / iterations)**poly_power``
