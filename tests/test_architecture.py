@@ -22,6 +22,7 @@ from unet_dask.model.file import inspect_model, load_model, new_model, save_mode
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.model.strips import streams
 from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.train.validate import probabilities
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +77,13 @@ def test_a_lazy_volume_of_slices_far_apart_equals_the_whole(tmp_path: Path) -> N
     image = noise((23, 60, 57))
     lazy = unet_dask.segment(da.from_array(image, chunks=(16, 32, 32)), model, output="probabilities")
     assert disagreement(lazy.compute(scheduler="threads"), whole_image(model, image[None])) <= BOUND
+
+
+def test_a_training_scores_slices_far_apart_as_the_whole(tmp_path: Path) -> None:
+    model = saved(tmp_path, NetworkSpec(dims=3, width=4, depth=2, factors=FAR_APART))
+    image = noise((9, 40, 70))
+    found = probabilities(model.network.eval(), model.normalise(image[None]))
+    assert disagreement(found, whole_image(model, image[None])) <= BOUND
 
 
 def test_flips_are_averaged_and_turns_refused_where_y_and_x_differ(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_dask.errors import InputError, OptionError
 from unet_dask.model.header import NetworkSpec
+from unet_dask.model.network import Network
 from unet_dask.train.config import TrainConfig
 from unet_dask.train.elastic import affine, coordinates, displacements, look_up
 from unet_dask.train.sample import Patch, TrainingImage, draw_patch, tile_cores
@@ -57,6 +59,19 @@ def test_patch_fits_the_network(
     assert patch.image.shape == (1, *sizes)
     assert patch.target.shape == tuple(context.output_size(size) for size in sizes)
     assert patch.weight_map.shape == patch.target.shape
+
+
+def test_patch_fits_a_network_whose_poolings_differ() -> None:
+    config = replace(PLAIN, dims=3, width=2, factors=((1, 2, 2), (2, 2, 2)), elastic_sigma=2.0)
+    image = discs((15, 50, 61))
+    cores = tile_cores(config, [image.shape])
+    assert cores == (16, 40, 40)
+    patch = draw_patch([image], np.random.default_rng(0), cores=cores, config=config)
+    with torch.inference_mode():
+        logits = Network(config.network()).eval()(torch.from_numpy(patch.image)[None])
+    assert logits.shape[2:] == patch.target.shape == patch.weight_map.shape
+    with pytest.raises(OptionError, match="Use a multiple of 2, such as 4"):
+        tile_cores(replace(config, tile=(3, 8, 8)), [image.shape])
 
 
 def test_target_is_what_the_network_sees_in_the_middle() -> None:

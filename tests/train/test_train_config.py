@@ -34,6 +34,17 @@ def test_file_replaces_defaults(tmp_path: Path) -> None:
     assert load_config(path) == TrainConfig(width=16, tile=(32, 64), class_names=("a", "b"), learning_rate=1)
 
 
+def test_factors_come_from_a_file_and_are_recorded_where_they_are_used(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("dims = 3\ndepth = 2\nfactors = [[1, 2, 2], [2, 2, 2]]\n")
+    config = load_config(path)
+    assert config.network(channels=3).stride == (2, 4, 4)
+    assert config.to_record()["factors"] == [(1, 2, 2), (2, 2, 2)]
+    assert (
+        not {"factors", "architecture"} & TrainConfig().to_record().keys()
+    )  # records of before keep their bytes
+
+
 def test_unknown_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text("learning_rat = 1e-3\n")

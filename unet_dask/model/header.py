@@ -119,9 +119,9 @@ class NetworkSpec:
     def record(self) -> dict[str, Any]:
         """Return the fields that are written, by name."""
         return {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.name not in _LATER or getattr(self, each.name) != each.default
+            known.name: getattr(self, known.name)
+            for known in fields(self)
+            if known.name not in _LATER or getattr(self, known.name) != known.default
         }
 
     @property

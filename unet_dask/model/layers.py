@@ -116,7 +116,7 @@ def _context(of: Iterable[Step], axis: int) -> Context:
         end, halo = scale, shaved
         if step.kind == "pool":
             pooled.append((scale, shaved))
-    stride, before = max(pooled, key=lambda each: each[0])
+    stride, before = max(pooled, key=lambda pooling: pooling[0])
     if end != 1 or any(2 * (before - shaved) % scale for scale, shaved in pooled):
         raise ModelError("The poolings of the architecture do not lead back to the size of the image.")
     return Context(halo, stride, 2 * (before - halo) % stride)

@@ -238,7 +238,7 @@ class TrainConfig:
 
     def to_record(self) -> dict[str, Any]:
         """Return the configuration as plain JSON; younger settings where they are not the default."""
-        usual = {each.name: each.default for each in fields(self) if each.name in _YOUNGER}
+        usual = {known.name: known.default for known in fields(self) if known.name in _YOUNGER}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()

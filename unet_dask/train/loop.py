@@ -172,7 +172,7 @@ def _started(job: Job, state: State) -> Started:
         class_share=data.class_share,
         parameters=sum(parameter.numel() for parameter in state.network.parameters()),
         input_size=sizes,
-        output_size=tuple(each.output_size(size) for each, size in zip(contexts, sizes, strict=True)),
+        output_size=tuple(context.output_size(size) for context, size in zip(contexts, sizes, strict=True)),
         iteration=state.progress.iteration,
         iterations=config.iterations,
         notes=(*data.notes, *_of_start(job)),

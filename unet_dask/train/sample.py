@@ -180,7 +180,9 @@ def _cut(
     """Cut one patch at a random place and deform it; None if nothing in it is annotated."""
     contexts = config.network().contexts
     sizes = [context.input_size(core) for context, core in zip(contexts, cores, strict=True)]
-    inner = tuple(slice(each.halo, size - each.halo) for each, size in zip(contexts, sizes, strict=True))
+    inner = tuple(
+        slice(context.halo, size - context.halo) for context, size in zip(contexts, sizes, strict=True)
+    )
     at = folded(
         coordinates(
             _centre(image.shape, cores, rng),
