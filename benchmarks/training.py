@@ -26,15 +26,15 @@ from scipy import ndimage
 from unet_dask.io.images.annotated import read_annotated
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.header import NetworkSpec
-from unet_dask.train.config import RECIPES, TrainConfig
-from unet_dask.train.events import Event, Stepped
-from unet_dask.train.job import Job, device_of, initial
-from unet_dask.train.loop import train
-from unet_dask.train.parallel import Team
-from unet_dask.train.prepare import training_set
-from unet_dask.train.sample import draw_patch, tile_cores
-from unet_dask.train.step import step
-from unet_dask.train.weight_map import separation_term
+from unet_dask.training.config import RECIPES, TrainConfig
+from unet_dask.training.events import Event, Stepped
+from unet_dask.training.job import Job, device_of, initial
+from unet_dask.training.loop import train
+from unet_dask.training.parallel import Team
+from unet_dask.training.prepare import training_set
+from unet_dask.training.sample import draw_patch, tile_cores
+from unet_dask.training.step import step
+from unet_dask.training.weight_map import separation_term
 
 
 def cells(side: int, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""``unet-dask train``: parse, call `unet_dask.train.loop.train`, render its events."""
+"""``unet-dask train``: parse, call `unet_dask.training.loop.train`, render its events."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unet_dask.model.file import Model
-    from unet_dask.train.config import TrainConfig
-    from unet_dask.train.events import Event, Started, Stepped, Validated
-    from unet_dask.train.loop import TrainResult
+    from unet_dask.training.config import TrainConfig
+    from unet_dask.training.events import Event, Started, Stepped, Validated
+    from unet_dask.training.loop import TrainResult
 
 #: Seconds between two lines of progress.
 _EVERY = 5.0
@@ -160,7 +160,7 @@ def train(
     lines = _Lines()
     try:
         from unet_dask.model.file import load_model
-        from unet_dask.train.loop import train as run
+        from unet_dask.training.loop import train as run
 
         model = load_model(start) if start else None
         config = _configured(model, **settings)
@@ -185,7 +185,7 @@ def _configured(
     model: Model | None, *, recipe: str | None, config_file: Path | None, **settings: Any
 ) -> TrainConfig:
     """Return the recipe, changed by the model to start from, by the configuration file and by the options."""
-    from unet_dask.train.config import DEFAULT_RECIPE, RECIPES, load_config, network_of
+    from unet_dask.training.config import DEFAULT_RECIPE, RECIPES, load_config, network_of
 
     base = RECIPES[recipe or DEFAULT_RECIPE].updated(network_of(model.header) if model else {})
     return (load_config(config_file, base) if config_file else base).updated(_given(settings))
@@ -243,7 +243,7 @@ class _Lines:
                 signal.raise_signal(signal.SIGINT)
 
     def _show(self, event: Event) -> None:
-        from unet_dask.train.events import Started, Stepped, Validated
+        from unet_dask.training.events import Started, Stepped, Validated
 
         if isinstance(event, Started):
             self._started(event)

@@ -15,7 +15,6 @@ import zarr
 
 import unet_dask
 from unet_dask.demo.synthetic import nuclei
-from unet_dask.picture.preview import preview
 
 
 def write_volume(path: Path) -> None:
@@ -47,7 +46,7 @@ def main(folder: Path) -> None:
 
     classes = zarr.open_array(str(sink), path="classes/0", mode="r")
     print(f"{float(np.mean(np.asarray(classes[:]) == 1)):.1%} of the voxels are nucleus")
-    print(preview(sink, folder / "volume.png", z=2).path)
+    print(unet_dask.preview(sink, folder / "volume.png", z=2).path)
 
 
 # Workers are started afresh and import this file; without the guard they would run it too.

@@ -16,9 +16,7 @@ import tifffile
 import unet_dask
 from unet_dask.demo.synthetic import nuclei
 from unet_dask.metrics.pixel import confusion, iou
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.events import Validated
-from unet_dask.train.loop import train
+from unet_dask.training.events import Validated
 
 
 def write_images(folder: Path, count: int = 6) -> tuple[Path, Path]:
@@ -37,7 +35,7 @@ def write_images(folder: Path, count: int = 6) -> tuple[Path, Path]:
 def main(folder: Path) -> None:
     """Train, load the model, use it."""
     images, targets = write_images(folder)
-    config = TrainConfig(
+    config = unet_dask.TrainConfig(
         width=8,
         depth=3,
         tile=(128,),
@@ -52,7 +50,7 @@ def main(folder: Path) -> None:
         if isinstance(event, Validated):
             print(f"iteration {event.iteration}: loss {event.loss:.3f}, mean IoU {event.score:.3f}")
 
-    result = train(images, targets, folder / "small.safetensors", config, on_event=report)
+    result = unet_dask.train(images, targets, folder / "small.safetensors", config, on_event=report)
     print(f"{result.model}: best of iteration {result.best_iteration}, {result.seconds:.0f} s")
 
     image, truth = nuclei((512, 512), seed=99)

@@ -22,7 +22,7 @@ from unet_dask.model.file import inspect_model, load_model, new_model, save_mode
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.model.strips import streams
 from unet_dask.pipeline import plan_store, segment_store
-from unet_dask.train.validate import probabilities
+from unet_dask.training.validate import probabilities
 
 if TYPE_CHECKING:
     from pathlib import Path

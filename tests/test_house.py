@@ -126,7 +126,7 @@ def compared(path: Path, words: set[str]) -> list[str]:
 
 def test_products_are_asked_and_never_compared_by_name() -> None:
     # What targets of a training are is another question, whose answers have the same names.
-    others = ("products", "train")
+    others = ("products", "training")
     found = [
         place
         for path in (ROOT / "unet_dask").rglob("*.py")

@@ -21,8 +21,8 @@ from unet_dask.errors import OptionError
 from unet_dask.model.file import load_model
 from unet_dask.pipeline import estimated_seconds
 from unet_dask.run.prepared import Prepared
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.loop import train
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.loop import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

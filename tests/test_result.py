@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
@@ -11,10 +12,14 @@ import zarr
 
 import unet_dask
 from unet_dask.errors import InputError, SinkError, UnetDaskError
+from unet_dask.io.source.volume import read_window
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from unet_dask.io.source.window import SourceSpec
     from unet_dask.workers.cluster import Cluster
 
 
@@ -23,14 +28,15 @@ def result(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, cluster: 
     """Return a result of a part of an image whose pixels have a size."""
     folder = tmp_path_factory.mktemp("result")
     group = zarr.create_group(str(folder / "s.zarr"))
-    values = np.random.default_rng(0).integers(0, 256, (300, 340)).astype("u1")
+    values = np.random.default_rng(0).integers(0, 256, (300, 560)).astype("u1")
     group.create_array("0", data=values, chunks=(64, 64))
     scale = [{"type": "scale", "scale": [0.5, 0.25]}]
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
-    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}]}
+    levels = [{"path": "0", "coordinateTransformations": scale}]
+    ome: Any = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
     group.attrs["ome"] = ome
     unet_dask.segment_store(
-        folder / "s.zarr", folder / "r.zarr", tiny_model, client=cluster.client, roi="20:300,0:340", chunks=(64, 64),
+        folder / "s.zarr", folder / "r.zarr", tiny_model, client=cluster.client, roi="20:300,0:560", chunks=(64, 64),
         products="classes,instances,probabilities",
     )  # fmt: skip
     return folder / "r.zarr"
@@ -57,19 +63,19 @@ def test_axes_names_and_positions_are_those_of_the_source(result: Path) -> None:
 
 def test_a_part_is_read_and_no_more(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = unet_dask.open_result(result)
-    read = []
-    from unet_dask import result as module
+    read: list[tuple[slice, ...]] = []
 
-    whole = module.read_window
-    monkeypatch.setattr(module, "read_window", lambda spec, window: (read.append(window), whole(spec, window))[1])
+    def noted(spec: SourceSpec, window: tuple[slice, ...]) -> NDArray[Any]:
+        read.append(window)
+        return read_window(spec, window)
+
+    monkeypatch.setattr("unet_dask.result.read_window", noted)
     opened.classes[10:20, 70:80].compute(scheduler="synchronous")
     assert len(read) == 1
     assert opened.classes.data.chunksize == (64, 64)
 
 
 def test_unfinished_result_says_so(result: Path, tmp_path: Path) -> None:
-    import shutil
-
     assert unet_dask.open_result(result).attrs["complete"] is True
     shutil.copytree(result, tmp_path / "r.zarr")
     (tmp_path / "r.zarr" / "_unet_dask" / "ledger.jsonl").unlink()

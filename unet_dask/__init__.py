@@ -12,35 +12,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unet_dask.config import SegmentConfig as SegmentConfig
     from unet_dask.errors import UnetDaskError as UnetDaskError
+    from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
+    from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
     from unet_dask.model.file import Model as Model
     from unet_dask.model.file import load_model as load_model
     from unet_dask.model.file import new_model as new_model
     from unet_dask.model.file import save_model as save_model
     from unet_dask.model.header import NetworkSpec as NetworkSpec
+    from unet_dask.picture.preview import preview as preview
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
     from unet_dask.planning.plan import Plan as Plan
+    from unet_dask.result import open_result as open_result
     from unet_dask.run.outcome import Run as Run
+    from unet_dask.training.config import TrainConfig as TrainConfig
+    from unet_dask.training.loop import train as train
     from unet_dask.verify.finding import Verification as Verification
     from unet_dask.verify.store import repair_store as repair_store
     from unet_dask.verify.store import verify_store as verify_store
 
 _HOME = {
+    "EvaluateConfig": "unet_dask.evaluation.evaluate",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
     "Plan": "unet_dask.planning.plan",
     "Run": "unet_dask.run.outcome",
     "SegmentConfig": "unet_dask.config",
+    "TrainConfig": "unet_dask.training.config",
     "UnetDaskError": "unet_dask.errors",
     "Verification": "unet_dask.verify.finding",
+    "evaluate": "unet_dask.evaluation.evaluate",
     "load_model": "unet_dask.model.file",
     "new_model": "unet_dask.model.file",
+    "open_result": "unet_dask.result",
     "plan_store": "unet_dask.pipeline",
+    "preview": "unet_dask.picture.preview",
     "repair_store": "unet_dask.verify.store",
     "save_model": "unet_dask.model.file",
     "segment": "unet_dask.lazy",
     "segment_store": "unet_dask.pipeline",
+    "train": "unet_dask.training.loop",
     "verify_store": "unet_dask.verify.store",
 }
 

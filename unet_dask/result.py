@@ -5,7 +5,7 @@ Nothing is read when a result is opened but its documents; what is asked for is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,26 +25,6 @@ if TYPE_CHECKING:
     from unet_dask.io.sink.manifest import ArrayRecord, Manifest
     from unet_dask.io.source.volume import Source
     from unet_dask.io.source.window import SourceSpec
-
-
-@dataclass(frozen=True)
-class _Level:
-    """A level of a product for Dask to index: canonical axes, or these without the channels that it does not have."""
-
-    spec: SourceSpec
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    channel: int | None
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, window: tuple[slice, ...]) -> NDArray[Any]:
-        if self.channel is None:
-            return read_window(self.spec, window)
-        one = (*window[: self.channel], slice(0, 1), *window[self.channel :])
-        return read_window(self.spec, one).squeeze(axis=self.channel)
 
 
 def open_result(path: str | os.PathLike[str], *, level: int = 0) -> xarray.Dataset:
@@ -100,13 +80,20 @@ def _labelled(url: str, manifest: Manifest, record: ArrayRecord, level: int) -> 
     """Return a level of a product."""
     import dask.array
     import xarray
+    from dask.array.core import normalize_chunks
 
     found = open_source(url, key=f"{record.name}/{level}", axes=record.axes)
     kept = [place for place, axis in enumerate(found.axes) if axis in record.axes]
     channel = None if "c" in record.axes else found.axes.index("c")
     shape, chunks = (tuple(sizes[place] for place in kept) for sizes in (found.shape, found.chunks))
-    lazy = dask.array.from_array(
-        _Level(found.spec, shape, found.dtype, channel), chunks=chunks, meta=np.empty((0,) * len(shape), found.dtype)
+    lazy = dask.array.map_blocks(
+        _chunk,
+        found.spec,
+        channel,
+        chunks=normalize_chunks(chunks, shape),
+        dtype=found.dtype,
+        meta=np.empty((0,) * len(shape), found.dtype),
+        name=f"{record.name}-{uuid.uuid4().hex}",  # not of what it holds, which a run may still change
     )
     dims = [found.axes[place] for place in kept]
     labelled = xarray.DataArray(lazy, dims=dims, name=record.name)
@@ -117,6 +104,15 @@ def _labelled(url: str, manifest: Manifest, record: ArrayRecord, level: int) -> 
         elif axis in found.spacing:
             labelled = labelled.assign_coords({axis: _positions(found, axis)})
     return labelled
+
+
+def _chunk(spec: SourceSpec, channel: int | None, block_info: Any = None) -> NDArray[Any]:
+    """Read a chunk of a product, which may be without the channels that a source always has."""
+    window = [slice(*span) for span in block_info[None]["array-location"]]
+    if channel is None:
+        return read_window(spec, tuple(window))
+    window.insert(channel, slice(0, 1))
+    return read_window(spec, tuple(window)).squeeze(axis=channel)
 
 
 def _positions(found: Source, axis: str) -> xarray.DataArray:

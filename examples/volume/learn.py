@@ -10,13 +10,13 @@ import numpy as np
 import zarr
 
 import unet_dask
-from unet_dask.train.events import Validated
-from unet_dask.train.loop import train
+from unet_dask.training.events import Validated
+from unet_dask.training.loop import train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.train.config import TrainConfig
+    from unet_dask.training.config import TrainConfig
 
 
 def arguments(doc: str | None, name: str) -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from learn import arguments, learn, segmented
 
-from unet_dask.train.config import RECIPES
+from unet_dask.training.config import RECIPES
 
 LEARNT = 768
 

@@ -16,7 +16,7 @@ from learn import arguments, learn, segmented
 
 from unet_dask.metrics.contingency import contingency
 from unet_dask.metrics.objects import match, seg
-from unet_dask.train.config import RECIPES
+from unet_dask.training.config import RECIPES
 
 ROWS = 70
 

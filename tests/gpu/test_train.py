@@ -12,9 +12,9 @@ import torch
 
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.model.file import load_model
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.events import Event, Stepped
-from unet_dask.train.loop import train
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.events import Event, Stepped
+from unet_dask.training.loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ import numpy as np
 
 from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.train.box import overlap, shifted
+from unet_dask.training.box import overlap, shifted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

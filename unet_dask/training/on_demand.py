@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.model.file import normalise
-from unet_dask.train.box import grown, shifted, whole
-from unet_dask.train.sample import TrainingImage
-from unet_dask.train.target import prepare, surroundings
-from unet_dask.train.weight_map import reach, weight_map
+from unet_dask.training.box import grown, shifted, whole
+from unet_dask.training.sample import TrainingImage
+from unet_dask.training.target import prepare, surroundings
+from unet_dask.training.weight_map import reach, weight_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.stack import Box
     from unet_dask.model.header import Normalisation
-    from unet_dask.train.config import TrainConfig
-    from unet_dask.train.target import Decision
+    from unet_dask.training.config import TrainConfig
+    from unet_dask.training.target import Decision
 
 
 @dataclass(frozen=True, slots=True)

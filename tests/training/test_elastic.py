@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_dask.tiling.mirror import mirrored
-from unet_dask.train.elastic import affine, coordinates, displacements, look_up
+from unet_dask.training.elastic import affine, coordinates, displacements, look_up
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

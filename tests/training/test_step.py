@@ -10,9 +10,9 @@ import torch
 
 from unet_dask.errors import MismatchError, OptionError
 from unet_dask.model.file import inspect_model, load_model
-from unet_dask.train.config import TrainConfig, network_of
-from unet_dask.train.job import settings_of_torch
-from unet_dask.train.loop import train
+from unet_dask.training.config import TrainConfig, network_of
+from unet_dask.training.job import settings_of_torch
+from unet_dask.training.loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path

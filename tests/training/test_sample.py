@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from unet_dask.errors import InputError, OptionError
 from unet_dask.model.header import NetworkSpec
 from unet_dask.model.network import Network
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.elastic import affine, coordinates, displacements, look_up
-from unet_dask.train.sample import Patch, TrainingImage, draw_patch, tile_cores
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.elastic import affine, coordinates, displacements, look_up
+from unet_dask.training.sample import Patch, TrainingImage, draw_patch, tile_cores
 
 PLAIN = TrainConfig(depth=2, gain=0, offset=0, gamma=0)
 #: Nothing moves but the place that is drawn.

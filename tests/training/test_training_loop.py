@@ -13,10 +13,10 @@ from safetensors import safe_open
 
 from unet_dask.errors import DataError, InputError, MismatchError, ModelError, OptionError, SinkError
 from unet_dask.model.file import inspect_model, load_model
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.events import Event, Saved, Started, Stepped, Validated
-from unet_dask.train.loop import learning_rate, train
-from unet_dask.train.validate import probabilities
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.events import Event, Saved, Started, Stepped, Validated
+from unet_dask.training.loop import learning_rate, train
+from unet_dask.training.validate import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable

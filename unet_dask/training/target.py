@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from unet_dask.io.images.annotated import AnnotatedImage
     from unet_dask.io.images.labels import Annotation
-    from unet_dask.train.config import TrainConfig
-    from unet_dask.train.survey import Values
+    from unet_dask.training.config import TrainConfig
+    from unet_dask.training.survey import Values
 
 
 @dataclass(frozen=True, slots=True)

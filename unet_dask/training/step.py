@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from unet_dask.errors import OptionError
-from unet_dask.train.loss import weighted_cross_entropy
+from unet_dask.training.loss import weighted_cross_entropy
 
 if TYPE_CHECKING:
-    from unet_dask.train.job import Job, State
-    from unet_dask.train.sample import Patch
+    from unet_dask.training.job import Job, State
+    from unet_dask.training.sample import Patch
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

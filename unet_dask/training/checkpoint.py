@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from unet_dask.errors import MismatchError, ModelError, SinkError
-from unet_dask.train.config import TrainConfig
+from unet_dask.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

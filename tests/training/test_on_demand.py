@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from unet_dask.io.images.annotated_volume import AnnotatedVolume, open_annotated
 from unet_dask.io.images.stack import Stack
-from unet_dask.train import prepare
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.prepare import middle, training_set
-from unet_dask.train.sample import Patch, TrainingImage, draw_patch
+from unet_dask.training import prepare
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.prepare import middle, training_set
+from unet_dask.training.sample import Patch, TrainingImage, draw_patch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.stack import Box
-    from unet_dask.train.prepare import TrainingSet
+    from unet_dask.training.prepare import TrainingSet
 
 FLAT = TrainConfig(depth=2, tile=(32,), rotation=180, elastic_sigma=6.0, validation=0.2)
 DEEP = TrainConfig(dims=3, depth=1, tile=(8, 16, 16), elastic_sigma=3.0, sigma=2.0, w0=5.0, validation=0.2)

@@ -17,16 +17,16 @@ from unet_dask.io.images.annotated_volume import open_annotated
 from unet_dask.model.file import save_model
 from unet_dask.paths import local_path
 from unet_dask.spacing import contradiction, shown
-from unet_dask.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from unet_dask.train.curves import CurvePoint, draw_curves, read_curves, write_curves
-from unet_dask.train.events import Event, Saved, Started, Stepped, Validated
-from unet_dask.train.interrupt import Interruption
-from unet_dask.train.job import Job, State, device_of, initial, model_of, settings_of_torch
-from unet_dask.train.parallel import team
-from unet_dask.train.prepare import training_set
-from unet_dask.train.sample import Patch, draw_patch, tile_cores
-from unet_dask.train.step import step
-from unet_dask.train.validate import validate
+from unet_dask.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from unet_dask.training.curves import CurvePoint, draw_curves, read_curves, write_curves
+from unet_dask.training.events import Event, Saved, Started, Stepped, Validated
+from unet_dask.training.interrupt import Interruption
+from unet_dask.training.job import Job, State, device_of, initial, model_of, settings_of_torch
+from unet_dask.training.parallel import team
+from unet_dask.training.prepare import training_set
+from unet_dask.training.sample import Patch, draw_patch, tile_cores
+from unet_dask.training.step import step
+from unet_dask.training.validate import validate
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unet_dask.model.file import Model
-    from unet_dask.train.config import TrainConfig
+    from unet_dask.training.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
     Examples
     --------
-    >>> from unet_dask.train.config import TrainConfig
+    >>> from unet_dask.training.config import TrainConfig
     >>> learning_rate(TrainConfig(iterations=10, poly_power=1.0), 5)
     0.0005
     """

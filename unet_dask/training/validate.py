@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.network import Network
-    from unet_dask.train.sample import TrainingImage
+    from unet_dask.training.sample import TrainingImage
 
 #: Largest core of a validation tile, in pixels per axis.
 _LARGEST = {2: 512, 3: 64}

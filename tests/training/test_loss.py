@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_dask.train.loss import weighted_cross_entropy
+from unet_dask.training.loss import weighted_cross_entropy
 
 
 def test_loss_equals_the_value_computed_by_hand() -> None:

@@ -14,13 +14,13 @@ import zarr
 
 from unet_dask.errors import DataError, InputError, MismatchError, OptionError, UnetDaskError
 from unet_dask.io.images.annotated_volume import open_annotated
-from unet_dask.train import survey as survey_
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.counts import class_counts
-from unet_dask.train.events import Event, Stepped
-from unet_dask.train.loop import train
-from unet_dask.train.prepare import training_set
-from unet_dask.train.sample import draw_patch
+from unet_dask.training import survey as survey_
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.counts import class_counts
+from unet_dask.training.events import Event, Stepped
+from unet_dask.training.loop import train
+from unet_dask.training.prepare import training_set
+from unet_dask.training.sample import draw_patch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,7 +142,7 @@ def test_memory_is_an_amount(pair: tuple[Path, Path], lying: TrainConfig, tmp_pa
 
 def test_peak_is_a_fraction_of_the_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unet_dask.io.source.statistics._BLOCK_VOXELS", 1 << 18)
-    monkeypatch.setattr("unet_dask.train.prepare.HELD", 1 << 16)
+    monkeypatch.setattr("unet_dask.training.prepare.HELD", 1 << 16)
     monkeypatch.setattr(survey_, "_PORTION", 1 << 16)
     # What is never written is read as 0 and costs no disk.
     size = (8192, 8192)
@@ -170,7 +170,7 @@ def test_counts_of_spread_blocks_are_close(tmp_path: Path, monkeypatch: pytest.M
     surveys, _ = survey_.survey(opened)
     decision = training_set(opened, config).decision
     exact = class_counts(opened, surveys, decision, config)
-    monkeypatch.setattr("unet_dask.train.counts.MOST", target.size // 5)
+    monkeypatch.setattr("unet_dask.training.counts.MOST", target.size // 5)
     spread = class_counts(opened, surveys, decision, config)
     assert exact.sum() == target.size
     assert spread.sum() == pytest.approx(target.size / 5, rel=0.1)

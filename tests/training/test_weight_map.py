@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unet_dask.errors import InputError
-from unet_dask.train.weight_map import class_weights, nearest_two, separation_term, weight_map
+from unet_dask.training.weight_map import class_weights, nearest_two, separation_term, weight_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,15 +10,15 @@ from unet_dask.errors import OptionError
 from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.model.file import new_model
 from unet_dask.model.header import NetworkSpec
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.prepare import split, training_set
-from unet_dask.train.sample import Drawable, TrainingImage
-from unet_dask.train.validate import validate
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.prepare import split, training_set
+from unet_dask.training.sample import Drawable, TrainingImage
+from unet_dask.training.validate import validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.train.prepare import TrainingSet
+    from unet_dask.training.prepare import TrainingSet
 
 
 def annotated(name: str, seed: int = 0, shape: tuple[int, int] = (20, 30)) -> AnnotatedImage:

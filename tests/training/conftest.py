@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from unet_dask.train.config import TrainConfig
+from unet_dask.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from unet_dask.engine.device import require_precision
 from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
 from unet_dask.model.header import ModelHeader, NetworkSpec
-from unet_dask.train.checkpoint import Progress
-from unet_dask.train.parallel import own_gpu
+from unet_dask.training.checkpoint import Progress
+from unet_dask.training.parallel import own_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unet_dask.model.network import Network
-    from unet_dask.train.config import TrainConfig
-    from unet_dask.train.curves import CurvePoint
-    from unet_dask.train.parallel import Team
-    from unet_dask.train.prepare import TrainingSet
+    from unet_dask.training.config import TrainConfig
+    from unet_dask.training.curves import CurvePoint
+    from unet_dask.training.parallel import Team
+    from unet_dask.training.prepare import TrainingSet
 
 #: Share of one tile in the running statistics of batch normalisation. torch's 0.1 remembers about ten tiles,
 #: which with one tile per step and images of very different content is not enough to validate with.

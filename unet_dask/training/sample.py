@@ -14,9 +14,9 @@ import numpy as np
 
 from unet_dask.errors import InputError, OptionError
 from unet_dask.tiling.valid import aligned
-from unet_dask.train.augment import vary_grey
-from unet_dask.train.box import enclosing, folded, origin
-from unet_dask.train.elastic import affine, coordinates, displacements, look_up
+from unet_dask.training.augment import vary_grey
+from unet_dask.training.box import enclosing, folded, origin
+from unet_dask.training.elastic import affine, coordinates, displacements, look_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.stack import Box
-    from unet_dask.train.config import TrainConfig
+    from unet_dask.training.config import TrainConfig
 
 #: Share of the core that a patch may lie beyond the image, so that pixels at its border are seen too.
 _BEYOND = 0.25
@@ -123,7 +123,7 @@ def tile_cores(config: TrainConfig, shapes: Sequence[Sequence[int]]) -> tuple[in
 
     Examples
     --------
-    >>> from unet_dask.train.config import TrainConfig
+    >>> from unet_dask.training.config import TrainConfig
     >>> tile_cores(TrainConfig(), [(512, 200)])
     (384, 208)
     """

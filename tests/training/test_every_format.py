@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.written import SIZED, WRITERS
-from unet_dask.train.events import Event, Stepped
-from unet_dask.train.loop import train
+from unet_dask.training.events import Event, Stepped
+from unet_dask.training.loop import train
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unet_dask.train.config import TrainConfig
+    from unet_dask.training.config import TrainConfig
 
 TARGET = (np.indices((90, 70)).sum(axis=0) % 24 < 9).astype(np.uint8)
 IMAGE = (TARGET * 90 + np.random.default_rng(0).integers(0, 60, TARGET.shape)).astype(np.uint8)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.train.box import grown, overlap, shifted, whole
-from unet_dask.train.survey import COUNTED
-from unet_dask.train.target import prepare, surroundings
+from unet_dask.training.box import grown, overlap, shifted, whole
+from unet_dask.training.survey import COUNTED
+from unet_dask.training.target import prepare, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.stack import Box
-    from unet_dask.train.config import TrainConfig
-    from unet_dask.train.survey import Survey, Values
-    from unet_dask.train.target import Decision, Target
+    from unet_dask.training.config import TrainConfig
+    from unet_dask.training.survey import Survey, Values
+    from unet_dask.training.target import Decision, Target
 
 #: Pixels of a large array that are prepared to be counted; of more, evenly spread blocks stand for all: finding the
 #: components of all would take days, and the shares of the classes are known well enough long before.

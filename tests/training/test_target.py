@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images.annotated import AnnotatedImage
-from unet_dask.train.config import TrainConfig
-from unet_dask.train.survey import values_of
-from unet_dask.train.target import Decision, connected, decide, prepare, separate
+from unet_dask.training.config import TrainConfig
+from unet_dask.training.survey import values_of
+from unet_dask.training.target import Decision, connected, decide, prepare, separate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,21 +13,21 @@ from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images.annotated import pixel_note
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.model.header import Normalisation
-from unet_dask.train.counts import class_counts
-from unet_dask.train.on_demand import OnDemand
-from unet_dask.train.survey import survey
-from unet_dask.train.target import decide
-from unet_dask.train.weight_map import class_weights
+from unet_dask.training.counts import class_counts
+from unet_dask.training.on_demand import OnDemand
+from unet_dask.training.survey import survey
+from unet_dask.training.target import decide
+from unet_dask.training.weight_map import class_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.stack import Box
-    from unet_dask.train.config import TrainConfig
-    from unet_dask.train.sample import Drawable, TrainingImage
-    from unet_dask.train.survey import Moments
-    from unet_dask.train.target import Decision
+    from unet_dask.training.config import TrainConfig
+    from unet_dask.training.sample import Drawable, TrainingImage
+    from unet_dask.training.survey import Moments
+    from unet_dask.training.target import Decision
 
 #: Pixels of arrays too large to hold that are held to validate with. Their weights take some 60 bytes each while they
 #: are made, and every validation segments all of them.

@@ -15,15 +15,15 @@ import torch
 from unet_dask.io.images.annotated import read_annotated
 from unet_dask.model.file import inspect_model, load_model, new_model
 from unet_dask.model.header import NetworkSpec
-from unet_dask.train.loss import weighted_cross_entropy
-from unet_dask.train.parallel import Team, own_gpu
-from unet_dask.train.prepare import training_set
-from unet_dask.train.sample import draw_patch
+from unet_dask.training.loss import weighted_cross_entropy
+from unet_dask.training.parallel import Team, own_gpu
+from unet_dask.training.prepare import training_set
+from unet_dask.training.sample import draw_patch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unet_dask.train.config import TrainConfig
+    from unet_dask.training.config import TrainConfig
 
 
 def test_no_two_draws_are_the_same() -> None:

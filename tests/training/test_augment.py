@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unet_dask.train.augment import vary_grey
+from unet_dask.training.augment import vary_grey
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from unet_dask.errors import OptionError
-from unet_dask.train.config import TrainConfig, load_config
+from unet_dask.training.config import TrainConfig, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path

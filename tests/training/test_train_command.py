@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from unet_dask.errors import OptionError
 from unet_dask.model.file import inspect_model
-from unet_dask.train.config import RECIPES, TrainConfig
+from unet_dask.training.config import RECIPES, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
