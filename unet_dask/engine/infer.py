@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.products import Product
+    from unet_dask.tiling.box import Interval
     from unet_dask.tiling.cover import Box
-    from unet_dask.tiling.region import AxisGrid, Interval
+    from unet_dask.tiling.region import AxisGrid
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.model.header import NetworkSpec
-    from unet_dask.tiling.region import Interval, RegionGrid
+    from unet_dask.tiling.box import Interval
+    from unet_dask.tiling.region import RegionGrid
 
 #: Images, the planes or volumes of a region, that are looked at.
 _LOOKED_AT = 256

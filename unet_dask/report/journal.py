@@ -13,7 +13,7 @@ from unet_dask.run.events import Progress, Remark, Stage, Started
 if TYPE_CHECKING:
     from unet_dask.graph import Record
     from unet_dask.run.events import Event
-    from unet_dask.tiling.region import Interval
+    from unet_dask.tiling.box import Interval
 
 #: Stages in which regions are done, by networks and without.
 _COMPUTED, _BACKGROUND = "regions", "background"

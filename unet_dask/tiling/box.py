@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from unet_dask.tiling.region import Interval
+#: (start, stop) in voxels
+Interval = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.tiling.region import AxisGrid, Interval
+    from unet_dask.tiling.box import Interval
+    from unet_dask.tiling.region import AxisGrid
 
     #: Returns what boxes cost, given their lengths per axis: one number, or one for each of an array of boxes.
     Price = Callable[[Sequence[NDArray[np.int64]]], NDArray[np.float64]]

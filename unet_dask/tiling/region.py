@@ -34,10 +34,8 @@ from unet_dask.tiling.valid import aligned
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from unet_dask.tiling.box import Interval
     from unet_dask.tiling.valid import Context
-
-#: (start, stop) in voxels
-Interval = tuple[int, int]
 
 
 @dataclass(frozen=True)

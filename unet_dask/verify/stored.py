@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.sink.manifest import Manifest
-    from unet_dask.tiling.box import Box
-    from unet_dask.tiling.region import Interval, RegionGrid
+    from unet_dask.tiling.box import Box, Interval
+    from unet_dask.tiling.region import RegionGrid
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import SourceSpec
     from unet_dask.model.header import Normalisation
-    from unet_dask.tiling.region import Interval, RegionGrid
+    from unet_dask.tiling.box import Interval
+    from unet_dask.tiling.region import RegionGrid
     from unet_dask.workers.cluster import Cluster
 
     Index = tuple[int, ...]

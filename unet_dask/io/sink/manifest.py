@@ -16,7 +16,7 @@ from unet_dask.tiling.valid import Context
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unet_dask.tiling.region import Interval
+    from unet_dask.tiling.box import Interval
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.source.mask import Mask
-    from unet_dask.tiling.region import Interval, RegionGrid
+    from unet_dask.tiling.box import Interval
+    from unet_dask.tiling.region import RegionGrid
 
 #: Pixels of the pooled mask, and of what is read at once.
 _LARGEST = 1 << 24
