@@ -80,7 +80,7 @@ SCENES = {
     "repaired": Scene(damage, repair, repair),
 }
 #: What may be left in a folder of a run, and means nothing.
-LEFT = re.compile(r"_unet_dask/(lock|session-[0-9a-f]+\.ended/.*)")
+LEFT = re.compile(r"_unet_dask/(lock|session-[0-9a-f]+(\.ended)?/.*)")
 scenes = pytest.mark.parametrize("scene", list(SCENES))
 
 

@@ -7,15 +7,16 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from distributed import Client
 from distributed.objects import SchedulerInfo
 
+from unet_dask.errors import ClusterError
+from unet_dask.workers import cluster as clusters
 from unet_dask.workers.running import connected
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from unet_dask.workers.cluster import Cluster
 
@@ -63,3 +64,13 @@ def test_run_that_is_over_before_torch_is_loaded_ends_without_a_word(tmp_path: P
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_keeps_workers_from_starting_is_a_line_and_other_errors_are_left_alone() -> None:
+    cause = OSError(27, "File too large")
+    with pytest.raises(ClusterError, match="File too large") as caught, clusters._start_told():
+        raise RuntimeError(f"Cluster failed to start: {cause}\n") from cause
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(RuntimeError, match="mine") as other, clusters._start_told():
+        raise RuntimeError("mine: of a run")
+    assert type(other.value) is RuntimeError

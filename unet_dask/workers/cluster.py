@@ -20,6 +20,7 @@ import psutil
 from unet_dask import private
 from unet_dask.engine.device import available_cores
 from unet_dask.engine.turns import IN_HAND
+from unet_dask.errors import ClusterError
 from unet_dask.workers.foreign import defaults, require_dask
 from unet_dask.workers.spawn import script_left_out
 
@@ -159,12 +160,35 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
         dask.config.set(_local_settings(environment, scratch)),
         quiet(),
         script_left_out(),
+        _start_told(),
         SpecCluster(
             workers=spec, scheduler=scheduler, security=key, silence_logs=logging.CRITICAL
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield Cluster(client, workers, threads, local=True)
+
+
+@contextmanager
+def _start_told() -> Iterator[None]:
+    """Say in a line what keeps workers from being started, such as a disk that has no room for their keys.
+
+    Raises
+    ------
+    ClusterError
+        If they cannot be started.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        what, _, reason = str(error).partition(": ")
+        if what != "Cluster failed to start":
+            raise
+        reason = " ".join(reason.split()).rstrip(".") or type(error.__cause__).__name__
+        raise ClusterError(
+            f"Workers cannot be started on this machine: {reason}. Mend the cause (room in the folder of temporary "
+            "files, limits of the shell), then resume."
+        ) from error
 
 
 @contextmanager
