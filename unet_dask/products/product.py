@@ -7,6 +7,7 @@ fit; see :class:`unet_dask.products.probabilities.Probabilities` for one that ov
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +29,7 @@ ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class Product(ABC):
     """A product, with the type that its values have in one run.
 
     Attributes
@@ -73,6 +74,7 @@ class Product:
         OptionError
             Saying what to ask for instead.
         """
+        del products, classes
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -84,12 +86,12 @@ class Product:
         """The fill value of its arrays: the sentinel of a voxel that was never written."""
         return sentinel(self.dtype)
 
+    @abstractmethod
     def keep(self, probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
         """Write what is kept of probabilities of (classes, *space) to (*space), or (classes, *space) with channels.
 
         Large arrays are best gone through line by line, or slice by slice, because numpy copies what it works on.
         """
-        raise NotImplementedError
 
     def background(self, classes: int) -> NDArray[np.generic]:
         """Return what is kept where background is certain: () or, with channels, (classes,)."""

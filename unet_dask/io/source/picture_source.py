@@ -8,20 +8,21 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
-from unet_dask.io.remote import Location, local_path, one_line, shorten, wrap
+from unet_dask.io.remote import Location, local_path, shorten
 from unet_dask.io.source import content, node, pieces
 from unet_dask.io.source.formats import split_file, stem
 from unet_dask.io.source.headers import jpeg_is_whole, jpeg_shape, png_shape
 from unet_dask.io.source.pieces import Decoding
 from unet_dask.io.source.protocol import Found
 from unet_dask.io.source.recent import LIMIT
-from unet_dask.io.source.stamps import ChangedError, Look, file_at, file_of
+from unet_dask.io.source.single_file import SingleFile
+from unet_dask.io.source.stamps import Look, file_of
 from unet_dask.kinds import JPEG, PNG, kind_of
 from unet_dask.regular import IrregularError, open_regular
 
@@ -44,7 +45,7 @@ _COPIES = 3
 
 
 @dataclass(eq=False)
-class PictureArray:
+class PictureArray(SingleFile):
     """A picture as an array of (y, x) or (y, x, c).
 
     Attributes
@@ -84,23 +85,17 @@ class PictureArray:
         """That it is one picture."""
         return {"chunks": list(self.unit), "shards": None, "format": self.kind}
 
-    def look(self, _: tuple[slice, ...]) -> Look:
-        """Look at the file."""
-        return Look({self.path.name: file_at(str(self.path))}, {})
-
     def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look]:
         """Return a part of the values, and what the file was that it was read from."""
-        with _open(self.path) as file:
-            before = file_of(os.fstat(file.fileno()))
-            self._require(before[:2] == self.version)
-            # One thread decodes, the others wait for what it keeps.
-            with self._lock, pieces.alone if self.nbytes > pieces.LARGE else nullcontext():
-                try:
-                    values = self._values(file, before)
-                finally:
-                    now = file_of(os.fstat(file.fileno()))
-                    self._require(before == now == file_at(str(self.path)))
-        return values[selection].copy(), Look({self.path.name: before}, {})
+        # One thread decodes, the others wait for what it keeps.
+        with (
+            _open(self.path) as file,
+            self.unchanged(file) as version,
+            self._lock,
+            pieces.alone if self.nbytes > pieces.LARGE else nullcontext(),
+        ):
+            values = self._values(file, version)
+        return values[selection].copy(), Look({self.path.name: version}, {})
 
     def _values(self, file: BinaryIO, version: tuple[int, ...]) -> NDArray[Any]:
         if self._kept is not None and self._kept[0] == version:
@@ -112,22 +107,6 @@ class PictureArray:
             raise ValueError(f"it decodes to {values.shape} {values.dtype}, and its header says {self.shape}")
         self._kept = (version, values) if values.nbytes <= LIMIT else None
         return values
-
-    def _require(self, same: bool) -> None:
-        if not same:
-            raise ChangedError(
-                f"The picture {shorten(str(self.path))} was changed since it was opened. Put back what it was, and "
-                "resume."
-            )
-
-    def refuse(self, window: str, error: BaseException) -> NoReturn:
-        """Raise our own error for what went wrong in reading a window."""
-        wrap(
-            error,
-            f"Cannot decode the window {window} of {shorten(str(self.path))}: the file is damaged or was cut short "
-            f"({type(error).__name__}: {one_line(error)}). Copy it again.",
-            DataError,
-        )
 
 
 def holds(path: Path) -> bool:

@@ -8,24 +8,24 @@ is opened anew for every window, and must be of the size and time of change that
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from unet_dask.errors import DataError
-from unet_dask.io.remote import UnreachableError, one_line, shorten, wrap
+from unet_dask.io.remote import UnreachableError, shorten
 from unet_dask.io.source import pieces
 from unet_dask.io.source.headers import jpeg2000_shape, jpeg_shape
 from unet_dask.io.source.pieces import Decoding
 from unet_dask.io.source.recent import LIMIT
 from unet_dask.io.source.segments import BAND, Page, bands, exactly, follow, overlap
-from unet_dask.io.source.stamps import ChangedError, Look, file_at, file_of
+from unet_dask.io.source.single_file import SingleFile
+from unet_dask.io.source.stamps import Look
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.source.stamps import File
 
 #: Compressions of TIFF whose data say themselves how large they are when decoded.
 _JPEG, _JPEG2000 = frozenset({6, 7, 33007, 34892}), frozenset({33003, 33004, 33005, 34712})
@@ -47,7 +46,7 @@ _PAGES = 64
 
 
 @dataclass(eq=False)
-class TiffArray:
+class TiffArray(SingleFile):
     """The equal images of a TIFF as one array, in the order of its axes.
 
     Attributes
@@ -161,13 +160,6 @@ class TiffArray:
             "compression": getattr(compression, "name", str(compression)).lower(),
         }
 
-    def look(self, _: tuple[slice, ...]) -> Look:
-        """Look at the file, which holds every part."""
-        return self._look(file_at(str(self.path)))
-
-    def _look(self, found: File) -> Look:
-        return Look({self.path.name: found}, {})
-
     def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look]:
         """Return a part of the values, and what the file was that it was read from."""
         sizes = [part.stop - part.start for part in selection]
@@ -181,31 +173,9 @@ class TiffArray:
             raise UnreachableError(
                 f"The image {shorten(str(self.path))} is no longer there. Check that its disk is mounted, and resume."
             ) from error
-        with file:
-            before = file_of(os.fstat(file.fileno()))
-            self._require(before[:2] == self.version)
-            try:
-                self._fill(values, selection, file.fileno(), before)
-            finally:  # what cannot be decoded may have been replaced meanwhile
-                now = file_of(os.fstat(file.fileno()))
-                self._require(before == now == file_at(str(self.path)))
-        return values, self._look(before)
-
-    def _require(self, same: bool) -> None:
-        if not same:
-            raise ChangedError(
-                f"The image {shorten(str(self.path))} was changed since it was opened. Put back what it was, "
-                "and resume."
-            )
-
-    def refuse(self, window: str, error: BaseException) -> NoReturn:
-        """Raise our own error for what went wrong in reading a window."""
-        wrap(
-            error,
-            f"Cannot decode the window {window} of {shorten(str(self.path))}: the file is damaged or was cut short "
-            f"({type(error).__name__}: {one_line(error)}). Copy it again.",
-            DataError,
-        )
+        with file, self.unchanged(file) as version:
+            self._fill(values, selection, file.fileno(), version)
+        return values, Look({self.path.name: version}, {})
 
     def _fill(
         self, values: NDArray[Any], selection: tuple[slice, ...], file: int, version: tuple[int, ...]
