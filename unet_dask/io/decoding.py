@@ -37,7 +37,7 @@ class _Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,9 @@ def _deflate(window: int) -> Callable[[Any, memoryview, int], bytes]:
     """Return the decoder of zlib's streams, one after another."""
 
     def decode(_: Any, view: memoryview, limit: int) -> bytes:
-        parts, rest, left = [], bytes(view), limit
+        parts: list[bytes] = []
+        rest: bytes | memoryview = view
+        left = limit
         while rest:
             stream = zlib.decompressobj(window)
             parts.append(stream.decompress(rest, left + 1))
@@ -176,7 +178,9 @@ def _deflate(window: int) -> Callable[[Any, memoryview, int], bytes]:
 
 def _streams(make: Callable[[], _Decompressor], view: memoryview, limit: int) -> bytes:
     """Decode the streams of bz2 or lzma, one after another."""
-    parts, rest, left = [], bytes(view), limit
+    parts: list[bytes] = []
+    rest: bytes | memoryview = view
+    left = limit
     while rest:
         stream = make()
         parts.append(stream.decompress(rest, left + 1))
@@ -211,3 +215,5 @@ _HOW: dict[str, Callable[[Any, memoryview, int], Any]] = {
 }
 #: Names of the codecs of numcodecs whose size is bounded here; no other changes it much.
 COMPRESSORS = frozenset(_HOW)
+#: Of these, those that decode by parts, which are in memory once more when they are joined.
+JOINED = COMPRESSORS - {"zstd", "blosc", "lz4"}

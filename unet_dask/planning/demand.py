@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
 #: Resident bytes of a worker that has imported everything and loaded the smallest network, measured on Linux: 300 MiB;
-#: kernels of oneDNN, as many as it keeps, and what the heap holds beside large blocks: 52 MiB.
-PROCESS_BYTES = 352 << 20
+#: kernels of oneDNN, as many as it keeps, and what the heap holds beside large blocks: 32 MiB. Less without AVX-512.
+PROCESS_BYTES = 332 << 20
 #: The same of CUDA and its libraries, once a network was run on a card. Not measured.
 CUDA_BYTES = 3 << 30
 #: Copies of a region's input at once: what was read, as the network wants it, and mirrored; of the next region, what

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _OPEN = "open"
 #: End of the name of a session's folder while it is removed.
 _ENDED = ".ended"
+#: Times that the end of a session is tried: where a disk refuses a call, the next may succeed.
+_TRIES = 2
 #: Folders from that of a sink to that of an array: product and level, or the run's folder and what is its own.
 _DEPTH = 2
 
@@ -177,11 +179,26 @@ def _end(fs: object, key: str) -> None:
             fs.rm_file(key)  # type: ignore[attr-defined] # fsspec has no types
         return
     gone = key if key.endswith(_ENDED) else f"{key}{_ENDED}"
-    with suppress(FileNotFoundError):
-        if gone != key:
-            os.rename(key, gone)  # noqa: PTH104 # one step, after which no late worker finds a way in
+    if gone != key:
+        _rename(key, gone)  # one step, after which no late worker finds a way in
+    for _ in range(_TRIES):
         shutil.rmtree(gone, ignore_errors=True)
+    with suppress(FileNotFoundError):
         sync_folder(os.path.dirname(gone))  # noqa: PTH120 # a power cut does not bring it back
+
+
+def _rename(key: str, gone: str) -> None:
+    """Rename the folder of a session, if it is there."""
+    for left in reversed(range(_TRIES)):
+        try:
+            os.rename(key, gone)  # noqa: PTH104
+        except FileNotFoundError:
+            return
+        except OSError:
+            if not left:
+                raise
+        else:
+            return
 
 
 @contextmanager

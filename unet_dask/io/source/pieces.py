@@ -19,6 +19,7 @@ from zarr.core.metadata import ArrayV2Metadata
 
 from unet_dask.config import format_bytes
 from unet_dask.errors import InputError
+from unet_dask.io.decoding import JOINED, BoundedCodec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ class Decoding:
     ----------
     chunk : values that are decoded as a whole, in stored order of axes
     chunk_bytes : of these
-    copies : of a chunk at once: as it is encoded, decoded, and after filters
+    copies : of a chunk at once: as it is encoded, decoded, and after filters, or joined
     index_bytes : of the index of a shard
     """
 
@@ -78,12 +79,25 @@ def decoding(array: zarr.Array[Any]) -> Decoding:
 
 
 def _copies(array: zarr.Array[Any]) -> int:
+    """Return how many times a chunk is in memory while it is decoded: as in the file, decoded, and after filters.
+
+    Or joined from the parts that it is decoded to.
+    """
+    packed = max((3 if _name(each) in JOINED else 2 for each in array.compressors), default=1)
+    if array.shards:  # and joined to the part of the shard
+        return max(packed + 1, 3)
     metadata = array.metadata
     if isinstance(metadata, ArrayV2Metadata):
-        return 1 + bool(metadata.compressor) + bool(metadata.filters)
-    if array.shards:  # as in the file, decoded, and joined to the part of the shard
-        return 3
-    return 1 + bool(len(metadata.codecs) > 1) + bool(len(metadata.codecs) > 2)
+        return max(packed, 1 + bool(metadata.compressor) + bool(metadata.filters))
+    return max(packed, min(len(metadata.codecs), 3))
+
+
+def _name(codec: Any) -> str:
+    """Return the name that numcodecs knows a codec by, of either version of Zarr."""
+    if isinstance(codec, BoundedCodec):
+        codec = codec.codec
+    name = codec.to_dict()["name"] if hasattr(codec, "to_dict") else codec.codec_id
+    return str(name).removeprefix("numcodecs.")
 
 
 def read(array: zarr.Array[Any], selection: tuple[slice, ...]) -> NDArray[Any]:
