@@ -195,7 +195,7 @@ def _plan(
         arithmetic=Arithmetic(device, precision, config.backend, config.tta != "none", card),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=Occupancy(mask) if mask else None,
-    )
+    ).making(header.objects)
 
 
 def _granted(config: SegmentConfig, device: str) -> int:
