@@ -18,6 +18,7 @@ from unet_dask.ledger import Ledger
 from unet_dask.run.execute import total_work
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.join import joined_array
+from unet_dask.setting import identity
 from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ LAYOUT = 2
 def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: Normalisation) -> sinks.Sink:
     """Return the sink: the one to resume or to join if it was begun with the same, else a new one."""
     plan, header = prepared.plan, prepared.model.header
-    identity = fingerprint(prepared, constants)
+    now = fingerprint(prepared, constants)
     place = sinks.Sink(url, plan.arrays)
     if stored:
         others = "name another place with -o" if prepared.part else "start over with --overwrite"
-        compare(stored.fingerprint, identity, url, mended=prepared.config.mended, otherwise=others)
+        compare(stored.fingerprint, now, url, mended=prepared.config.mended, otherwise=others)
         _require_joinable(place, stored)
-        if stored.fingerprint != identity:
-            sinks.restamp(place, {**stored.document, "fingerprint": identity})
+        if stored.fingerprint != now:
+            sinks.restamp(place, {**stored.document, "fingerprint": now})
         if prepared.part is None:  # else others may be writing
             sessions.end_all(url)
             places.sweep(url)
@@ -55,7 +56,7 @@ def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: 
     }
     manifest = {
         "layout": LAYOUT,
-        "fingerprint": identity,
+        "fingerprint": now,
         "normalisation": [list(constants.offset), list(constants.scale)],
         **({"ranges": [list(each) for each in prepared.ranges]} if prepared.ranges else {}),
         "memory": plan.limit,
@@ -103,9 +104,7 @@ def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
         "model.network": str(prepared.model.header.network),
         "model.normalisation": f"{constants.offset} {constants.scale}",
         **({"model.ranges": str(prepared.ranges)} if prepared.ranges else {}),
-        "setting.nan": prepared.config.nan,
-        "setting.tta": prepared.config.tta,
-        "setting.backend": prepared.config.backend,
+        **identity(prepared.config),
         "software.unet-dask": versions["unet-dask"],
         "software.torch": versions["torch"],
     }

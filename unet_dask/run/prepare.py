@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from unet_dask.config import SegmentConfig, parse_roi
 from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
@@ -27,6 +26,8 @@ from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
+from unet_dask.setting import gone_on_with
+from unet_dask.texts import parse_roi
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import MEASURED, Probed, measured_agreement, measured_ranges, telling
 from unet_dask.workers.preflight import multiplies, worker_card, worker_device
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from unet_dask.config import SegmentConfig
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
@@ -57,6 +59,7 @@ def prepare(
     card: int | None = None,
 ) -> Prepared:
     """Open, choose and plan; nothing is written. Without a device and its memory, this machine's are taken."""
+    config = gone_on_with(config, stored.recorded) if stored else config
     network = model.header.network
     opened = open_source(
         source,
@@ -68,14 +71,10 @@ def prepare(
         network_channels=network.channels,
     )
     device = device or choose_device(config.device)
-    precision = choose_precision(
-        stored.precision if stored and config.precision == "auto" else config.precision,
-        device,
-        config.backend,
-    )
+    precision = choose_precision(config.precision, device, config.backend)
     require_backend(config.backend, device=device, precision=precision, dims=network.dims)
     mask = find_mask(config.mask, opened)
-    limit = config.memory or (stored.memory if stored else 0) or _granted(config, device)
+    limit = config.memory or _granted(config, device)
     if stored and stored.card is not None:
         card = stored.card
     if card is None:

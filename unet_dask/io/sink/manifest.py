@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import GeometryError
+from unet_dask.setting import read_identity
 from unet_dask.tiling.region import AxisGrid, RegionGrid
 from unet_dask.tiling.valid import Context
 
@@ -128,15 +130,6 @@ class SourceRecord:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What of the settings changes values, beside what is planned."""
-
-    nan: str
-    tta: str
-    backend: str
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What a run says of itself.
 
@@ -204,9 +197,27 @@ class Manifest:
         return SourceRecord(url, key, axes, channels)
 
     @property
-    def settings(self) -> Settings:
-        """What values depend on, beside the plan."""
-        return Settings(*(self.fingerprint[f"setting.{name}"] for name in ("nan", "tta", "backend")))
+    def settings(self) -> SegmentConfig:
+        """The settings that values depend on beside the plan; all others are not those of the run."""
+        return read_identity(SegmentConfig, self.fingerprint)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What else is said of settings, by the names that they declare."""
+        plan, source = self.plan, self.source
+        whole = all(interval == (0, size) for interval, size in zip(plan.roi, plan.shape, strict=True))
+        part = ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in plan.extent.items())
+        return {
+            "plan.device": plan.device,
+            "plan.precision": plan.precision,
+            "plan.roi": None if whole else part,
+            "plan.tile": plan.core,
+            "memory": self.memory,
+            "mask.url": self.mask,
+            "source.key": source.key or None,
+            "source.axes": source.axes,
+            "source.channels": source.channels,
+        }
 
     @property
     def software(self) -> dict[str, str]:
