@@ -80,6 +80,19 @@ def _bundled() -> list[str]:
     return sorted(each.stem for each in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors"))
 
 
+class OneOf(click.Choice):  # type: ignore[type-arg] # generic in click's stubs alone
+    """One of some words that are not imported before somebody needs them."""
+
+    def __init__(self, words: Callable[[], Iterable[str]]) -> None:
+        self._words = words
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override] # an attribute, which would be filled too early
+        """The words."""
+        return tuple(self._words())
+
+
 class Declared(click.Option):
     """An option of a setting, whose help names words that are not imported before somebody reads it."""
 
