@@ -224,7 +224,7 @@ def _check_geometry(record: Mapping[str, Any]) -> None:
             few = (stop - start) // side <= _MOST_REGIONS
             _need(few, f"plan.{name}", plan[name], f"long enough for {stop - start} voxels along {axis}")
     try:
-        PlanRecord.from_json(record["plan"]).grid()
+        PlanRecord.from_json({"skipped": 0, **plan}).grid()
     except GeometryError as error:
         raise _Senseless(f"plan: {str(error).rstrip('.')}") from None
 
