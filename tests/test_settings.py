@@ -18,7 +18,7 @@ from unet_dask.io.sink import place as places
 from unet_dask.model.file import inspect_model
 from unet_dask.model.header import Normalisation
 from unet_dask.run.manifest import fingerprint
-from unet_dask.run.prepare import prepare
+from unet_dask.run.prepare import open_inputs, prepare, this_machine
 from unet_dask.setting import Setting, identity, setting, settings_of
 from unet_dask.verify.again import settings_of as settings_of_result
 from unet_dask.verify.stored import open_stored
@@ -86,7 +86,8 @@ def test_what_values_depend_on_is_in_the_fingerprint_of_a_run(
 
     def of(config: SegmentConfig) -> dict[str, str]:
         return fingerprint(
-            prepare(source, model, config, stored=None), Normalisation("constant", (0.0,), (1.0,))
+            prepare(open_inputs(source, model, config), this_machine(config), None),
+            Normalisation("constant", (0.0,), (1.0,)),
         )
 
     begun = of(BEGUN)
