@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import FILE, PATH, common
+from .options import FILE, PATH, OneOf, common
 from .terminal import say, show
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return tuple(name.strip() for name in (value or "").split(",") if name.strip())
 
 
+def _products() -> list[str]:
+    """Return the names of the products, which are imported only when somebody asks."""
+    from unet_dask.products import telling
+
+    return [kind.name for kind in telling()]
+
+
 @click.command(short_help="Score a prediction against its truth.")
 @click.argument("prediction", type=PATH)
 @click.argument("truth", type=PATH)
@@ -36,7 +43,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 )
 @click.option(
     "--product",
-    type=click.Choice(["probabilities", "classes", "instances"]),
+    type=OneOf(_products),
     help="What the prediction holds; of a result, what to take [probabilities, or by the values].",
 )
 @click.option("--foreground-value", type=int, help="Value of the truth that is foreground [all but 0].")

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from unet_dask.config import parse_bytes, parse_channels, parse_products, parse_sizes
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import OptionError
 from unet_dask.paths import local_path
+from unet_dask.setting import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import TypeVar
+
+    from unet_dask.setting import Setting
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,7 +27,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's st
     """A parameter that one of the library's parsers reads; the shell completes a list of the words it knows."""
 
     def __init__(
-        self, name: str, parser: Callable[[str], Any], words: Callable[[], Iterable[str]] = tuple
+        self, name: str, parser: Callable[[str], Any], words: Callable[[], Mapping[str, str]] = dict
     ) -> None:
         self.name = name
         self._parser = parser
@@ -44,7 +47,8 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in click's st
     ) -> list[CompletionItem]:
         """Return the words that the last one of a list may become."""
         before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{before}{comma}{word}") for word in self._words() if word.startswith(last)]
+        words = {word: means for word, means in self._words().items() if word.startswith(last)}
+        return [CompletionItem(f"{before}{comma}{word}", help=means) for word, means in words.items()]
 
 
 class Named(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
@@ -52,7 +56,7 @@ class Named(click.ParamType):  # type: ignore[type-arg] # generic in click's stu
 
     name = "path"
 
-    def __init__(self, names: Callable[[], list[str]] = list) -> None:
+    def __init__(self, names: Callable[[], Iterable[str]] = tuple) -> None:
         self._names = names
 
     def shell_complete(
@@ -76,11 +80,71 @@ def _bundled() -> list[str]:
     return sorted(each.stem for each in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors"))
 
 
-def _products() -> list[str]:
-    """Return the names of the products, which are imported only while a shell waits for them."""
-    from unet_dask.products import PRODUCTS
+class OneOf(click.Choice):  # type: ignore[type-arg] # generic in click's stubs alone
+    """One of some words that are not imported before somebody needs them."""
 
-    return list(PRODUCTS)
+    def __init__(self, words: Callable[[], Iterable[str]]) -> None:
+        self._words = words
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override] # an attribute, which would be filled too early
+        """The words."""
+        return tuple(self._words())
+
+
+class Declared(click.Option):
+    """An option of a setting, whose help names words that are not imported before somebody reads it."""
+
+    def __init__(self, *arguments: Any, words: Callable[[], Iterable[str]], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._words = words
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help, with the words in it."""
+        if self.help and "{words}" in self.help:
+            self.help = self.help.replace("{words}", ", ".join(self._words()))
+        return super().get_help_record(ctx)
+
+
+def of_settings(*names: str, but: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Let a command be told settings of a run, by options that their fields declare.
+
+    Parameters
+    ----------
+    names : of the fields; none for all
+    but : of those that are left out
+    """
+    chosen = [
+        each
+        for each in settings_of(SegmentConfig)
+        if each.name not in but and (not names or each.name in names)
+    ]
+
+    def decorated(command: Command) -> Command:
+        for each in reversed(chosen):
+            command = _option(each)(command)
+        return command
+
+    return decorated
+
+
+def _option(said: Setting) -> Callable[[Command], Command]:
+    """Return the option of a setting."""
+    flags = [*([said.short] if said.short else []), f"--{said.name.replace('_', '-')}"]
+    if isinstance(said.default, bool):
+        return click.option(*flags, is_flag=True, default=None, help=said.help)
+    return click.option(
+        *flags, type=_type(said), metavar=said.metavar, help=said.help, cls=Declared, words=said.words
+    )
+
+
+def _type(said: Setting) -> Any:  # what click takes for a type
+    if said.choices:
+        return click.Choice(said.choices)
+    if said.path:
+        return Named(said.words)
+    return said.parse if said.parse in (str, int, float) else Parsed(said.name, said.parse, said.words)
 
 
 def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,13 +190,8 @@ def common(*, quiet: str = "No progress.", printed: str = "the outcome") -> Call
     return decorated
 
 
-BYTES = Parsed("bytes", parse_bytes)
-CHANNELS = Parsed("channels", parse_channels)
-PRODUCTS = Parsed("products", parse_products, _products)
-SIZES = Parsed("sizes", parse_sizes)
 #: A path or URL, which the library reads by its one rule.
 PATH = Named()
 #: A path of this machine.
 FILE = LocalFile()
-MASK = Named(lambda: ["auto"])
 MODEL = Named(_bundled)

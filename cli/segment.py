@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from unet_dask.config import SegmentConfig
+
 from .advice import once_more
-from .options import BYTES, CHANNELS, MASK, MODEL, PATH, PRODUCTS, SIZES, common
+from .options import MODEL, PATH, common, of_settings
 from .settings import read_settings
 from .terminal import fact, show
-
-if TYPE_CHECKING:
-    from unet_dask.config import SegmentConfig
 
 
 @click.command(short_help="Segment a Zarr volume into a Zarr group.")
@@ -26,48 +25,12 @@ if TYPE_CHECKING:
 @click.option(
     "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
 )
-@click.option("-j", "--workers", type=int, help="Local worker processes [one per GPU, else per 2 cores].")
-@click.option("--threads", type=int, help="Threads of each worker's network [the cores, shared out].")
-@click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster that is already running.")
-@click.option("--scheduler-file", type=PATH, metavar="FILE", help="The same, from the scheduler's file.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="[auto]")
-@click.option(
-    "--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]), help="[auto]"
-)
-@click.option("--backend", type=click.Choice(["torch", "nnpack"]), help="What runs the network.")
-@click.option("--products", type=PRODUCTS, help="One or more of classes, probabilities, instances [classes].")
-@click.option(
-    "--probability-dtype", type=click.Choice(["float32", "uint8"]), help="uint8 is scaled to 0-254."
-)
-@click.option("-k", "--key", metavar="PATH", help="Array in a group.")
-@click.option("--axes", help="Axes of the source, such as zyx or yxc [from its metadata].")
-@click.option("--level", type=int, help="Level of a multiscale image [0].")
-@click.option("--channels", type=CHANNELS, help="Channels to use, such as 0,2 [all].")
-@click.option(
-    "--roi", metavar="z0:z1,y0:y1,x0:x1", help="Part of the volume [all]; of some axes: 't 0:1, y 0:64'."
-)
-@click.option(
-    "--mask", type=MASK, metavar="PATH|auto", help="What to segment; the rest is background [everything]."
-)
-@click.option(
-    "--tta",
-    type=click.Choice(["none", "flips", "rotations"]),
-    help="Average over symmetries of the image [none].",
-)
-@click.option("--nan", type=click.Choice(["stop", "zero"]), help="What to do with NaN and infinity [stop].")
-@click.option(
-    "--memory", type=BYTES, metavar="8GiB", help="Memory one worker may use [up to 4GiB; with a GPU 32]."
-)
-@click.option("--tile", type=SIZES, metavar="512,512", help="What a tile contributes [chosen by the plan].")
-@click.option("--region", type=SIZES, metavar="2048,2048", help="What a task computes [chosen by the plan].")
-@click.option("--chunks", type=SIZES, metavar="512,512", help="Chunks of the result [512; in 3-D 128].")
+@of_settings(but=("mended", "part"))
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-@click.option(
-    "--mended", is_flag=True, default=None, help="With --resume: the source was mended where regions failed."
-)
+@of_settings("mended")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
-@click.option("--part", metavar="I/N", help="Be one of N drivers that share the sink, such as 2/8.")
+@of_settings("part")
 @click.option(
     "--config",
     type=PATH,
@@ -91,7 +54,6 @@ def segment(
     unet-dask segment big.zarr --resume
     unet-dask segment big.zarr --part 3/8
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
-    from unet_dask.config import SegmentConfig
     from unet_dask.model.file import DEFAULT_MODEL
     from unet_dask.report.segment import Asked, segment_and_report
     from unet_dask.run.progress import Display

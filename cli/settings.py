@@ -6,7 +6,6 @@ in a file, where `probability_dtype` says the same. Names of before that rule ar
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import click
 
 from unet_dask.errors import OptionError
 from unet_dask.paths import local_path
+from unet_dask.setting import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,10 +100,7 @@ def _known(key: str, setting: Any, names: dict[str, str], aliases: dict[str, str
 
 
 def _nearest(name: str, known: list[str], example: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return (
-        f"Did you mean {near[0]}?" if near else f"Settings are named as the options are, such as {example}."
-    )
+    return nearest(name, known, f"Settings are named as the options are, such as {example}.")
 
 
 def _text(setting: Any) -> str:  # any TOML value

@@ -62,7 +62,9 @@ def manifest_of(
             "halo": [HALO] * 2,
             "precision": "float32",
             "device": "cpu",
+            "skipped": 0,
         },
         "arrays": [{"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in arrays],
         "work": work,
+        "mask": None,
     }

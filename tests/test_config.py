@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_dask.config import (
-    SegmentConfig,
-    format_bytes,
-    parse_bytes,
-    parse_channels,
-    parse_products,
-    parse_roi,
-    parse_sizes,
-)
+from unet_dask.config import SegmentConfig, format_bytes
 from unet_dask.errors import OptionError
+from unet_dask.texts import parse_bytes, parse_channels, parse_products, parse_roi, parse_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ from unet_dask.run.execute import work
 from unet_dask.run.manifest import open_sink
 from unet_dask.run.outcome import Run
 from unet_dask.run.planned import is_planned
-from unet_dask.run.prepare import checked_arithmetic, prepare, prepare_there
+from unet_dask.run.prepare import checked_arithmetic, machine_of, open_inputs, prepare, this_machine
 from unet_dask.run.prepared import Prepared
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers import running
@@ -73,7 +73,7 @@ def plan_store(
     """
     chosen = configured(config, settings)
     with model_file(model) as file:
-        prepared = prepare(source, file, chosen, stored=None)
+        prepared = prepare(open_inputs(source, file, chosen), this_machine(chosen), None)
     if not (chosen.scheduler or chosen.scheduler_file):
         require_here(prepared, stored=None)
     return prepared.plan
@@ -148,20 +148,22 @@ def segment_store(
         )
     with places.refusals_told(url), model_file(model) as file:
         elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
-        # What a running cluster has is asked once it answers; until then the plan is for what was wished.
+        # What a running cluster has is asked once it answers; until then the plan is for what was wished, so that
+        # what no machine could do is refused first.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None
-        prepared = prepare(source, file, chosen, stored=stored, device=wish)
+        inputs, machine = open_inputs(source, file, chosen), this_machine(chosen, wish)
+        prepared = prepare(inputs, machine, stored)
         if not elsewhere:
             require_here(prepared, stored)
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
                 stored = opened.enter_context(_among_parts(url, part))
-                prepared = prepare(source, file, chosen, stored=stored, device=wish)
+                prepared = prepare(inputs, machine, stored)
             workers = opened.enter_context(_open_workers(prepared, client, tell))
             check_workers(workers, file, url)
             if not workers.local:
-                prepared = prepare_there(source, file, chosen, workers, stored=stored)
+                prepared = prepare(inputs, machine_of(workers, prepared.config), stored)
             begun = _begun_in(prepared.plan.precision, stored)
             require_precision(workers, prepared.plan.precision, prepared.plan.device, begun=begun)
             constants = _constants(prepared, workers, stored, tell)

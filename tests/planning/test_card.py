@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from unet_dask.model.layers import parameter_count
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted
-from unet_dask.run.prepare import prepare
+from unet_dask.run.prepare import open_inputs, prepare, this_machine
 from unet_dask.workers.preflight import worker_card
 
 if TYPE_CHECKING:
@@ -136,7 +137,10 @@ def prepared(tmp_path: Path, stored: Manifest | None, card: int | None = None) -
     """Return the plan of a run on a card that this machine need not have."""
     source = save_source(tmp_path / "source.zarr", (1024, 1024))
     with model_file(save_tiny_model(tmp_path / "tiny.safetensors")) as model:
-        return prepare(source, model, SegmentConfig(), stored=stored, device="cuda", card=card).plan
+        machine = this_machine(SegmentConfig(), "cuda")
+        machine = machine if card is None else replace(machine, card=card)
+        inputs = open_inputs(source, model, SegmentConfig())
+        return prepare(inputs, machine, stored).plan
 
 
 def test_a_resumed_run_is_planned_for_the_card_that_it_was_begun_on(tmp_path: Path) -> None:
@@ -175,7 +179,8 @@ def test_workers_share_a_card(
     source = save_source(tmp_path / "source.zarr", (256, 256))
     with model_file(save_tiny_model(tmp_path / "tiny.safetensors")) as model:
         config = SegmentConfig(workers=workers, memory=8 * GIB)
-        assert prepare(source, model, config, stored=None, device="cuda").plan.card == each * GIB
+        inputs = open_inputs(source, model, config)
+        assert prepare(inputs, this_machine(config, "cuda"), None).plan.card == each * GIB
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float16")])

@@ -1,7 +1,7 @@
 """A product that a newcomer adds: one class and one line, and everything knows it.
 
 The workers of the cluster are threads of this process, which has registered it; a product of the package is known to
-every process.
+every process, as the text of `PRODUCTS` says.
 """
 
 from __future__ import annotations
@@ -115,6 +115,34 @@ def test_background_of_a_mask_is_certain() -> None:
     values = np.full((1, 4, 4), np.nan, np.float32)
     Certainty("float32").clear(values, np.ones((1, 4, 4), bool))
     assert (values == 1).all()
+
+
+def test_help_and_shell_know_it(call_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = " ".join(call_cli("segment", "--help").stdout.split())
+    assert "One or more of classes, probabilities, instances, certainty [classes]." in told
+    assert "[probabilities|certainty|classes|instances]" in call_cli("evaluate", "--help").stdout
+    monkeypatch.setenv("_UNET_DASK_COMPLETE", "fish_complete")
+    monkeypatch.setenv("COMP_WORDS", "unet-dask segment --products classes,c")
+    monkeypatch.setenv("COMP_CWORD", "classes,c")
+    offered = call_cli().stdout
+    assert "classes,certainty\tBy how much the most probable class is more probable than the next." in offered
+
+
+def test_it_is_run_and_scored_by_the_commands(
+    client: Client,
+    tmp_path: Path,
+    tiny_model: Path,
+    make_source: Callable[..., Path],
+    call_cli: Callable[..., Any],
+) -> None:
+    source, sink = make_source(tmp_path / "image.zarr", (64, 64)), tmp_path / "out.zarr"
+    truth = make_source(tmp_path / "truth.zarr", (64, 64))
+    where = ("--scheduler", client.scheduler.address)
+    made = call_cli("segment", source, "-o", sink, "-m", tiny_model, "--products", "certainty", "-q", *where)
+    assert (made.code, made.stderr) == (0, "")
+    scored = call_cli("evaluate", sink, truth, "--product", "certainty", "--metrics", "pixel", "-q")
+    assert scored.code == 0, scored.stderr
+    assert "no product" in call_cli("segment", source, "-m", tiny_model, "--products", "doubt").stderr
 
 
 def test_it_is_named_where_products_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.remote import Location, one_line, redact_url
 from unet_dask.io.source import node
@@ -23,6 +22,7 @@ from unet_dask.io.source.zarr_source import open_array
 from unet_dask.products import PRODUCTS
 from unet_dask.products.coarse import averaged
 from unet_dask.products.sentinel import is_sentinel
+from unet_dask.texts import parse_roi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from unet_dask.products.product import Product as Product
 
-#: Every product that a run can make, by its name.
+#: Every product that a run can make, by its name, in the order in which people are told of them. A line here is known
+#: to every process, and to the commands and their help; what a program puts into it while it runs is known to that
+#: process alone, and not to the workers of a run unless they are its threads.
 PRODUCTS: dict[str, type[Product]] = {
     Classes.name: Classes,
     Probabilities.name: Probabilities,
@@ -29,6 +31,11 @@ def in_order(products: Iterable[Product]) -> list[Product]:
     """Return products as pictures show them: numbers before amounts."""
     order = list(PRODUCTS)
     return sorted(products, key=lambda product: (product.amounts, order.index(product.name)))
+
+
+def telling() -> list[type[Product]]:
+    """Return the products by how much a prediction of them tells, most first: amounts before numbers."""
+    return sorted(PRODUCTS.values(), key=lambda kind: not kind.amounts)
 
 
 def product_of(name: str, dtype: str) -> Product:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import platform
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask.engine.augment import symmetries
@@ -13,6 +13,7 @@ from unet_dask.io import remote
 from unet_dask.io.source.received import Consent
 from unet_dask.model.file import inspect_model
 from unet_dask.picture.preview import drawn
+from unet_dask.setting import for_people
 from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
@@ -107,14 +108,9 @@ def gathered(asked: Asked, journal: Journal, outcome: Outcome) -> Facts:
 
 
 def _settings(asked: Asked) -> dict[str, str]:
-    """Return every setting for people, without secrets; those that were left to the plan are not named."""
-    values = {each.name: getattr(asked.config, each.name) for each in fields(asked.config)}
-    values |= {"resume": asked.resume, "overwrite": asked.overwrite}
-    return {
-        name: remote.redact_url(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
-        for name, value in values.items()
-        if value is not None and value is not False
-    }
+    """Return every setting for people, without secrets."""
+    flags = {name: "True" for name in ("resume", "overwrite") if getattr(asked, name)}
+    return {name: remote.redact_url(text) for name, text in (for_people(asked.config) | flags).items()}
 
 
 def _picture(sink: str, plan: Plan, *, complete: bool) -> tuple[bytes, str]:

@@ -6,6 +6,7 @@ the normalisation's constants. How many drivers there were is not in it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import SinkError
@@ -14,14 +15,15 @@ from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
+from unet_dask.io.sink.manifest import ArrayRecord, Manifest, ModelRecord, PlanRecord
 from unet_dask.ledger import Ledger
 from unet_dask.run.execute import total_work
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.join import joined_array
+from unet_dask.setting import identity
 from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
-    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.model.header import Normalisation
     from unet_dask.run.prepared import Prepared
 
@@ -32,14 +34,14 @@ LAYOUT = 2
 def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: Normalisation) -> sinks.Sink:
     """Return the sink: the one to resume or to join if it was begun with the same, else a new one."""
     plan, header = prepared.plan, prepared.model.header
-    identity = fingerprint(prepared, constants)
+    now = fingerprint(prepared, constants)
     place = sinks.Sink(url, plan.arrays)
     if stored:
         others = "name another place with -o" if prepared.part else "start over with --overwrite"
-        compare(stored.fingerprint, identity, url, mended=prepared.config.mended, otherwise=others)
+        compare(stored.fingerprint, now, url, mended=prepared.config.mended, otherwise=others)
         _require_joinable(place, stored)
-        if stored.fingerprint != identity:
-            sinks.restamp(place, {**stored.document, "fingerprint": identity})
+        if stored.fingerprint != now:
+            sinks.restamp(place, replace(stored, fingerprint=now).to_json())
         if prepared.part is None:  # else others may be writing
             sessions.end_all(url)
             places.sweep(url)
@@ -53,26 +55,24 @@ def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: 
         for axis, (start, _) in zip(plan.grid.axes, plan.grid.roi, strict=True)
         if axis != "c"
     }
-    manifest = {
-        "layout": LAYOUT,
-        "fingerprint": identity,
-        "normalisation": [list(constants.offset), list(constants.scale)],
-        **({"ranges": [list(each) for each in prepared.ranges]} if prepared.ranges else {}),
-        "memory": plan.limit,
-        "card": plan.card,
-        "precision": plan.precision,
-        "model": {"name": prepared.model.path.name, "checksum": prepared.model.checksum},
-        "classes": list(header.class_names),
-        "plan": plan.to_json(),
-        "arrays": [
-            {"name": each.name, "axes": each.axes, "levels": len(each.levels)} for each in plan.arrays
-        ],
-        "work": total_work(plan),
-        "mask": prepared.mask and ("auto" if prepared.config.mask == "auto" else prepared.mask.address),
-    }
+    manifest = Manifest(
+        layout=LAYOUT,
+        fingerprint=now,
+        normalisation=(constants.offset, constants.scale),
+        ranges=prepared.ranges,
+        memory=plan.limit,
+        card=plan.card,
+        precision=plan.precision,
+        model=ModelRecord(prepared.model.path.name, prepared.model.checksum),
+        classes=header.class_names,
+        plan=PlanRecord.from_json(plan.to_json()),
+        arrays=tuple(ArrayRecord(each.name, each.axes, len(each.levels)) for each in plan.arrays),
+        work=total_work(plan),
+        mask=_mask_of(prepared),
+    )
     sinks.create(
         place,
-        manifest,
+        manifest.to_json(),
         class_names=header.class_names,
         spacing=prepared.source.spacing,
         unit=prepared.source.unit,
@@ -80,6 +80,13 @@ def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: 
         name=prepared.source.name,
     )
     return place
+
+
+def _mask_of(prepared: Prepared) -> str | None:
+    """Return what a result says of its mask."""
+    if prepared.mask is None:
+        return None
+    return "auto" if prepared.config.mask == "auto" else prepared.mask.address
 
 
 def _require_joinable(sink: sinks.Sink, stored: Manifest) -> None:
@@ -103,9 +110,7 @@ def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
         "model.network": str(prepared.model.header.network),
         "model.normalisation": f"{constants.offset} {constants.scale}",
         **({"model.ranges": str(prepared.ranges)} if prepared.ranges else {}),
-        "setting.nan": prepared.config.nan,
-        "setting.tta": prepared.config.tta,
-        "setting.backend": prepared.config.backend,
+        **identity(prepared.config),
         "software.unet-dask": versions["unet-dask"],
         "software.torch": versions["torch"],
     }

@@ -1,15 +1,14 @@
 """What a run will do, decided from its settings: source, device, precision and plan, with nothing written yet.
 
-Device and precision are those of whoever computes. Of a running cluster they are asked; what is faster than torch in
-float32 must agree with it first.
+What a run is of is opened once, and whoever computes is asked once for what they have; the plan follows from both, and
+from what was begun, without asking anybody. What is faster than torch in float32 must agree with it first.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from unet_dask.config import SegmentConfig, parse_roi
 from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
@@ -27,6 +26,8 @@ from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
+from unet_dask.setting import gone_on_with
+from unet_dask.texts import parse_roi
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import MEASURED, Probed, measured_agreement, measured_ranges, telling
 from unet_dask.workers.preflight import multiplies, worker_card, worker_device
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from unet_dask.config import SegmentConfig
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
@@ -47,16 +49,43 @@ if TYPE_CHECKING:
 _AGREEMENT = 0.999
 
 
-def prepare(
-    source: str | os.PathLike[str],
-    model: ModelFile,
-    config: SegmentConfig,
-    *,
-    stored: Manifest | None,
-    device: str | None = None,
-    card: int | None = None,
-) -> Prepared:
-    """Open, choose and plan; nothing is written. Without a device and its memory, this machine's are taken."""
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run is of, opened once.
+
+    Attributes
+    ----------
+    source, model, mask : open; None for no mask
+    config : what was asked for
+    occupancy : of the mask, which has been read for it
+    """
+
+    source: Source
+    model: ModelFile
+    config: SegmentConfig
+    mask: Mask | None
+    occupancy: Occupancy | None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Who computes: this machine's own workers, or those of a running cluster.
+
+    Attributes
+    ----------
+    device : of their networks
+    precision : in which they run those of which nobody said it
+    limit, card : bytes that each may use of its machine and of its card, where nobody said otherwise
+    """
+
+    device: str
+    precision: str
+    limit: int
+    card: int
+
+
+def open_inputs(source: str | os.PathLike[str], model: ModelFile, config: SegmentConfig) -> Inputs:
+    """Open what a run is of."""
     network = model.header.network
     opened = open_source(
         source,
@@ -67,49 +96,50 @@ def prepare(
         dims=network.dims,
         network_channels=network.channels,
     )
-    device = device or choose_device(config.device)
-    precision = choose_precision(
-        stored.precision if stored and config.precision == "auto" else config.precision,
-        device,
-        config.backend,
-    )
-    require_backend(config.backend, device=device, precision=precision, dims=network.dims)
     mask = find_mask(config.mask, opened)
-    limit = config.memory or (stored.memory if stored else 0) or _granted(config, device)
-    if stored and stored.card is not None:
-        card = stored.card
-    if card is None:
-        card = _granted_of_card(config, device)
+    return Inputs(opened, model, config, mask, Occupancy(mask) if mask else None)
+
+
+def this_machine(config: SegmentConfig, device: str | None = None) -> Machine:
+    """Return what this machine has; a device that is named is taken at its word."""
+    chosen = device or choose_device(config.device)
+    return Machine(
+        chosen,
+        choose_precision("auto", chosen, config.backend),
+        _granted(config, chosen),
+        _granted_of_card(config, chosen),
+    )
+
+
+def machine_of(workers: Cluster, config: SegmentConfig) -> Machine:
+    """Return what the workers of a running cluster have, which need not be what this machine has."""
+    device = worker_device(workers, config.device)
+    precision = choose_precision("auto", device, config.backend)
+    if config.precision == "auto" and not multiplies(workers, precision, device):
+        precision = "float32"
+    return Machine(device, precision, _granted(config, device), worker_card(workers, device))
+
+
+def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepared:
+    """Plan; nothing is asked, opened or written."""
+    header, config = inputs.model.header, inputs.config
+    if stored:
+        config = gone_on_with(config, stored.recorded)
+    device, backend = machine.device, config.backend
+    wished = machine.precision if config.precision == "auto" else config.precision
+    precision = choose_precision(wished, device, backend)
+    require_backend(backend, device=device, precision=precision, dims=header.network.dims)
     plan = _plan(
-        opened,
-        model.header,
+        inputs.source,
+        header,
         config,
-        mask,
-        limit=limit,
+        inputs.occupancy,
+        limit=config.memory or machine.limit,
         precision=precision,
         device=device,
-        card=card,
+        card=machine.card if stored is None or stored.card is None else stored.card,
     )
-    return Prepared(opened, model, config, plan, mask)
-
-
-def prepare_there(
-    source: str | os.PathLike[str],
-    model: ModelFile,
-    config: SegmentConfig,
-    workers: Cluster,
-    *,
-    stored: Manifest | None,
-) -> Prepared:
-    """Plan for what the workers of a running cluster have, which need not be what this machine has."""
-    there = replace(config, device=worker_device(workers, config.device))
-    card = worker_card(workers, there.device)
-    prepared = prepare(source, model, there, stored=stored, device=there.device, card=card)
-    ours = config.precision == "auto" and not stored
-    if ours and not multiplies(workers, prepared.plan.precision, prepared.plan.device):
-        exact = replace(there, precision="float32")
-        return prepare(source, model, exact, stored=stored, device=there.device, card=card)
-    return prepared
+    return Prepared(inputs.source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
 
 
 def checked_arithmetic(
@@ -164,7 +194,7 @@ def _in_float32(prepared: Prepared) -> Prepared:
         prepared.source,
         plan.header,
         config,
-        prepared.mask,
+        prepared.occupancy,
         limit=plan.limit,
         precision="float32",
         device=plan.device,
@@ -177,7 +207,7 @@ def _plan(
     source: Source,
     header: ModelHeader,
     config: SegmentConfig,
-    mask: Mask | None,
+    occupancy: Occupancy | None,
     *,
     limit: int,
     precision: str,
@@ -194,7 +224,7 @@ def _plan(
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
         arithmetic=Arithmetic(device, precision, config.backend, config.tta != "none", card),
         wanted=Wanted(config.tile, config.region, config.chunks),
-        occupancy=Occupancy(mask) if mask else None,
+        occupancy=occupancy,
     ).making(header.objects)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from unet_dask.config import SegmentConfig
     from unet_dask.engine.ranges import Ranges
     from unet_dask.io.source.mask import Mask
+    from unet_dask.io.source.occupancy import Occupancy
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
     from unet_dask.planning.plan import Plan
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that is planned but not begun."""
+    """A run that is planned but not begun.
+
+    Attributes
+    ----------
+    source, model, mask, occupancy : open, and where the mask holds something
+    config : what was asked for, and what a run that goes on takes from the one that was begun
+    plan : for whoever computes
+    ranges : of feature maps, of a network of bytes
+    """
 
     source: Source
     model: ModelFile
@@ -27,6 +36,7 @@ class Prepared:
     plan: Plan
     mask: Mask | None = None
     ranges: Ranges = ()
+    occupancy: Occupancy | None = None
 
     @property
     def part(self) -> Part | None:

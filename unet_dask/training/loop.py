@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.config import parse_bytes
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.images.annotated_volume import open_annotated
 from unet_dask.model.file import save_model
 from unet_dask.paths import local_path
 from unet_dask.spacing import contradiction, shown
+from unet_dask.texts import parse_bytes
 from unet_dask.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from unet_dask.training.curves import CurvePoint, draw_curves, read_curves, write_curves
 from unet_dask.training.events import Event, Saved, Started, Stepped, Validated

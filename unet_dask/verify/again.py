@@ -6,16 +6,17 @@ secrets were in the address; the model is the one that is named, or the bundled 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from unet_dask.config import SegmentConfig, configured
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import MismatchError, ModelError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.source.received import mask_of, source_of
 from unet_dask.model.file import inspect_model, verify_model
+from unet_dask.setting import restored
 
 if TYPE_CHECKING:
     import os
@@ -119,32 +120,17 @@ def require_unchanged(manifest: Manifest, source: Source, mask: Mask | None, sin
 
 def settings_of(stored: Stored) -> SegmentConfig:
     """Return the settings of a run; its plan follows from them and the source."""
-    manifest, grid = stored.manifest, stored.grid
-    plan, source, settings = manifest.plan, manifest.source, manifest.settings
-    spatial = [axis for axis in grid.axes if axis in "zyx"]
-    finest = stored.arrays[0]
+    manifest, finest = stored.manifest, stored.arrays[0]
     side = dict(zip(finest.axes, finest.chunks, strict=True))
-    whole = grid.roi == tuple((0, size) for size in grid.shape)
-    interval = {axis: f"{a}:{b}" for axis, (a, b) in zip(grid.axes, grid.roi, strict=True)}
-    types = {name: value for array in stored.arrays for name, value in array.product.settings.items()}
-    restored = SegmentConfig(
-        products=tuple(array.name for array in stored.arrays),
-        device=plan.device,
-        precision=plan.precision,
-        backend=settings.backend,
-        memory=manifest.memory,
-        key=source.key or None,
-        axes=source.axes,
-        channels=source.channels,
-        roi=None if whole else ", ".join(f"{axis} {each}" for axis, each in interval.items()),
-        mask=manifest.mask,
-        tta=settings.tta,
-        nan=settings.nan,
-        tile=plan.core,
-        region=_regions(stored),
-        chunks=tuple(side[axis] for axis in spatial),
-    )
-    return configured(restored, types)
+    recorded = manifest.recorded | {
+        "plan.products": tuple(array.name for array in stored.arrays),
+        "plan.region": _regions(stored),
+        "plan.chunks": tuple(side[axis] for axis in stored.grid.axes if axis in "zyx"),
+    }
+    types: dict[str, Any] = {
+        name: value for array in stored.arrays for name, value in array.product.settings.items()
+    }
+    return replace(restored(SegmentConfig, manifest.fingerprint, recorded), **types)
 
 
 def _regions(stored: Stored) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from unet_dask.pipeline import require_here, segment_store
 from unet_dask.run.dependents import dependents
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
-from unet_dask.run.prepare import prepare
+from unet_dask.run.prepare import open_inputs, prepare, this_machine
 from unet_dask.verify.again import find_model_of, require_unchanged, settings_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def repair(
     source = source_of(manifest.fingerprint, consent)
     require_unchanged(manifest, source, mask_of(manifest.mask, source, consent), url)
     address, settings = source.spec.url, settings_of(stored)
-    prepared = replace(prepare(address, file, settings, stored=None), ranges=manifest.ranges)
+    inputs = open_inputs(address, file, settings)
+    prepared = replace(prepare(inputs, this_machine(settings), None), ranges=manifest.ranges)
     if client is None:
         require_here(prepared, stored=manifest)
     constants = Normalisation("constant", *manifest.normalisation)

@@ -6,10 +6,12 @@ with the arrays, the source and the model is asked by ``unet_dask.verify``; ``un
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import GeometryError
+from unet_dask.setting import read_identity
 from unet_dask.tiling.region import AxisGrid, RegionGrid
 from unet_dask.tiling.valid import Context
 
@@ -20,7 +22,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PlanRecord:
+class _Record:
+    """A record of a document: fields that have their default need not be said.
+
+    Attributes
+    ----------
+    others : what else stands there, of versions to come or for people; written back as it is
+    """
+
+    others: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return what a document says, whose types were checked."""
+        known = {each.name for each in fields(cls)} - {"others"}
+        said: dict[str, Any] = {name: _frozen(value) for name, value in document.items() if name in known}
+        return cls(**said, others={name: value for name, value in document.items() if name not in known})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that says it, as plain JSON."""
+        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "others"}
+        usual = {each.name: each.default for each in fields(self)}
+        return {name: _plain(value) for name, value in said.items() if value != usual[name]} | dict(
+            self.others
+        )
+
+
+def _frozen(value: Any) -> Any:  # any JSON
+    return tuple(map(_frozen, value)) if type(value) is list else value
+
+
+def _plain(value: Any) -> Any:  # of a record
+    if isinstance(value, _Record):
+        return value.to_json()
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class PlanRecord(_Record):
     """What was planned, in voxels.
 
     Attributes
@@ -46,19 +85,10 @@ class PlanRecord:
     halo: tuple[int, ...]
     precision: str
     device: str
-    skipped: int = 0
+    skipped: int
     limit_bytes: int | None = None
     card_limit_bytes: int | None = None
     lattice: tuple[int, ...] | None = None
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """Return what a document says, whose types were checked."""
-        said: dict[str, Any] = {
-            field.name: record[field.name] for field in fields(cls) if field.name in record
-        }
-        lists = {name: tuple(value) for name, value in said.items() if type(value) is list}
-        return cls(**said | lists | {"roi": tuple((start, stop) for start, stop in record["roi"])})
 
     @property
     def extent(self) -> dict[str, Interval]:
@@ -101,7 +131,7 @@ class PlanRecord:
 
 
 @dataclass(frozen=True)
-class ArrayRecord:
+class ArrayRecord(_Record):
     """A product: its name, its axes, and how many levels its pyramid has."""
 
     name: str
@@ -110,7 +140,7 @@ class ArrayRecord:
 
 
 @dataclass(frozen=True)
-class ModelRecord:
+class ModelRecord(_Record):
     """The run's model: the name of its file, and the checksum of its weights."""
 
     name: str
@@ -128,34 +158,23 @@ class SourceRecord:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What of the settings changes values, beside what is planned."""
-
-    nan: str
-    tta: str
-    backend: str
-
-
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(_Record):
     """What a run says of itself.
 
     Attributes
     ----------
-    document : all of it, as it was read
     fingerprint : what the values depend on, by name, as texts that are compared
     normalisation : offset and scale of every channel
     memory, card : bytes that a worker may use of its machine and of its card; None if a run says nothing of a card
     precision : of the network
     model, classes : of the run, and the names of what it tells apart
     plan, arrays, work : what was planned, the products, and the pieces of work
-    layout : of what lies in the run's folder while it goes on
     mask : address, "auto", or None for none
+    layout : of what lies in the run's folder while it goes on
     ranges : of feature maps, of a run of bytes
     nodes : checksums of documents by the paths of their nodes; None if a run of before says nothing of them
     """
 
-    document: Mapping[str, Any]
     fingerprint: Mapping[str, str]
     normalisation: tuple[tuple[float, ...], tuple[float, ...]]
     memory: int
@@ -165,35 +184,23 @@ class Manifest:
     plan: PlanRecord
     arrays: tuple[ArrayRecord, ...]
     work: int
+    mask: str | None
     layout: int = 1
     card: int | None = None
-    mask: str | None = None
     ranges: tuple[tuple[float, float], ...] = ()
     nodes: Mapping[str, str] | None = None
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Return what a document says, every field of which was checked."""
-        offset, scale = document["normalisation"]
-        return cls(
-            document=document,
-            fingerprint=document["fingerprint"],
-            normalisation=(tuple(offset), tuple(scale)),
-            memory=document["memory"],
-            precision=document["precision"],
-            model=ModelRecord(document["model"]["name"], document["model"]["checksum"]),
-            classes=tuple(document["classes"]),
-            plan=PlanRecord.from_json(document["plan"]),
-            arrays=tuple(
-                ArrayRecord(entry["name"], entry["axes"], entry["levels"]) for entry in document["arrays"]
-            ),
-            work=document["work"],
-            layout=document.get("layout", 1),
-            card=document.get("card"),
-            mask=document.get("mask"),
-            ranges=tuple((float(low), float(high)) for low, high in document.get("ranges", ())),
-            nodes=document.get("nodes"),
-        )
+        parts = {
+            "mask": document.get("mask"),
+            "model": ModelRecord.from_json(document["model"]),
+            "plan": PlanRecord.from_json({"skipped": 0, **document["plan"]}),
+            "arrays": tuple(map(ArrayRecord.from_json, document["arrays"])),
+            "ranges": tuple((float(low), float(high)) for low, high in document.get("ranges", ())),
+        }
+        return super().from_json({**document, **parts})
 
     @property
     def source(self) -> SourceRecord:
@@ -204,9 +211,27 @@ class Manifest:
         return SourceRecord(url, key, axes, channels)
 
     @property
-    def settings(self) -> Settings:
-        """What values depend on, beside the plan."""
-        return Settings(*(self.fingerprint[f"setting.{name}"] for name in ("nan", "tta", "backend")))
+    def settings(self) -> SegmentConfig:
+        """The settings that values depend on beside the plan; all others are not those of the run."""
+        return read_identity(SegmentConfig, self.fingerprint)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What else is said of settings, by the names that they declare."""
+        plan, source = self.plan, self.source
+        whole = all(interval == (0, size) for interval, size in zip(plan.roi, plan.shape, strict=True))
+        part = ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in plan.extent.items())
+        return {
+            "plan.device": plan.device,
+            "plan.precision": plan.precision,
+            "plan.roi": None if whole else part,
+            "plan.tile": plan.core,
+            "memory": self.memory,
+            "mask.url": self.mask,
+            "source.key": source.key or None,
+            "source.axes": source.axes,
+            "source.channels": source.channels,
+        }
 
     @property
     def software(self) -> dict[str, str]:

@@ -13,13 +13,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.axes import CANONICAL
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import GeometryError, SinkError
 from unet_dask.io.remote import printable, redact_url
 from unet_dask.io.sink.manifest import Manifest, PlanRecord
 from unet_dask.products import PRODUCTS
+from unet_dask.setting import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from unet_dask.setting import Setting
 
 #: Bytes of a document; that of the largest run has some kilobytes.
 LARGEST = 16 << 20
@@ -35,12 +39,6 @@ _LONGEST = 4096
 _LONGEST_FIELD = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHANNELS = re.compile(r"all|\d{1,9}(,\d{1,9}){0,4095}", re.ASCII)
-#: Settings that are read from the fingerprint, with what they can be.
-_SETTINGS = {
-    "setting.nan": ("stop", "zero"),
-    "setting.tta": ("none", "flips", "rotations"),
-    "setting.backend": ("torch", "nnpack"),
-}
 _PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 _DEVICES = ("cpu", "cuda", "mps")
 
@@ -163,9 +161,18 @@ def _check_settings(record: Mapping[str, Any]) -> None:
     _one_axis_each(identity, "source.axes", "fingerprint.")
     channels = _get(identity, "source.channels", str, "fingerprint.")
     _need(_CHANNELS.fullmatch(channels), "fingerprint.source.channels", channels, "all, or numbers like 0,2")
-    for name, known in _SETTINGS.items():
-        _one_of(identity, name, known, "fingerprint.")
+    for said in settings_of(SegmentConfig):
+        if said.own and (said.required or said.values in identity):
+            _setting(said, _text(identity, said.values, "fingerprint."))
     _one_of(record, "precision", _PRECISIONS)
+
+
+def _setting(said: Setting, text: str) -> None:
+    """Check a setting that the fingerprint holds as it is."""
+    try:
+        said.read(text)
+    except ValueError as error:
+        _need(None, f"fingerprint.{said.values}", text, str(error))
 
 
 def _one_of(record: Any, name: str, known: tuple[str, ...], prefix: str = "") -> None:
@@ -217,7 +224,7 @@ def _check_geometry(record: Mapping[str, Any]) -> None:
             few = (stop - start) // side <= _MOST_REGIONS
             _need(few, f"plan.{name}", plan[name], f"long enough for {stop - start} voxels along {axis}")
     try:
-        PlanRecord.from_json(record["plan"]).grid()
+        PlanRecord.from_json({"skipped": 0, **plan}).grid()
     except GeometryError as error:
         raise _Senseless(f"plan: {str(error).rstrip('.')}") from None
 
