@@ -21,6 +21,7 @@ from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
+from unet_dask.objects import METHODS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
@@ -225,7 +226,17 @@ def _plan(
         arithmetic=Arithmetic(device, precision, config.backend, config.tta != "none", card),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=occupancy,
-    ).making(header.objects)
+    ).making(_rule(config, header))
+
+
+def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
+    """Return how objects are made: as the model says, or by a method of that name, but for what is said otherwise."""
+    rule = METHODS.get(config.objects, header.objects)
+    return ObjectRule(
+        rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
+        rule.min_size if config.min_size is None else config.min_size,
+        rule.split if config.split is None else config.split,
+    )
 
 
 def _granted(config: SegmentConfig, device: str) -> int:
