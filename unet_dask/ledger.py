@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Self
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from unet_dask.durable import sync_folder, write
 from unet_dask.errors import IncompleteError, SinkError, SinkLostError
-from unet_dask.io.sink.durable import sync_folder, write_whole
 from unet_dask.products import PRODUCTS
 from unet_dask.regular import IrregularError, open_regular
 
@@ -169,7 +169,7 @@ class Ledger:
         self.close()
         final, lines = f"{self._root}/{_FINAL}", _all(work, self._sorted())
         if self._local:
-            _replace(final, lines)
+            write(final, lines)
         else:
             self._fs.pipe_file(final, b"".join(lines))
         if self._fs.isdir(f"{self._root}/{_FOLDER}"):
@@ -187,7 +187,7 @@ class Ledger:
         name = f"{self._root}/{_FOLDER}/{uuid.uuid4().hex}.jsonl"
         if self._local:
             os.makedirs(f"{self._root}/{_FOLDER}", exist_ok=True)  # noqa: PTH103
-            _replace(name, [kept])
+            write(name, [kept])
             sync_folder(self._root)
         else:
             self._fs.pipe_file(name, kept)
@@ -269,12 +269,6 @@ class Ledger:
         final = f"{self._root}/{_FINAL}"
         if self._fs.exists(final):
             yield final
-
-
-def _replace(path: str, lines: Iterable[bytes]) -> None:
-    """Write a local file, durably: whole under its name, or not at all."""
-    write_whole(path, lines)
-    sync_folder(os.path.dirname(path))  # noqa: PTH120
 
 
 def _all(work: int, lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet_dask import durable
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -67,9 +68,7 @@ def lasting() -> Path:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file that only this user can read; nobody ever sees a part of it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # mode 0600
-        file.write(content)
-    Path(file.name).replace(path)
+    durable.write(path, [content], mode=0o600)
 
 
 def _leave(process: int, path: Path, lock: int | None) -> None:

@@ -20,7 +20,8 @@ from tests.torture.bench import Bench, fresh, refusal
 from tests.torture.calls import watched
 from tests.torture.tape import Tape, materialise
 from tests.torture.tier import SEED, Tier, counted, tiers
-from unet_dask.io.sink import durable, session, store
+from unet_dask import durable
+from unet_dask.io.sink import session, store
 from unet_dask.ledger import Ledger
 from unet_dask.run import seal
 
@@ -241,7 +242,7 @@ def unflushed_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
             file.writelines(lines)
         os.replace(f"{path}.partial", path)  # noqa: PTH105
 
-    monkeypatch.setattr(ledger, "_replace", replaced)
+    monkeypatch.setattr(ledger, "write", replaced)
 
 
 @pytest.mark.parametrize("plant", [unflushed, early])

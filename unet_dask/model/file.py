@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -22,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from unet_dask import private
+from unet_dask.durable import write
 from unet_dask.errors import ModelError
 from unet_dask.kinds import BINARY, SAFETENSORS, kind_of
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
@@ -275,7 +275,11 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
     record = json.loads(model.header.to_json(checksum=checksum))
     text = json.dumps(record | {_SEAL: _record_checksum(record)}, sort_keys=True)
     data = save(tensors, metadata={"unet_dask": text})
-    _write_atomically(path, data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, [data])
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error
     return ModelFile(path, model.header, checksum)
 
 
@@ -346,21 +350,3 @@ def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
         digest.update(json.dumps([key, str(values.dtype), list(values.shape)]).encode())
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, flush to disk, rename; what fails leaves nothing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with partial.open("xb") as file:  # readable by whom the user lets read her files
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error

@@ -19,9 +19,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from unet_dask.durable import sync_folder
 from unet_dask.errors import SinkError, SinkLostError, UnetDaskError
 from unet_dask.io.remote import redact_url
-from unet_dask.io.sink.durable import sync_folder
 from unet_dask.io.sink.manifest_parser import LARGEST, parse, parse_json
 from unet_dask.products import PRODUCTS
 from unet_dask.regular import IrregularError, open_regular

@@ -32,10 +32,10 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
 from zarr.storage import StorePath
 
+from unet_dask.durable import sync_file, sync_folder
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import node, session
-from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.multiscale import Level, image_metadata
 from unet_dask.io.sink.place import MARK, NUMBERS, RUN_FOLDER, locate, sealed
 from unet_dask.products import product_of
