@@ -17,7 +17,7 @@ from unet_dask.io.remote import UnreachableError
 from unet_dask.io.source.unread import Unread
 from unet_dask.pipeline import plan_store
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers import flight
+from unet_dask.workers import pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,8 +78,8 @@ def small_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LocalCluste
     """Return a cluster of one worker that may leave, and little patience for it."""
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr(flight, "PATIENCE", 2.0)
-    monkeypatch.setattr(flight, "_ASK_EVERY", 0.5)
+    monkeypatch.setattr(pending, "PATIENCE", 2.0)
+    monkeypatch.setattr(pending, "_ASK_EVERY", 0.5)
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"

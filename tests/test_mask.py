@@ -301,7 +301,7 @@ def test_a_full_region_is_waited_for_as_long_beside_specks_as_without_a_mask(
         told.append(flop)
         return 900.0
 
-    monkeypatch.setattr("unet_dask.workers.stalls.patience", patience)
+    monkeypatch.setattr("unet_dask.workers.watchdog.patience", patience)
     source, model = make_source(tmp_path, (256, 512)), make_model(tmp_path)
     mask = np.zeros((256, 512), "u1")
     mask[:128, :128] = 1

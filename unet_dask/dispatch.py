@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.workers.flight import Doubtful, Flight, Piece
-from unet_dask.workers.homes import Homes
-from unet_dask.workers.stalls import PATIENCE
+from unet_dask.workers.load import WorkerLoad
+from unet_dask.workers.pending import PendingTasks, Piece, Retryable
+from unet_dask.workers.watchdog import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from unet_dask.graph import Record
     from unet_dask.tiling.region import Wave
-    from unet_dask.workers.flight import Batch, Index
+    from unet_dask.workers.pending import Batch, Index
 
     #: Says of a region whether it is to be done; a set of millions would be the driver's largest possession.
     Wanted = Callable[[Index], bool]
@@ -55,7 +55,7 @@ class Failure:
 
 
 def _submit_wave(
-    client: Client, build: Build, wave: Wave, wanted: Wanted, priority: int, home: str
+    client: Client, build: Build, wave: Wave, wanted: Wanted, priority: int, worker: str
 ) -> dict[Future, Piece]:
     """Submit the wanted regions of a wave, each with a future of its own."""
     from dask.highlevelgraph import HighLevelGraph
@@ -68,8 +68,8 @@ def _submit_wave(
         list(tasks),
         sync=False,
         priority=priority,
-        workers=home or None,
-        allow_other_workers=bool(home),
+        workers=worker or None,
+        allow_other_workers=bool(worker),
     )
     pieces = (
         Piece(index, alone=partial(_submit_wave, client, build, wave.only(index), wanted, priority))
@@ -98,7 +98,7 @@ def run_waves(
             if any(map(wanted, wave.indices())):
                 yield partial(_submit_wave, client, build, wave, wanted, -number)
 
-    for index, outcome in _drain(client, batches(), Homes.of(client), patience):
+    for index, outcome in _drain(client, batches(), WorkerLoad.of(client), patience):
         if isinstance(outcome, str):
             yield Failure(index, 0, outcome)
         else:
@@ -123,7 +123,7 @@ def run_calls(
         for index, arguments in calls:
             yield partial(_submit_call, client, function, index, arguments)
 
-    yield from _drain(client, batches(), Homes.anywhere(in_flight), PATIENCE)
+    yield from _drain(client, batches(), WorkerLoad.anywhere(in_flight), PATIENCE)
 
 
 def _submit_call(
@@ -134,20 +134,22 @@ def _submit_call(
 
 
 def _drain(
-    client: Client, batches: Iterator[Batch], homes: Homes, patience: float
+    client: Client, batches: Iterator[Batch], load: WorkerLoad, patience: float
 ) -> Iterator[tuple[Index, Any]]:
     """Submit batches while somebody has little left to do; yield what each piece came to."""
-    doubtful: list[tuple[Piece, Doubtful]] = []
-    for piece, outcome in Flight(client, homes, patience).outcomes(batches):
-        if isinstance(outcome, Doubtful):
-            doubtful.append((piece, outcome))
+    retryable: list[tuple[Piece, Retryable]] = []
+    for piece, outcome in PendingTasks(client, load, patience).outcomes(batches):
+        if isinstance(outcome, Retryable):
+            retryable.append((piece, outcome))
         else:
             yield piece.index, outcome
     unanswered = 0
-    for piece, doubt in doubtful:
-        outcome = doubt
+    for piece, failed in retryable:
+        outcome = failed
         if unanswered < _UNANSWERED:
-            ((_, outcome),) = Flight(client, Homes.anywhere(0), patience).outcomes(iter([piece.alone]))
-            still = isinstance(outcome, Doubtful) and outcome.unanswered
+            ((_, outcome),) = PendingTasks(client, WorkerLoad.anywhere(0), patience).outcomes(
+                iter([piece.alone])
+            )
+            still = isinstance(outcome, Retryable) and outcome.unanswered
             unanswered = unanswered + 1 if still else 0
-        yield piece.index, outcome.reason if isinstance(outcome, Doubtful) else outcome
+        yield piece.index, outcome.reason if isinstance(outcome, Retryable) else outcome

@@ -20,7 +20,7 @@ from tests.torture.tier import Tier, counted
 from tests.torture.watchdog import in_time
 from unet_dask.errors import ClusterError, MemoryPlanError
 from unet_dask.run.events import Progress
-from unet_dask.workers.homes import present
+from unet_dask.workers.load import present
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -23,7 +23,7 @@ from unet_dask.errors import ClusterError, IncompleteError, UnetDaskError
 from unet_dask.model.file import load_model
 from unet_dask.run.events import Started
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers import stalls
+from unet_dask.workers import watchdog
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -166,7 +166,7 @@ def test_region_that_kills_its_worker_is_a_named_hole_and_all_others_are_done(
 def test_hanging_workers_cost_no_voxel_and_no_end(
     tier: Tier, undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stalls, "PATIENCE", IMPATIENT)
+    monkeypatch.setattr(watchdog, "PATIENCE", IMPATIENT)
     tickets = tmp_path / "tickets"
     with (
         counted("A2 workers that hang", tier) as counts,
@@ -180,7 +180,7 @@ def test_hanging_workers_cost_no_voxel_and_no_end(
 def test_region_that_hangs_every_worker_is_a_named_hole_and_all_others_are_done(
     undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stalls, "PATIENCE", IMPATIENT)
+    monkeypatch.setattr(watchdog, "PATIENCE", IMPATIENT)
     monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 1)
     sink = tmp_path / "out.zarr"
     with (
@@ -199,7 +199,7 @@ def test_region_that_hangs_every_worker_is_a_named_hole_and_all_others_are_done(
 def test_store_that_does_not_answer_is_a_named_hole_and_no_end(
     undisturbed: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stalls, "PATIENCE", IMPATIENT)
+    monkeypatch.setattr(watchdog, "PATIENCE", IMPATIENT)
     monkeypatch.setitem(clusters.SETTINGS, "distributed.scheduler.allowed-failures", 0)
     server, sink = Server(undisturbed.source.parent), tmp_path / "out.zarr"
 

@@ -30,7 +30,7 @@ from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
 from unet_dask.run import join, seal
 from unet_dask.run.events import Listener, Progress, Remark, Stage, Started
-from unet_dask.workers import stalls
+from unet_dask.workers import watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Iterable, Iterator
@@ -264,7 +264,7 @@ def _patience(prepared: Prepared) -> float:
     flop = planes * tiles * float(tile_flop(network, plan.tile))
     window = math.prod(grid.longest + grid.before + grid.after for grid in plan.grid.grids)
     read = window * prepared.source.dtype.itemsize
-    return stalls.patience(passes * flop, read, card=plan.device == "cuda")
+    return watchdog.patience(passes * flop, read, card=plan.device == "cuda")
 
 
 def _wave_sizes(regions: int, workers: int) -> Iterator[int]:

@@ -21,7 +21,7 @@ from unet_dask import private
 from unet_dask.engine.device import available_cores
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import ClusterError
-from unet_dask.workers.foreign import defaults, require_dask
+from unet_dask.workers.dask_settings import defaults, require_dask
 from unet_dask.workers.spawn import script_left_out
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from unet_dask.errors import ClusterError, OptionError
 from unet_dask.paths import local_path
 from unet_dask.printable import visible
 from unet_dask.workers.cluster import SETTINGS, Cluster, quiet
-from unet_dask.workers.foreign import require_dask
-from unet_dask.workers.homes import present
+from unet_dask.workers.dask_settings import require_dask
+from unet_dask.workers.load import present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from unet_dask.errors import ClusterError
-from unet_dask.workers.stalls import Stalls
+from unet_dask.workers.watchdog import Watchdog
 
 
 @dataclass
@@ -45,21 +45,21 @@ class FakeClient:
 
 @dataclass
 class Bench:
-    """Stalls of a client whose clock is ours."""
+    """Watchdog of a client whose clock is ours."""
 
     client: FakeClient = field(default_factory=FakeClient)
     now: float = 0.0
     ours: tuple[str, ...] = ("a1", "a2", "a3", "b1")
 
     def __post_init__(self) -> None:
-        self.stalls = Stalls(self.client, 120.0, lambda: self.now)
+        self.watchdog = Watchdog(self.client, 120.0, lambda: self.now)
 
     def look(self, seconds: float) -> list[str]:
         """Let time pass, look every ten seconds, and return who was restarted."""
         before = len(self.client.restarted)
         for _ in range(round(seconds / 10)):
             self.now += 10
-            self.stalls.end(self.ours)
+            self.watchdog.end(self.ours)
         return self.client.restarted[before:]
 
 
@@ -69,7 +69,7 @@ def test_worker_whose_tasks_do_not_end_is_started_anew_and_no_other() -> None:
     assert bench.look(60) == []
     bench.client.processing = {"a": ["a1", "a2"], "b": [], "c": []}
     assert bench.look(80) == ["a"]
-    assert bench.stalls.blamed == {"a1", "a2"}
+    assert bench.watchdog.blamed == {"a1", "a2"}
     bench.client.processing = {}
     assert bench.look(300) == []
 

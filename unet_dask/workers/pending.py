@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError, SinkLostError, UnetDaskError
 from unet_dask.io.remote import UnreachableError
-from unet_dask.workers.homes import ANYWHERE, Strays, present
-from unet_dask.workers.stalls import Stalls
+from unet_dask.workers.load import ANYWHERE, OrphanedTasks, present
+from unet_dask.workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from distributed import Client, Future
 
-    from unet_dask.workers.homes import Homes
+    from unet_dask.workers.load import WorkerLoad
 
     #: Submits some work, with a worker that it would best be done by, and returns its futures.
     Batch = Callable[[str], dict[Future, "Piece"]]
@@ -51,7 +51,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
+class Retryable:
     """Work that may have failed by no fault of its own: its workers died, or its source did not answer."""
 
     reason: str
@@ -64,36 +64,36 @@ class _Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stray:
+class _Orphan:
     """Work that was kept for a worker that never came back, until the scheduler lost patience."""
 
 
-class Flight:
+class PendingTasks:
     """What was submitted to a cluster and has not come back.
 
     Parameters
     ----------
     client : connected
-    homes : who is given work, and how much
+    load : who is given work, and how much
     patience : seconds after which a worker that finishes nothing is started anew
     """
 
-    def __init__(self, client: Client, homes: Homes, patience: float) -> None:
+    def __init__(self, client: Client, load: WorkerLoad, patience: float) -> None:
         from distributed import as_completed
 
         self._client = client
-        self._homes = homes
+        self._load = load
         self._finished = as_completed(loop=client.loop, raise_errors=False)
         self._taken: deque[Future] = deque()
         self._fetched: dict[Future, Any] = {}
         self._pieces: dict[Future, tuple[Piece, str]] = {}
-        self._stalls = Stalls(client, patience)
-        self._strays = Strays(client)
+        self._watchdog = Watchdog(client, patience)
+        self._orphaned = OrphanedTasks(client)
 
     def outcomes(
         self, batches: Iterator[Batch]
     ) -> Iterator[tuple[Piece, Any]]:  # whatever the tasks returned
-        """Submit batch after batch, the next once a home has little left to do; yield what each piece came to.
+        """Submit batch after batch, the next once a worker has little left to do; yield what each piece came to.
 
         Raises
         ------
@@ -107,8 +107,8 @@ class Flight:
         waiting = deque(_next(batches))
         try:
             while waiting or self._pieces:
-                while waiting and (home := self._homes.hungry()) is not None:
-                    self._submit(waiting.popleft(), home)
+                while waiting and (worker := self._load.least_loaded()) is not None:
+                    self._submit(waiting.popleft(), worker)
                     waiting.extend(_next(batches))
                 future = self._next_finished()
                 if future in self._pieces:  # else it was cancelled, and submitted again
@@ -120,10 +120,10 @@ class Flight:
                 with suppress(ClosedClientError):  # what ended the connection is what is to be told
                     self._client.cancel(list(self._pieces), force=True)
 
-    def _submit(self, batch: Batch, home: str) -> None:
-        futures = batch(home)
-        self._pieces |= {future: (piece, home) for future, piece in futures.items()}
-        self._homes.give(home, len(futures))
+    def _submit(self, batch: Batch, worker: str) -> None:
+        futures = batch(worker)
+        self._pieces |= {future: (piece, worker) for future, piece in futures.items()}
+        self._load.give(worker, len(futures))
         self._finished.update(list(futures))
 
     def _settled(self, future: Future) -> Iterator[tuple[Piece, Any]]:
@@ -131,27 +131,27 @@ class Flight:
         outcome = self._outcome(future)
         if isinstance(outcome, _Lost):
             self._finished.add(future)
-        elif isinstance(outcome, _Stray):
+        elif isinstance(outcome, _Orphan):
             self._again(future)
         else:
-            piece, home = self._pieces.pop(future)
-            self._homes.take(home)
+            piece, worker = self._pieces.pop(future)
+            self._load.take(worker)
             future.release()
             yield piece, outcome
 
     def _again(self, future: Future) -> None:
         """Submit a piece once more, for any worker."""
-        piece, home = self._pieces.pop(future)
-        self._homes.take(home)
+        piece, worker = self._pieces.pop(future)
+        self._load.take(worker)
         self._client.cancel([future], force=True)
         self._submit(piece.alone, ANYWHERE)
 
     def _look(self) -> None:
         """Look for what would keep a future from ever ending; most calls return at once."""
-        self._stalls.end(future.key for future in self._pieces)
-        strays = self._strays.found((future.key, home) for future, (_, home) in self._pieces.items())
-        if strays:
-            for future in [each for each in self._pieces if each.key in strays]:
+        self._watchdog.end(future.key for future in self._pieces)
+        orphans = self._orphaned.found((future.key, worker) for future, (_, worker) in self._pieces.items())
+        if orphans:
+            for future in [future for future in self._pieces if future.key in orphans]:
                 self._again(future)
 
     def _next_finished(self) -> Future:
@@ -216,14 +216,14 @@ class Flight:
             return _Lost()
         raise ClusterError(_LOST)
 
-    def _stalled(self, future: Future, error: BaseException | None) -> Doubtful | None:
+    def _stalled(self, future: Future, error: BaseException | None) -> Retryable | None:
         """Return the reason if work failed because every worker of it stood still."""
         from distributed import KilledWorker
 
-        if future.key not in self._stalls.blamed or not isinstance(error, KilledWorker):
+        if future.key not in self._watchdog.blamed or not isinstance(error, KilledWorker):
             return None
-        return Doubtful(
-            f"no worker finished it within {self._stalls.limit:.0f} s; what it reads or computes with may not answer"
+        return Retryable(
+            f"no worker finished it within {self._watchdog.limit:.0f} s; what it reads or computes with may not answer"
         )
 
 
@@ -233,19 +233,19 @@ def _next(batches: Iterator[Batch]) -> list[Batch]:
     return [] if batch is None else [batch]
 
 
-def _reason(error: BaseException | None) -> str | Doubtful | _Stray:
+def _reason(error: BaseException | None) -> str | Retryable | _Orphan:
     """Return in one line why a task failed, unless that ends the run."""
     from distributed import KilledWorker
 
     name = type(error).__name__
     if name == "NoValidWorkerError":
-        return _Stray()
+        return _Orphan()
     if name == "NoWorkerError":
         raise ClusterError("No worker is left. What is done is kept; start workers and use --resume.")
     if isinstance(error, SinkLostError):
         raise error
     if isinstance(error, KilledWorker):
-        return Doubtful("its worker was killed every time, most likely for memory; try a larger --memory")
+        return Retryable("its worker was killed every time, most likely for memory; try a larger --memory")
     reason = str(error) if isinstance(error, UnetDaskError) else f"{name}: {error}"
     line = " ".join(reason.split())
-    return Doubtful(line, unanswered=True) if isinstance(error, UnreachableError) else line
+    return Retryable(line, unanswered=True) if isinstance(error, UnreachableError) else line

@@ -6,51 +6,51 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.workers import homes
-from unet_dask.workers.flight import Flight, Piece
-from unet_dask.workers.homes import ANYWHERE, Homes, present
+from unet_dask.workers import load
+from unet_dask.workers.load import ANYWHERE, WorkerLoad, present
+from unet_dask.workers.pending import PendingTasks, Piece
 
 if TYPE_CHECKING:
     import pytest
 
 
 def test_work_goes_to_whoever_has_least_until_all_have_enough() -> None:
-    crew = Homes(lambda: ("a", "b"), low_water=1)
+    crew = WorkerLoad(lambda: ("a", "b"), low_water=1)
     given = []
-    while (home := crew.hungry()) is not None:
+    while (home := crew.least_loaded()) is not None:
         crew.give(home, 4)
         given.append(home)
     assert given == ["a", "b"]
     for _ in range(2):
         crew.take("b")
-    assert crew.hungry() is None
+    assert crew.least_loaded() is None
     crew.take("b")
-    assert crew.hungry() == "b"
+    assert crew.least_loaded() == "b"
 
 
 def test_workers_that_come_and_go_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(homes, "_ASK_EVERY", -1.0)
+    monkeypatch.setattr(load, "_ASK_EVERY", -1.0)
     present = ["a", "c"]
-    crew = Homes(lambda: present, low_water=1)
+    crew = WorkerLoad(lambda: present, low_water=1)
     crew.give("a", 8)
     crew.give("c", 8)
-    assert crew.hungry() is None
+    assert crew.least_loaded() is None
     present.append("b")
-    assert crew.hungry() == "b"
+    assert crew.least_loaded() == "b"
     present.remove("a")
     crew.give("b", 3)
-    assert crew.hungry() is None
+    assert crew.least_loaded() is None
 
 
 def test_without_workers_work_is_given_to_nobody_in_particular() -> None:
-    crew = Homes(lambda: (), low_water=1)
-    assert crew.hungry() == ANYWHERE
+    crew = WorkerLoad(lambda: (), low_water=1)
+    assert crew.least_loaded() == ANYWHERE
     crew.give(ANYWHERE, 2)
-    assert crew.hungry() is None
+    assert crew.least_loaded() is None
 
 
 def test_nothing_is_wished_for_the_only_worker() -> None:
-    assert Homes(lambda: ("a",), low_water=1).hungry() == ANYWHERE
+    assert WorkerLoad(lambda: ("a",), low_water=1).least_loaded() == ANYWHERE
 
 
 def test_work_whose_workers_all_left_at_once_is_done_by_those_that_come(
@@ -58,7 +58,7 @@ def test_work_whose_workers_all_left_at_once_is_done_by_those_that_come(
 ) -> None:
     from distributed import Client, LocalCluster
 
-    monkeypatch.setattr(homes, "_STRAY", 0.5)
+    monkeypatch.setattr(load, "_ORPHANED_EVERY", 0.5)
 
     def work(number: int) -> int:
         time.sleep(0.1)
@@ -77,7 +77,7 @@ def test_work_whose_workers_all_left_at_once_is_done_by_those_that_come(
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        outcomes = Flight(client, Homes.of(client), 900.0).outcomes(iter([batch, batch]))
+        outcomes = PendingTasks(client, WorkerLoad.of(client), 900.0).outcomes(iter([batch, batch]))
         found = [next(outcomes)]
         cluster.scale(0)
         while present(client):

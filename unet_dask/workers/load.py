@@ -3,7 +3,7 @@
 Neighbouring regions share chunks of the source, and a worker keeps the chunks that it read last. So a wave goes to
 one worker, as a wish: if that worker dies, or another has nothing left to do, the scheduler gives its regions away.
 If nobody is left at that moment, it keeps them for the one that they were wished for, who will never come back: such
-strays have to be submitted again.
+orphans have to be submitted again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ASK_EVERY = 5.0
 #: Seconds that the scheduler may take to answer.
 _ANSWER = 30.0
 #: Seconds between two looks for tasks that nobody has.
-_STRAY = 10.0
+_ORPHANED_EVERY = 10.0
 #: No worker in particular, while none is known.
 ANYWHERE = ""
 
@@ -40,7 +40,7 @@ def present(client: Client) -> dict[str, Any]:
     return workers
 
 
-class Strays:
+class OrphanedTasks:
     """Tasks whose worker has gone, and that nobody else was given.
 
     Parameters
@@ -63,16 +63,16 @@ class Strays:
         given : key of each task that we wait for, and the worker it was wished for
         """
         now = self._clock()
-        if now - self._looked < _STRAY:
+        if now - self._looked < _ORPHANED_EVERY:
             return frozenset()
         self._looked = now
-        wished = {key: home for key, home in given if home != ANYWHERE}
+        wished = {key: worker for key, worker in given if worker != ANYWHERE}
         workers = present(self._client) if wished else {}
-        homeless = {key for key, home in wished.items() if home not in workers}
-        if not workers or not homeless:
+        orphaned = {key for key, worker in wished.items() if worker not in workers}
+        if not workers or not orphaned:
             self._suspects = frozenset()
             return self._suspects
-        suspects = frozenset(homeless.difference(*_processing(self._client)))
+        suspects = frozenset(orphaned.difference(*_processing(self._client)))
         found, self._suspects = suspects & self._suspects, suspects
         return found
 
@@ -86,7 +86,7 @@ def _processing(client: Client) -> list[list[Hashable]]:
     return list(given.values())
 
 
-class Homes:
+class WorkerLoad:
     """Workers, and how many pieces of work each was given and has not finished.
 
     Parameters
@@ -103,16 +103,16 @@ class Homes:
         self._asked = 0.0
 
     @classmethod
-    def of(cls, client: Client) -> Homes:
+    def of(cls, client: Client) -> WorkerLoad:
         """Return the workers of a cluster; one with no more left than it has in hand is given more: none ever waits."""
         return cls(lambda: list(present(client)), low_water=IN_HAND)
 
     @classmethod
-    def anywhere(cls, low_water: int) -> Homes:
-        """Return one home for all: whoever has time does the work."""
+    def anywhere(cls, low_water: int) -> WorkerLoad:
+        """Return one place for all: whoever has time does the work."""
         return cls(lambda: (ANYWHERE,), low_water=low_water)
 
-    def hungry(self) -> str | None:
+    def least_loaded(self) -> str | None:
         """Return the worker that has least to do, or None if all have enough."""
         now = time.monotonic()
         if not self._workers or now - self._asked > _ASK_EVERY:
@@ -124,12 +124,12 @@ class Homes:
         least = min(self._workers, key=self._left.__getitem__)
         return least if self._left[least] <= self._low_water else None
 
-    def give(self, home: str, pieces: int) -> None:
+    def give(self, worker: str, pieces: int) -> None:
         """Note that a worker was given so many pieces."""
-        self._left[home] += pieces
+        self._left[worker] += pieces
 
-    def take(self, home: str) -> None:
+    def take(self, worker: str) -> None:
         """Note that a piece was finished, wherever."""
-        self._left[home] -= 1
-        if not self._left[home]:
-            del self._left[home]
+        self._left[worker] -= 1
+        if not self._left[worker]:
+            del self._left[worker]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import ClusterError
-from unet_dask.workers.homes import present
+from unet_dask.workers.load import present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -45,7 +45,7 @@ def patience(flop: float, read: float, *, card: bool = False) -> float:
     return PATIENCE + flop / (_SLOWEST_CARD if card else _SLOWEST_FLOP) + read / _SLOWEST_READ
 
 
-class Stalls:
+class Watchdog:
     """Which workers have finished nothing of ours for how long.
 
     Parameters
