@@ -164,6 +164,7 @@ class SegmentConfig:
         "stop",
         values="setting.nan",
         required=True,
+        mendable=True,
         help="What to do with NaN and infinity [stop].",
         **_one_of("rule for NaN", "stop", "zero"),
     )
