@@ -137,7 +137,7 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
     plan = plan_of("cyx", (1, 3000, 4000), width=16)
     network, weights = plan.header.network, 4 * parameter_count(plan.header.network)
 
-    def memory(**how: Any) -> Memory:
+    def memory(**how: Any) -> Memory[int]:
         demand = Demand(
             plan.source, network, plan.outputs, Arithmetic(**how), plan.grid.roi, write_units("cyx", 2)
         )

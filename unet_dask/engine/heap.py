@@ -13,7 +13,7 @@ import ctypes
 import mmap
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -64,7 +64,7 @@ def _resident() -> int:
 
 
 @cache
-def _trim() -> Callable[[int], Any] | None:  # a function of C
+def _trim() -> Callable[[int], object] | None:
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), "malloc_trim", None)

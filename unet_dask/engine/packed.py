@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_dask.engine.stream import Layers
+from unet_dask.model.step import Kind
 
 if TYPE_CHECKING:
     from unet_dask.engine.stream import Convolution
@@ -127,7 +128,7 @@ def as_corners(module: nn.ConvTranspose2d | nn.ConvTranspose3d) -> tuple[Tensor,
 
 
 def _packed(step: Step, module: nn.Module) -> Convolution:
-    return _up(module) if step.kind == "up" else _convolution(module, relu=step.kind == "convolve")
+    return _up(module) if step.kind is Kind.UP else _convolution(module, relu=step.kind is Kind.CONVOLVE)
 
 
 def _convolution(module: nn.Module, *, relu: bool) -> Convolution:

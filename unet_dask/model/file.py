@@ -98,7 +98,7 @@ class Model:
 
 def normalise(array: NDArray[np.generic], constants: Normalisation) -> NDArray[np.float32]:
     """Apply constants to grey values of (c, *spatial) in any byte order; float32 out."""
-    if constants.kind != "constant":
+    if constants.of_volume:
         raise ModelError(
             "This model is normalised by the mean and standard deviation of the whole volume. "
             "Bind them first: model.with_statistics(mean=[...], std=[...])."

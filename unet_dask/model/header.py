@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unet_dask.errors import ModelError
 from unet_dask.model import layers
@@ -169,12 +169,17 @@ class Normalisation:
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("constant", "volume"):
+        if self.kind not in get_args(NormalisationKind):
             raise ModelError(f"A model's normalisation must be constant or volume, not {self.kind!r}.")
         if len(self.offset) != len(self.scale):
             raise ModelError("A model's normalisation needs as many offsets as scales.")
         if not all(math.isfinite(value) for value in (*self.offset, *self.scale)) or 0 in self.scale:
             raise ModelError(f"A model's normalisation must be finite and its scale not 0: {self}.")
+
+    @property
+    def of_volume(self) -> bool:
+        """Whether the constants are those of the whole volume, and not known yet."""
+        return self.kind == "volume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +209,7 @@ class ModelHeader:
                 f"A model of {self.network.classes} classes needs as many names, not {len(self.class_names)}: "
                 f"{', '.join(self.class_names) or 'none'}."
             )
-        if self.normalisation.kind == "constant" and len(self.normalisation.offset) != self.network.channels:
+        if not self.normalisation.of_volume and len(self.normalisation.offset) != self.network.channels:
             raise ModelError(
                 f"A model of {self.network.channels} channels needs as many normalisation constants, "
                 f"not {len(self.normalisation.offset)}."
@@ -264,7 +269,7 @@ class ModelHeader:
         header = cls(
             network=network,
             normalisation=Normalisation(
-                kind=cast("NormalisationKind", constants.get("kind", "constant")),
+                kind=constants.get("kind", "constant"),
                 offset=tuple(float(value) for value in constants.get("offset", ())),
                 scale=tuple(float(value) for value in constants.get("scale", ())),
             ),

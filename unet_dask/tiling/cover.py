@@ -20,7 +20,7 @@ It is sought in cells of some lattice points: coarse ones are found fast, fine o
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -126,7 +126,8 @@ def _cheapest_cut(view: NDArray[np.bool_], longest: Sequence[int], price: Price)
         if length == 1:
             continue
         sides = [_sides(view, axis, other) for other in range(view.ndim)]
-        costs = sum(_priced([each[part] for each in sides], longest, price) for part in (0, 1))
+        one, other_one = ([pair[part] for pair in sides] for part in (0, 1))
+        costs = _priced(one, longest, price) + _priced(other_one, longest, price)
         at = int(np.argmin(costs))
         if costs[at] < best[2]:
             best = (axis, at + 1, float(costs[at]))
@@ -157,7 +158,7 @@ def _projected(view: NDArray[np.bool_], kept: tuple[int, ...]) -> NDArray[np.boo
     return np.asarray(view.any(axis=tuple(each for each in range(view.ndim) if each not in kept)))
 
 
-def _priced(sides: Sequence[NDArray[np.int64]], longest: Sequence[int], price: Price) -> Any:
+def _priced(sides: Sequence[NDArray[np.int64]], longest: Sequence[int], price: Price) -> NDArray[np.float64]:
     """Return what boxes cost, if what is too long is cut into equal parts."""
     parts = [-(-side // most) for side, most in zip(sides, longest, strict=True)]
     cut = [-(-side // number) for side, number in zip(sides, parts, strict=True)]

@@ -105,7 +105,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
     ready = [
         OnDemand(
             part,
-            _constants(each.moments) if normalisation.kind == "volume" else normalisation,
+            _constants(each.moments) if normalisation.of_volume else normalisation,
             decision,
             # Where targets are classes, the weights of held-out images only say what is known.
             weights if number < len(training) or decision.kind == "instances" else None,

@@ -182,8 +182,7 @@ def against_model(manifest: Manifest, model: ModelFile) -> list[Finding]:
         "classes": manifest.classes == header.class_names,
         "network": identity.get("model.network") == str(header.network),
         "context": (plan.halo, plan.lattice or stride) == (header.network.halo, stride),
-        "normalisation": constants.kind != "constant"
-        or (offset, scale) == (constants.offset, constants.scale),
+        "normalisation": constants.of_volume or (offset, scale) == (constants.offset, constants.scale),
     }
     return [
         Finding("metadata", f"the manifest and the model contradict each other about the {what}. {RESTORE}")

@@ -11,7 +11,7 @@ import math
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from zarr.core.buffer import default_buffer_prototype
@@ -39,6 +39,8 @@ _INDEX = 48
 #: Windows up to this size are read without a look at the machine.
 _SMALL = 1 << 30
 
+Bytes = TypeVar("Bytes", int, "NDArray[np.float64]")
+
 alone = threading.Lock()
 
 
@@ -59,9 +61,9 @@ class Decoding:
     copies: int = 1
     index_bytes: int = 0
 
-    def beside(self, window: Any) -> Any:
+    def beside(self, window: Bytes) -> Bytes:
         """Return the bytes taken at once beside a window of so many bytes, one or an array of them."""
-        piece = np.maximum(np.minimum(window, PIECE_BYTES), self.chunk_bytes)
+        piece: Bytes = np.maximum(np.minimum(window, PIECE_BYTES), self.chunk_bytes)
         return self.copies * piece + self.index_bytes + _TASKS
 
 
