@@ -115,8 +115,8 @@ def by_axis(axes: str, values: Iterable[Value]) -> dict[str, Value]:
     return dict(zip(axes, values, strict=True))
 
 
-def are_distinct_with_plane(axes: Sequence[str]) -> bool:
-    """Return whether axes are named once each, y and x among them."""
+def fit_an_image(axes: Sequence[str]) -> bool:
+    """Return whether axes can be those of an image: each named once, y and x among them."""
     return len(set(axes)) == len(axes) and {"y", "x"} <= set(axes)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.axes import by_axis, is_spatial
 from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.remote import Location, one_line, redact_url
@@ -94,7 +95,8 @@ def view_of(manifest: Manifest, *, z: int | None, t: int | None, roi: str | None
                 raise OptionError(f"The result has no axis {axis}, only {axes}. Leave out --{axis}.")
             continue
         start, stop = extent[axis]
-        position = (start + stop) // 2 if asked is None and axis == "z" else start if asked is None else asked
+        usual = (start + stop) // 2 if is_spatial(axis) else start
+        position = usual if asked is None else asked
         if not start <= position < max(stop, start + 1):
             raise OptionError(f"--{axis} {position} is outside of the result. Use {start} to {stop - 1}.")
         planes[axis] = position - start
@@ -226,8 +228,8 @@ def _factor(finest: tuple[int, ...], shape: tuple[int, ...], axes: str, axis: st
 
 def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[int, ...]) -> Plane:
     """Read every n-th pixel of a level's plane, a band of rows at a time, to exactly the picture's pixels."""
-    size = dict(zip(axes, array.shape, strict=True))
-    factor = dict(zip(axes, factors, strict=True))
+    size = by_axis(axes, array.shape)
+    factor = by_axis(axes, factors)
     (top, bottom), (left, right) = (
         (start // factor[axis], max(-(-stop // factor[axis]), start // factor[axis] + 1))
         for axis, (start, stop) in zip("yx", view.window, strict=True)
@@ -338,8 +340,8 @@ def read_source(
     channels : the first, and the one after the last; None for all
     """
     axes = source.axes
-    factor = dict(zip(axes, factors, strict=True))
-    size = dict(zip(axes, source.shape, strict=True))
+    factor = by_axis(axes, factors)
+    size = by_axis(axes, source.shape)
     first, last = channels or (0, size["c"])
     (top, bottom), (left, right) = (
         (

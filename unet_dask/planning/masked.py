@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import is_channel
 from unet_dask.model.cost import pass_price, tile_flop
 from unet_dask.tiling.cover import fitted
 
@@ -72,7 +73,7 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
 def _planes(grid: RegionGrid, dims: int) -> Iterator[list[Interval]]:
     """Yield the planes of a volume along each axis along which the network does not look; all channels are one."""
     for name, each in zip(grid.axes, grid.grids[:-dims], strict=False):
-        yield [(0, 1)] if name == "c" else [(at, at + 1) for at in range(each.start, each.stop)]
+        yield [(0, 1)] if is_channel(name) else [(at, at + 1) for at in range(each.start, each.stop)]
 
 
 def _tiles(

@@ -164,7 +164,7 @@ class Plan:
     def describe(self) -> Iterator[tuple[str, str]]:
         """Yield what a user should know before she pays: label and text."""
         source, network = self.source, self.header.network
-        sizes = " x ".join(f"{axis} {size}" for axis, size in zip(source.axes, source.shape, strict=True))
+        sizes = " x ".join(f"{axis} {size}" for axis, size in source.sizes.items())
         yield "source", f"{sizes}, {source.dtype}; axes {source.axes} ({source.origin_of_axes})"
         if self.grid.roi != tuple((0, size) for size in self.grid.shape):
             yield "region of interest", _intervals(self.grid.axes, self.grid.roi)

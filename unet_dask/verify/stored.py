@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from unet_dask.axes import by_axis
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.bounded import bounded_array, described_array
@@ -153,9 +154,8 @@ class Stored:
 
     def shown(self, level: int, box: Box) -> dict[str, Interval]:
         """Return a box for people: at level 0 in voxels of the source."""
-        corner = {
-            axis: start for axis, (start, _) in self.grid.whole.named.items() if level == 0 and axis != "c"
-        }
+        volume = self.grid.whole.in_space_and_time
+        corner = {} if level else by_axis(volume.axes, volume.start)
         return {
             axis: (start + corner.get(axis, 0), stop + corner.get(axis, 0))
             for axis, (start, stop) in box.named.items()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.axes import has_time, without_channel
 from unet_dask.io import remote
 from unet_dask.io.sink import place as places
 from unet_dask.io.source.received import Consent
@@ -81,7 +82,7 @@ class Scene:
         self._url = sink = remote.location(sink, "sink")
         manifest = places.require_manifest(sink)
         plan = manifest.plan
-        self._extent = {axis: (start, stop) for axis, (start, stop) in plan.extent.items() if axis != "c"}
+        self._extent = {axis: plan.extent[axis] for axis in without_channel(plan.axes)}
         self._classes = [remote.printable(name) for name in manifest.classes]
         self._work = manifest.work
         self._products = {entry.name: StoredProduct(sink, manifest, entry) for entry in manifest.arrays}
@@ -236,7 +237,7 @@ class Scene:
     def _sampled_contrast(self, choice: str) -> tuple[float, float]:
         """Return percentiles of the whole middle plane, or of a few tiles where that would be too much."""
         middle = {axis: (start + stop) // 2 for axis, (start, stop) in self._extent.items()}
-        t, z = self._extent["t"][0] if "t" in middle else None, middle.get("z")
+        t, z = self._extent["t"][0] if has_time(middle) else None, middle.get("z")
         try:
             samples = [self._source_plane(choice, self._view(Where(self._coarsest, 0, 0, t, z)))]
         except TooFarOutError:

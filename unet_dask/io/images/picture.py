@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import space_of
 from unet_dask.errors import InputError
 from unet_dask.io.images.pairing import is_zarr
 from unet_dask.io.images.stack import layout_of, open_stack
@@ -82,7 +83,6 @@ def _read(stack: Stack, file: Path | None = None) -> Picture:
     """Read a stack whole; its digest is that of its file, if it is one."""
     source = stack.source
     values = source.read(tuple(slice(0, size) for size in source.shape))
-    space = "".join(axis for axis in source.axes if axis in "zyx")
-    spacing, unit = known_spacing(source.spacing, source.unit, space)
+    spacing, unit = known_spacing(source.spacing, source.unit, space_of(source.axes))
     digest = _digest(file.read_bytes() if file else np.ascontiguousarray(values).tobytes())
     return Picture(stack.name, values, source.axes.upper(), spacing, unit, digest)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import by_axis
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.source import choice, formats
@@ -194,7 +195,7 @@ class Stack:
     def blocks(self) -> Iterator[tuple[range, Box]]:
         """Yield windows of whole chunks, about 16 Mpixel, that cover the array once."""
         for _, window in windows(self.source):
-            spans = dict(zip(self.source.axes, window, strict=True))
+            spans = by_axis(self.source.axes, window)
             box = tuple(spans[axis] for axis in self.spatial)
             leading = [spans[axis] for axis in self.leading]
             inner = leading[-1] if leading else slice(0, 1)

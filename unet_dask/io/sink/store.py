@@ -32,6 +32,7 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
 from zarr.storage import StorePath
 
+from unet_dask.axes import by_axis
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import node, session
@@ -87,7 +88,7 @@ class ArraySpec:
 
     def box(self, part: Box) -> Box:
         """Return a part of the result as a box of level 0, with all channels that the product has."""
-        channels = dict(zip(self.axes, self.levels[0].shape, strict=True)).get("c", 1)
+        channels = by_axis(self.axes, self.levels[0].shape).get("c", 1)
         return part.along("c", (0, channels)).over(self.axes)
 
     @property

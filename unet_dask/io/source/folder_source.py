@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from unet_dask.axes import has_depth
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import local_path, shorten
 from unet_dask.io.source import content, foreign, formats
@@ -152,7 +153,7 @@ def find(place: str, wanted: Wanted) -> Found:
     for path in files[1:]:
         _require_like(first, _member(path, inner))
     array = FolderArray(folder, tuple(path.name for path in files), first)
-    axes = wanted.axes or ("t" if "z" in first.axes else "z") + first.axes
+    axes = wanted.axes or ("t" if has_depth(first.axes) else "z") + first.axes
     if len(set(axes)) < len(axes):
         raise InputError(
             f"The files of {shorten(str(folder))} have the axes {first.axes}, and so cannot be stacked."

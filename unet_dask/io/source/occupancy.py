@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import by_axis, without_channel
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,7 +46,7 @@ class Occupancy:
         self._mask = mask
         self.voxel_bytes = mask.voxel_bytes
         self.decoding = mask.decoding
-        self._axes = [axis for axis in mask.axes if axis != "c"]
+        self._axes = without_channel(mask.axes)
         sizes = [mask.shape[mask.axes.index(axis)] for axis in self._axes]
         self._step = 1
         while np.prod([-(-size // self._step) for size in sizes], dtype=np.float64) > _LARGEST:
@@ -67,10 +69,8 @@ class Occupancy:
         -------
         one value per combination, of as many axes as the source has without the channels
         """
-        over = [axis for axis in self._mask.over_axes if axis != "c"]
-        given = {
-            axis: each for axis, each in zip(self._mask.over_axes, intervals, strict=True) if axis in over
-        }
+        over = without_channel(self._mask.over_axes)
+        given = by_axis(self._mask.over_axes, intervals)
         ends = []
         for axis in self._axes:
             bounds = np.array(given.get(axis, [(0, 1)]), np.int64).reshape(-1, 2)
@@ -110,7 +110,7 @@ class Occupancy:
         band = max(_LARGEST // max(int(np.prod(sizes[1:], dtype=np.int64)), 1) // step, 1) * step
         for start in range(0, sizes[0], band):
             stop = min(start + band, sizes[0])
-            ranges = dict(zip(self._axes, [(start, stop), *((0, size) for size in sizes[1:])], strict=True))
+            ranges = by_axis(self._axes, [(start, stop), *((0, size) for size in sizes[1:])])
             values = self._mask.read(ranges)
             for axis in range(values.ndim if step > 1 else 0):
                 values = np.maximum.reduceat(values, range(0, values.shape[axis], step), axis=axis)

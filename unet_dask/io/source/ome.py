@@ -142,8 +142,8 @@ def _axes(named: list[Any]) -> str | None:
         entry = axis if isinstance(axis, dict) else {"name": axis}
         by_type = {"time": "t", "channel": "c"}.get(str(entry.get("type")))
         letters.append(by_type or axes_.SYNONYMS.get(str(entry.get("name")).lower()))
-    joined = "".join(letter or "?" for letter in letters)
-    sound = "?" not in joined and len(set(joined)) == len(joined) and {"y", "x"} <= set(joined)
+    joined = "".join(letter or "" for letter in letters)
+    sound = all(letters) and axes_.fit_an_image(joined)
     return joined if sound else None
 
 

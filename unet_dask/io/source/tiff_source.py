@@ -86,7 +86,9 @@ def find(place: str, wanted: Wanted) -> Found:
         spacing=None if spacing is None else [spacing.get(axis, 1.0) for axis in stored],
         units=[unit if spacing and axis in spacing else None for axis in stored],
         level=level if len(levels) > 1 else None,
-        channel_names=channel_names_of(array.file, array.shape[stored.index("c")]) if "c" in stored else (),
+        channel_names=channel_names_of(array.file, array.shape[stored.index("c")])
+        if axes_.has_channel(stored)
+        else (),
     )
 
 
@@ -242,21 +244,20 @@ def _axes(array: TiffArray, shown: str, wanted: Wanted) -> tuple[str, str]:
                 f"({letters}). Name each dimension once."
             )
         return given, "--axes"
-    known = [_LETTERS.get(letter, "?") for letter in letters]
+    known = [_LETTERS.get(letter, "") for letter in letters]
     free = [axis for axis in "zt" if axis not in known]
-    unknown = [at for at, axis in enumerate(known) if axis == "?"]
+    unknown = [at for at, axis in enumerate(known) if not axis]
     for at in reversed(unknown):  # planes that nobody named: nearest to the plane is depth
-        if at == unknown[-1] and "c" not in known and _are_channels(shape[at], wanted):
+        if at == unknown[-1] and not axes_.has_channel(known) and _are_channels(shape[at], wanted):
             known[at] = "c"
         elif free:
             known[at] = free.pop(0)
-    joined = "".join(known)
-    if "?" in joined or len(set(joined)) < len(joined) or not {"y", "x"} <= set(joined):
+    if not all(known) or not axes_.fit_an_image(known):
         raise InputError(
             f"{shown} has the axes {letters}, {shape}, which are not all of an image's t, c, z, y and x, each once. "
             "Say what they are with --axes, or save it with axes that are named."
         )
-    return joined, f"guessed from {letters}" if unknown else str(array.facts["format"])
+    return "".join(known), f"guessed from {letters}" if unknown else str(array.facts["format"])
 
 
 def _are_channels(size: int, wanted: Wanted) -> bool:

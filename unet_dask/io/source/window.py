@@ -72,7 +72,7 @@ def _spans(
     spec: SourceSpec, stored: Stored, parts: dict[str, slice]
 ) -> list[tuple[dict[str, slice], list[int] | None]]:
     """Return the parts of an array to read for a window, and which channels of each to keep, None for all."""
-    if spec.channels is None or "c" not in spec.axes:
+    if spec.channels is None or not axes_.has_channel(spec.axes):
         return [(parts, None)]
     chosen = spec.channels[parts["c"]]
     return [
@@ -92,7 +92,7 @@ def _native(values: NDArray[Any]) -> NDArray[Any]:
 def _repeated(spec: SourceSpec, values: NDArray[Any], parts: dict[str, slice]) -> NDArray[Any]:
     """Return the only channel of an image without channels as often as it was chosen."""
     count = parts["c"].stop - parts["c"].start
-    if "c" in spec.axes or count == 1:
+    if axes_.has_channel(spec.axes) or count == 1:
         return values
     return values.repeat(count, axis=axes_.canonical(spec.axes).index("c"))
 
@@ -166,8 +166,8 @@ def _opened_in(spec: SourceSpec, run: str) -> Stored:
 def _bounds(spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...]) -> dict[str, slice]:
     """Return the window by axis, checked; along c it counts the chosen channels."""
     order = axes_.canonical(spec.axes)
-    sizes = dict(zip(spec.axes, shape, strict=True))
-    if spec.channels is not None or "c" not in sizes:
+    sizes = axes_.by_axis(spec.axes, shape)
+    if spec.channels is not None or not axes_.has_channel(sizes):
         sizes["c"] = len(spec.channels) if spec.channels is not None else 1
     if len(window) != len(order):
         raise GeometryError(
