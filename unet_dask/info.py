@@ -54,12 +54,12 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
     text = remote.location(place, "place")
     if remote.is_local(text):
         path = remote.local_path(text)
-        if not path.exists() and "/" not in text and path.suffix == "":
+        if not path.exists() and "/" not in text and not path.suffix:
             try:
                 return _model(inspect_model(text))
             except ModelError as error:
                 raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
-        if formats.format_of(text) != "zarr":
+        if not formats.reads_zarr(text):
             return _image(open_source(text, key=key))
         if path.is_file() and kind_of(path) is not ZIP:
             return _file(path)
@@ -149,10 +149,8 @@ def _product(url: str, entry: ArrayRecord) -> Description:
 def _store(url: str, key: str | None) -> Description:
     location, inner = choice.locate(url, key)
     found = node.read_node(location, inner)
-    if found is not None and found.kind == "group" and "multiscales" not in found.ome:
-        below = [
-            child for child in node.descend(found) if child.kind == "array" or "multiscales" in child.ome
-        ]
+    if found is not None and not (found.is_array or found.is_image):
+        below = [child for child in node.descend(found) if child.is_array or child.is_image]
         if len(below) > 1:
             return {
                 "kind": "group",
@@ -177,9 +175,9 @@ def _guessed(url: str, key: str | None) -> str | None:
 
 
 def _node(child: node.Node) -> Description:
-    if child.kind == "group":
-        return {"key": child.key, "kind": "OME-Zarr image"}
-    return {"key": child.key, "kind": "array", "shape": list(child.shape), "dtype": child.dtype_name}
+    if child.is_array:
+        return {"key": child.key, "kind": "array", "shape": list(child.shape), "dtype": child.dtype_name}
+    return {"key": child.key, "kind": "OME-Zarr image"}
 
 
 def _image(source: Source) -> Description:

@@ -291,7 +291,7 @@ def _all(work: int, lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _encode(entry: Entry) -> bytes:
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "checksums": dict(entry.checksums),
         "index": list(entry.index),
         "level": entry.level,

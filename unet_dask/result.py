@@ -107,7 +107,7 @@ def _labelled(url: str, manifest: Manifest, record: ArrayRecord, level: int) -> 
     return labelled
 
 
-def _chunk(spec: SourceSpec, channel: int | None, block_info: Any = None) -> NDArray[Any]:
+def _chunk(spec: SourceSpec, channel: int | None, block_info: Any = None) -> NDArray[np.generic]:
     """Read a chunk of a product, which may be without the channels that a source always has."""
     window = [slice(*span) for span in block_info[None]["array-location"]]
     if channel is None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from unet_dask.io.bounded import OpenedArray
     from unet_dask.model.file import Model
     from unet_dask.run.events import Event
     from unet_dask.run.outcome import Run
@@ -215,13 +216,13 @@ def _make(image: Path, truth: Path, *, side: int, seed: int) -> None:
         ) from error
 
 
-def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
+def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> OpenedArray:
     return group.create_array(
         name, shape=shape, dtype=dtype, chunks=(_CHUNK, _CHUNK), dimension_names=["y", "x"]
     )
 
 
-def _halve(finer: zarr.Array[Any], level: zarr.Array[Any]) -> None:
+def _halve(finer: OpenedArray, level: OpenedArray) -> None:
     """Fill a level of the image's pyramid from the one before, block by block."""
     for window in _windows(level.shape[0], _CHUNK):
         above = tuple(slice(2 * part.start, min(2 * part.stop, finer.shape[0])) for part in window)

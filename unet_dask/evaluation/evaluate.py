@@ -222,7 +222,7 @@ class _Reader:
         if self.from_result:
             return PRODUCTS[self.predicted.name.rsplit("/", 1)[-1]]
         first = self.predicted.read(0)
-        if first.dtype.kind == "f":
+        if np.isdtype(first.dtype, "real floating"):
             return Probabilities
         seen: set[int] = set()
         for index in range(len(self.predicted)):
@@ -289,7 +289,7 @@ class _Reader:
 
     def _probability(self, values: Plane, index: int) -> Plane:
         """Return a map in [0, 1], of floats or of integers scaled to their largest value."""
-        if values.dtype.kind == "f":
+        if np.isdtype(values.dtype, "real floating"):
             self._refuse_unwritten(bool(is_sentinel(values).any()), index)
             if values.size and not (values.min() >= 0 and values.max() <= 1 + 1e-6):
                 raise DataError(
@@ -297,7 +297,7 @@ class _Reader:
                     "lie in 0 to 1. Apply the soft-max first; if these are numbers of objects, use --product instances."
                 )
             return values
-        if values.dtype.kind == "b":
+        if np.isdtype(values.dtype, "bool"):
             return values.astype(np.float32)
         scale = np.iinfo(values.dtype).max
         if self.from_result:

@@ -116,7 +116,7 @@ class NetworkSpec:
         usual = ((2,) * self.dims,) * self.depth
         object.__setattr__(self, "factors", () if factors == usual else factors)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Return the fields that are written, by name."""
         return {
             known.name: getattr(self, known.name)
@@ -294,9 +294,9 @@ def _require_known(field: str, name: str, known: Collection[str]) -> None:
         )
 
 
-def _known(record: Mapping[str, Any], kind: type) -> dict[str, Any]:
+def _known(record: dict[str, Any], kind: type) -> dict[str, Any]:
     """Return the record if every key is a field of the dataclass `kind`."""
     unknown = set(record) - {known.name for known in fields(kind)}
     if unknown:
         raise ModelError(f"The model's header has unknown fields: {', '.join(sorted(unknown))}.")
-    return dict(record)
+    return record

@@ -51,7 +51,7 @@ class Progress:
     iteration: int = 0
     best: float | None = None
     best_iteration: int = 0
-    scores: Mapping[str, Any] | None = None
+    scores: Mapping[str, object] | None = None
     seconds: float = 0.0
 
 
@@ -73,7 +73,7 @@ def save_checkpoint(
     scaler: GradScaler,
     *,
     progress: Progress,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Mapping[str, object],
 ) -> None:
     """Write a checkpoint atomically.
 
@@ -106,7 +106,7 @@ def load_checkpoint(
     optimiser: Optimizer,
     scaler: GradScaler,
     *,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Mapping[str, object],
 ) -> Progress:
     """Put networks and optimiser into the state of a checkpoint, in place.
 
@@ -156,7 +156,7 @@ def load_checkpoint(
     return progress
 
 
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same(before: Mapping[str, Any], now: Mapping[str, object]) -> None:
     """Compare fingerprints, setting by setting."""
     if before.get("files") != _plain(now)["files"]:
         raise MismatchError(
@@ -180,7 +180,7 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(record: Mapping[str, object]) -> dict[str, Any]:
     """Return a record as JSON gives it back: with lists for tuples."""
     return dict(json.loads(json.dumps(record)))
 

@@ -51,7 +51,7 @@ def class_counts(
     -------
     (classes,)
     """
-    if decision.kind == "classes" and not config.ignore_background:
+    if not decision.of_instances and not config.ignore_background:
         counts = [_of_values(each.values, decision, config.classes) for each in surveys]
         total: NDArray[np.int64] = np.stack(counts).sum(axis=0)
         return total

@@ -108,7 +108,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
             _constants(each.moments) if normalisation.of_volume else normalisation,
             decision,
             # Where targets are classes, the weights of held-out images only say what is known.
-            weights if number < len(training) or decision.kind == "instances" else None,
+            weights if number < len(training) or decision.of_instances else None,
             config,
         )
         for number, (part, each) in enumerate(zip([*training, *held_out], surveys, strict=True))

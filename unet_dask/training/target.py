@@ -41,6 +41,11 @@ class Decision:
     foreground: int | None
     reason: str
 
+    @property
+    def of_instances(self) -> bool:
+        """Whether values number objects, which are all of one class."""
+        return self.kind == "instances"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -131,7 +136,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
     """
     known = annotated.known
     annotation = np.where(known, annotated.target, 0)
-    if decision.kind == "instances":
+    if decision.of_instances:
         labels = connected(annotation)
         separated = separate(labels, border=config.border)
         classes = (separated > 0).astype(np.uint8)
@@ -148,7 +153,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
 
 def surroundings(decision: Decision, config: TrainConfig) -> int:
     """Return how far away, in pixels, an annotation can matter for classes and known mask of a pixel."""
-    border = config.border if decision.kind == "instances" else 0
+    border = config.border if decision.of_instances else 0
     return max(border, config.trusted_ring + 1 if config.ignore_background else 0)
 
 

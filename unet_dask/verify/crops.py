@@ -13,7 +13,7 @@ farthest recomputed one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 #: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
 _SIDES = {2: 192, 3: 64}
 _ACTIVATION_BYTES = 1 << 30
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ def _probabilities(
     return np.asarray(values, np.float32)
 
 
-def _classes_first(values: NDArray[Any], axes: str) -> NDArray[Any]:
+def _classes_first(values: NDArray[Scalar], axes: str) -> NDArray[Scalar]:
     """Return values with the channel axis, if they have one, before all others."""
     return np.moveaxis(values, axes.index("c"), 0) if has_channel(axes) else values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from unet_dask.config import format_bytes
 from unet_dask.io.remote import redact_url
@@ -49,7 +49,7 @@ class Finding:
         """Return one line for people."""
         return f"{self.kind}: {self.place}: {self.text}" if self.place else f"{self.kind}: {self.text}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Mapping[str, object]:
         """Return the same for programs."""
         box = None if self.box is None else {axis: list(interval) for axis, interval in self.box.items()}
         found = {"kind": self.kind, "product": self.product or None, "level": self.level, "box": box}
@@ -108,7 +108,7 @@ class Verification:
         ]
         return "; ".join(part for part in told if part)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the outcome for programs."""
         return {
             "sink": redact_url(self.sink),

@@ -15,7 +15,7 @@ looked at that are within the mask from end to end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -178,7 +178,7 @@ def _windows(
 
 
 def _steps(
-    product: Product, values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None
+    product: Product, values: NDArray[np.generic], axis: int, within: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
     """Return the mean step between neighbouring planes, of some lines."""
     planes = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unet_dask.products import Product
     from unet_dask.viewer.paint import Pixels
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
 
 #: Side of a tile in pixels.
 TILE = 256
@@ -190,7 +190,7 @@ class Scene:
                 found[name] = self._told(product.kind, product.voxel(inner))
         return found
 
-    def _told(self, kind: Product, value: NDArray[Any]) -> str:
+    def _told(self, kind: Product, value: NDArray[np.generic]) -> str:
         """Return a product's value at a voxel for people."""
         if unwritten(value.reshape(-1, 1, 1)).any():
             return "not written"
@@ -260,7 +260,7 @@ def _layer(
     on: bool = True,
     opacity: float = 1.0,
     legend: Any = (),  # of pairs
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {"name": name, "choices": list(choices), "on": on, "opacity": opacity, "legend": list(legend)}
 
 

@@ -191,9 +191,9 @@ def require_grey_values(values: NDArray[np.generic], name: str) -> None:
     DataError
         If some are not finite, or too large.
     """
-    if values.dtype.kind not in "biuf":
+    if not np.isdtype(values.dtype, ("bool", "integral", "real floating")):
         raise InputError(f"{name} holds {values.dtype} values, which are no grey values. Convert it first.")
-    if values.dtype.kind != "f" or not values.size:
+    if not (np.isdtype(values.dtype, "real floating") and values.size):
         return
     if not np.isfinite(values).all():
         raise DataError(f"{name} has values that are not finite (NaN or infinite). Replace them first.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Planes:
 
     name: str
     names: tuple[str, ...]
-    read: Callable[[int], NDArray[Any]]
+    read: Callable[[int], NDArray[np.generic]]
     classes: tuple[str, ...] = ()
     spacing: tuple[float, ...] | None = None
     unit: str | None = None
@@ -180,7 +180,7 @@ def _of_region(targets: Planes, manifest: Manifest) -> Planes:
     ]
     rows, columns = (slice(covered[axis].start, covered[axis].stop) for axis in "yx")
 
-    def read(index: int) -> NDArray[Any]:
+    def read(index: int) -> NDArray[np.generic]:
         values = targets.read(inside[index])
         return values[..., rows, columns] if values.shape[-2:] == (size["y"], size["x"]) else values
 
@@ -191,7 +191,7 @@ def _joined(name: str, parts: Sequence[Planes]) -> Planes:
     """Put the planes of several files one after the other."""
     which = [(part, number) for part in parts for number in range(len(part))]
 
-    def read(index: int) -> NDArray[Any]:
+    def read(index: int) -> NDArray[np.generic]:
         part, number = which[index]
         return part.read(number)
 
@@ -226,7 +226,7 @@ def _of_source(source: Source, name: str, classes: tuple[str, ...]) -> Planes:
     places = list(product(*(range(source.sizes[axis]) for axis in stacked)))
     slab = _Slab(source)
 
-    def read(index: int) -> NDArray[Any]:
+    def read(index: int) -> NDArray[np.generic]:
         return slab.plane(by_axis(stacked, places[index]))
 
     names = tuple(
@@ -242,9 +242,9 @@ class _Slab:
 
     source: Source
     _at: tuple[int, int] | None = field(default=None, init=False)
-    _values: NDArray[Any] = field(default_factory=lambda: np.zeros(0), init=False)
+    _values: NDArray[np.generic] = field(default_factory=lambda: np.zeros(0), init=False)
 
-    def plane(self, place: dict[str, int]) -> NDArray[Any]:
+    def plane(self, place: dict[str, int]) -> NDArray[np.generic]:
         """Return the plane (c, y, x) at positions along t and z."""
         axes, size = self.source.axes, self.source.sizes
         z, depth = place.get("z", 0), self._depth(size)
@@ -261,7 +261,7 @@ class _Slab:
             values = values[np.newaxis] if position is None else np.moveaxis(values, position, 0)
             self._values = values.reshape(values.shape[0], size["c"], size["y"], size["x"])
             self._at = (place.get("t", 0), first)
-        plane: NDArray[Any] = self._values[z - first]
+        plane: NDArray[np.generic] = self._values[z - first]
         return plane
 
     def _depth(self, size: dict[str, int]) -> int:

@@ -246,7 +246,7 @@ def axes_for(place: str, key: str | None, axes: str | None) -> str | None:
 
 def _is_colour(place: str, key: str | None, dims: int) -> bool:
     """Tell whether the last axis of an array in Zarr without names of its axes is colour; files say what theirs are."""
-    if formats.format_of(place) != "zarr":
+    if not formats.reads_zarr(place):
         return False
     chosen = choice.choose(*choice.locate(place, key), None)
     shape = chosen.node.shape

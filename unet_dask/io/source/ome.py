@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io.remote import printable
 
 if TYPE_CHECKING:
-    from unet_dask.io.source.node import Node
+    from unet_dask.io.source.node import Json, Node
 
 #: Beyond every physical size, in any unit.
 _LARGEST = 1e100
@@ -84,7 +84,9 @@ def multiscale(node: Node) -> Multiscale | None:
         name=str(image.get("name") or ""),
         axes=_axes(named),
         units=tuple(_unit(axis) for axis in named),
-        levels=tuple(_level(node, entry, outer, len(named)) for entry in datasets or ()),
+        levels=tuple(_level(node, entry, outer, len(named)) for entry in datasets)
+        if isinstance(datasets, list)
+        else (),
     )
 
 
@@ -97,8 +99,9 @@ def refuse_collection(node: Node) -> None:
         For a plate, a well or a group of labels; the message names what can be chosen.
     """
     found = node.ome
-    if isinstance(found.get("plate"), dict):
-        wells = found["plate"].get("wells")
+    plate = found.get("plate")
+    if isinstance(plate, dict):
+        wells = plate.get("wells")
         listed = [well for well in wells if isinstance(well, dict)] if isinstance(wells, list) else []
         first = printable(listed[0].get("path")) if listed else "A/1"
         raise InputError(
@@ -126,7 +129,7 @@ def default_key(node: Node) -> str | None:
     return None
 
 
-def _first(node: Node, entries: object, what: str) -> dict[str, Any]:
+def _first(node: Node, entries: object, what: str) -> Json:
     if isinstance(entries, list) and entries and isinstance(entries[0], dict):
         return entries[0]
     raise InputError(
@@ -135,7 +138,7 @@ def _first(node: Node, entries: object, what: str) -> dict[str, Any]:
     )
 
 
-def _axes(named: list[Any]) -> str | None:
+def _axes(named: list[object]) -> str | None:
     """Return one letter per axis, by name or, for time and channels of any name, by type."""
     letters = []
     for axis in named:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import posixpath
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
@@ -32,6 +32,8 @@ from unet_dask.regular import IrregularError, require_regular
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from tifffile import TiffFile, TiffPageSeries
 
     from unet_dask.io.source.protocol import SourceSpec, Wanted
 
@@ -120,7 +122,7 @@ def digest(spec: SourceSpec) -> str:
     return content.file_digest(local_path(spec.url))
 
 
-def levels(spec: SourceSpec) -> list[dict[str, Any]]:
+def levels(spec: SourceSpec) -> list[dict[str, object]]:
     """Return path and shape of every level of the pyramid, the finest first."""
     array, _, _, found = _open(local_path(spec.url), spec.key, None)
     above = posixpath.dirname(spec.key)
@@ -130,7 +132,7 @@ def levels(spec: SourceSpec) -> list[dict[str, Any]]:
 
 def _open(
     path: Path, inner: str, level: int | None, *, keep: bool = False
-) -> tuple[TiffArray, str, int, list[Any]]:
+) -> tuple[TiffArray, str, int, list[TiffPageSeries]]:
     """Return an image of a file, its key, the number of its level, and all of its levels."""
     try:
         require_regular(path)
@@ -165,7 +167,7 @@ def _numbers(inner: str, path: Path) -> tuple[int | None, int | None]:
     return (numbers[0] if numbers else None), (numbers[1] if len(numbers) > 1 else None)
 
 
-def _chosen(file: Any, path: Path, number: int | None) -> tuple[list[Any], int | None]:
+def _chosen(file: TiffFile, path: Path, number: int | None) -> tuple[list[TiffPageSeries], int | None]:
     """Return the series that are meant and the number of it, None of several equal ones."""
     every = list(file.series)
     if not every:
@@ -266,7 +268,7 @@ def _are_channels(size: int, wanted: Wanted) -> bool:
 
 
 def _spacing(
-    array: TiffArray, levels: Sequence[Any], level: int
+    array: TiffArray, levels: Sequence[TiffPageSeries], level: int
 ) -> tuple[dict[str, float] | None, str | None]:
     """Return the size of a pixel per axis of space, at a level, and its unit; None if nobody says."""
     sizes, unit = spacing_of(array.file, levels[0])

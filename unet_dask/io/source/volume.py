@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Source:
     spec: SourceSpec
     axes: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     chunks: tuple[int, ...]
     spacing: dict[str, float]
     unit: dict[str, str | None]
@@ -73,7 +73,7 @@ class Source:
         """The shape by axis."""
         return axes_.by_axis(self.axes, self.shape)
 
-    def read(self, window: tuple[slice, ...]) -> NDArray[Any]:
+    def read(self, window: tuple[slice, ...]) -> NDArray[np.generic]:
         """Return the values of a window: canonical order, native byte order, contiguous.
 
         Parameters

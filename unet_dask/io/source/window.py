@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceSpec", "opened", "read_stamped", "read_window", "stamp_of"]
 
 
-def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> NDArray[Any]:
+def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> NDArray[np.generic]:
     """Return the values of a window, as `Source.read` does, in any process.
 
     The array is opened once per process, spec and run.
@@ -45,7 +45,9 @@ def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -
     return read_stamped(spec, window, run=run)[0]
 
 
-def read_stamped(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> tuple[NDArray[Any], str]:
+def read_stamped(
+    spec: SourceSpec, window: tuple[slice, ...], *, run: str = ""
+) -> tuple[NDArray[np.generic], str]:
     """Return the values of a window, as `read_window` does, and a stamp of the files that hold it."""
     stored = _opened_in(spec, run) if run else opened(spec)
     parts = _bounds(spec, stored.shape, window)
@@ -85,11 +87,11 @@ def _selection(spec: SourceSpec, parts: dict[str, slice]) -> tuple[slice, ...]:
     return tuple(parts[axis] for axis in spec.axes)
 
 
-def _native(values: NDArray[Any]) -> NDArray[Any]:
+def _native(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
-def _repeated(spec: SourceSpec, values: NDArray[Any], parts: dict[str, slice]) -> NDArray[Any]:
+def _repeated(spec: SourceSpec, values: NDArray[np.generic], parts: dict[str, slice]) -> NDArray[np.generic]:
     """Return the only channel of an image without channels as often as it was chosen."""
     count = parts["c"].stop - parts["c"].start
     if axes_.has_channel(spec.axes) or count == 1:
@@ -123,7 +125,7 @@ def _runs(channels: Sequence[int], chunk: int) -> list[tuple[slice, list[int]]]:
 
 def _stored(
     spec: SourceSpec, stored: Stored, parts: dict[str, slice]
-) -> tuple[NDArray[Any], stamps.Look | None]:
+) -> tuple[NDArray[np.generic], stamps.Look | None]:
     """Return stored values in canonical order and the files that hold them, or the reason why they cannot be read."""
     for last in (False, False, True):
         try:
