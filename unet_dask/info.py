@@ -124,10 +124,7 @@ def _result(url: str, manifest: Manifest) -> Description:
         "axes": plan.axes,
         "shape": list(plan.shape),
         "roi": [list(span) for span in plan.roi],
-        "model": {
-            "name": remote.printable(manifest.model.name, 400),
-            "checksum": manifest.model.checksum,
-        },
+        "model": {"name": remote.printable(manifest.model.name, 400), "checksum": manifest.model.checksum},
         "classes": [remote.printable(name) for name in manifest.classes],
         "precision": plan.precision,
         "device": plan.device,

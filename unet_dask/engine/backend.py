@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from unet_dask.choices import BackendName, Device, Precision
-from unet_dask.engine.device import (
-    require_backend,
-    require_precision,
-    torch_dtype,
-)
+from unet_dask.engine.device import require_backend, require_precision, torch_dtype
 from unet_dask.engine.nnpack import with_nnpack
 from unet_dask.engine.packed import packed
 from unet_dask.engine.ranges import feature_ranges

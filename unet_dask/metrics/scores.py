@@ -99,11 +99,7 @@ class Truth:
 
 
 def score_map(
-    values: NDArray[np.floating],
-    truth: Truth,
-    metrics: Collection[str],
-    *,
-    thresholds: tuple[float, ...],
+    values: NDArray[np.floating], truth: Truth, metrics: Collection[str], *, thresholds: tuple[float, ...]
 ) -> dict[str, tuple[Ratio, ...]]:
     """Score a map, at every threshold or at one half.
 

@@ -47,11 +47,7 @@ _TILES = (1, 2, 3, 4, 6, 8)
 
 
 def choose(
-    demand: Demand,
-    *,
-    limit: int,
-    tile: tuple[int, ...] | None = None,
-    region: tuple[int, ...] | None = None,
+    demand: Demand, *, limit: int, tile: tuple[int, ...] | None = None, region: tuple[int, ...] | None = None
 ) -> RegionGrid:
     """Return the cheapest layout whose workers stay within `limit` bytes.
 

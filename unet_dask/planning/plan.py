@@ -345,14 +345,7 @@ def _array(
     if output.has_channels:
         region["c"] = 1
     shards = shards_for(sizes, chunks, [region[axis] for axis in axes])
-    return ArraySpec(
-        output.name,
-        axes,
-        output.dtype,
-        chunks,
-        shards,
-        pyramid(axes, sizes, source.spacing),
-    )
+    return ArraySpec(output.name, axes, output.dtype, chunks, shards, pyramid(axes, sizes, source.spacing))
 
 
 def _sides(sides: tuple[int, ...]) -> str:

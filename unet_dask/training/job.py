@@ -205,10 +205,7 @@ def model_of(job: Job, state: State) -> Model:
     killed and resumed ends with the bytes of one that was not. The CSV beside it has the seconds.
     """
     config, data, progress = job.config, job.data, state.progress
-    names = config.class_names or (
-        "background",
-        *(f"class {index}" for index in range(1, config.classes)),
-    )
+    names = config.class_names or ("background", *(f"class {index}" for index in range(1, config.classes)))
     header = ModelHeader(
         network=state.kept.spec,
         normalisation=data.normalisation,

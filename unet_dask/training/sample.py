@@ -143,11 +143,7 @@ def tile_cores(config: TrainConfig, shapes: Sequence[Sequence[int]]) -> tuple[in
 
 
 def draw_patch(
-    images: Sequence[Drawable],
-    rng: np.random.Generator,
-    *,
-    cores: Sequence[int],
-    config: TrainConfig,
+    images: Sequence[Drawable], rng: np.random.Generator, *, cores: Sequence[int], config: TrainConfig
 ) -> Patch:
     """Draw one augmented patch that has at least one annotated pixel.
 

@@ -190,9 +190,7 @@ def _survey_of_volumes(
 
 
 def _read_once(
-    stack: Stack,
-    parts: Sequence[AnnotatedVolume],
-    look: Callable[[AnnotatedVolume, NDArray[np.generic]], _T],
+    stack: Stack, parts: Sequence[AnnotatedVolume], look: Callable[[AnnotatedVolume, NDArray[np.generic]], _T]
 ) -> tuple[list[_T], str]:
     """Read an array in blocks; return what was found per part, added up, and the digest of all."""
     of_image: dict[int, list[int]] = {}

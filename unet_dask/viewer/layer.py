@@ -136,10 +136,7 @@ def _require_bounded(
 
 
 def decoded(
-    axes: str,
-    window: tuple[tuple[int, int], tuple[int, int]],
-    chunks: Sequence[int],
-    factors: Sequence[int],
+    axes: str, window: tuple[tuple[int, int], tuple[int, int]], chunks: Sequence[int], factors: Sequence[int]
 ) -> int:
     """Return the voxels of the chunks that a window of a plane touches.
 

@@ -19,13 +19,7 @@ from unet_dask.io.source.formats import split_file, stem
 from unet_dask.io.source.protocol import Found
 from unet_dask.io.source.stamps import file_at
 from unet_dask.io.source.tiff_array import TiffArray
-from unet_dask.io.source.tiff_layout import (
-    channel_names_of,
-    opened_tiff,
-    samples,
-    series_of,
-    spacing_of,
-)
+from unet_dask.io.source.tiff_layout import channel_names_of, opened_tiff, samples, series_of, spacing_of
 from unet_dask.kinds import BIG_TIFF, TIFF, kind_of
 from unet_dask.regular import IrregularError, require_regular
 

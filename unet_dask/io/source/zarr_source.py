@@ -237,10 +237,7 @@ def open_array(found: Node, *, keep: bool = False) -> OpenedArray:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=_store(found.location),
-                path=found.key,
-                mode="r",
-                zarr_format=found.zarr_format,
+                store=_store(found.location), path=found.key, mode="r", zarr_format=found.zarr_format
             )
     except InputError:
         raise
