@@ -43,7 +43,7 @@ def grant(resident: int) -> None:
 
 def make_room(needed: int) -> None:
     """Give back what is free, if so many bytes more might be beyond what this process was granted."""
-    if _granted and _resident() + needed > _granted:
+    if _granted and resident() + needed > _granted:
         give_back()
 
 
@@ -54,7 +54,7 @@ def give_back() -> None:
         trim(0)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Return the resident bytes of this process; they are asked for before every feature map."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 # 10 times as fast as by psutil

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Bytes of the largest feature map of a strip, and the least and most periods of the lattice that it has: with fewer
 #: lines kernels start too often, with more nothing of a strip is left in the cache (decision 14).
 STREAM_STRIP = 32 << 20
-_PERIODS = (1, 16)
+PERIODS = (1, 16)
 #: What the strip engine knows to do: at the bottom, on the way down, and on the way up.
 _BOTTOM = (Kind.CONVOLVE, Kind.CONVOLVE)
 _DOWN = (*_BOTTOM, Kind.KEEP, Kind.POOL)
@@ -72,7 +72,7 @@ def strip_lines(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Side
     """
     stride = spec.stride[0]
     period = 2 * spec.width * stride * item * product(sides[1:])
-    lines: Sides = stride * np.clip(STREAM_STRIP // period, *_PERIODS)
+    lines: Sides = stride * np.clip(STREAM_STRIP // period, *PERIODS)
     return lines
 
 

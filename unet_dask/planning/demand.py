@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid, RegionGrid
 
+    #: A size or a number of bytes of every layout that is looked at.
+    Candidates = NDArray[np.float64]
+
 #: Resident bytes of a worker that has imported everything and loaded the smallest network, measured on Linux: 300 MiB;
 #: kernels of oneDNN, as many as it keeps, and what the heap holds beside large blocks: 32 MiB. Less without AVX-512.
 PROCESS_BYTES = 332 << 20
@@ -106,14 +109,14 @@ class Demand:
 
     def memory(
         self,
-        tile: Sequence[NDArray[np.float64]],
-        probe: Sequence[NDArray[np.float64]],
-        longest: Sequence[NDArray[np.float64]],
+        tile: Sequence[Candidates],
+        probe: Sequence[Candidates],
+        longest: Sequence[Candidates],
         context: Sequence[int],
         others: int,
         *,
         next_one: NDArray[np.bool_],
-    ) -> Memory[NDArray[np.float64]]:
+    ) -> Memory[Candidates]:
         """Return the memory of tiles and regions, each size an array of candidates.
 
         Parameters
@@ -148,7 +151,7 @@ class Demand:
         first = np.maximum(reading + kept, self.statistics_bytes) - memory.activations
         return replace(memory, regions=np.maximum(regions, first))
 
-    def _decoding(self, window: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _decoding(self, window: Candidates) -> Candidates:
         """Return the bytes that reading a window takes beside it, of the source and then of the mask."""
         taken = self.source.decoding.beside(window)
         if self.mask_bytes:
@@ -160,17 +163,14 @@ class Demand:
         """What reading the smallest window takes: the chunk that it lies in, as it is stored and decoded."""
         return int(self.source.decoding.beside(1))
 
-    def countable(self, tile: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    def countable(self, tile: Sequence[Candidates]) -> NDArray[np.bool_]:
         """Return whether kernels can count the numbers of each feature map of a tile; on a CPU they always can."""
         few: NDArray[np.bool_] = largest_map(self.network, tile) < _COUNTED
         return few if self.arithmetic.on_card else np.ones_like(few)
 
     def _without_card(
-        self,
-        tile: Sequence[NDArray[np.float64]],
-        probe: Sequence[NDArray[np.float64]],
-        regions: NDArray[np.float64],
-    ) -> Memory[NDArray[np.float64]]:
+        self, tile: Sequence[Candidates], probe: Sequence[Candidates], regions: Candidates
+    ) -> Memory[Candidates]:
         """Return the memory where the network is run in that of the machine."""
         how = self.arithmetic
         activations = self._activations(tile)
@@ -182,7 +182,7 @@ class Demand:
             activations = np.maximum(activations, self._comparison(probe))
         return Memory(PROCESS_BYTES, weights, activations, regions, np.zeros_like(activations))
 
-    def _activations(self, tile: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _activations(self, tile: Sequence[Candidates]) -> Candidates:
         """Return the bytes of a tile's pass, with what the heap holds beyond."""
         how, share = self.arithmetic, MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
         if how.on_cpu and streams(self.network):
@@ -191,18 +191,15 @@ class Demand:
             )
         return (1 + share) * pass_bytes(self.network, tile, item=how.item, averaged=how.averaged)
 
-    def _comparison(self, probe: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _comparison(self, probe: Sequence[Candidates]) -> Candidates:
         """Return the same of a pass in float32."""
         if self.arithmetic.on_cpu and streams(self.network):
             return _streamed(self.network, probe, 4)
         return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
 
     def _with_card(
-        self,
-        tile: Sequence[NDArray[np.float64]],
-        probe: Sequence[NDArray[np.float64]],
-        regions: NDArray[np.float64],
-    ) -> Memory[NDArray[np.float64]]:
+        self, tile: Sequence[Candidates], probe: Sequence[Candidates], regions: Candidates
+    ) -> Memory[Candidates]:
         """Return the memory where the network is run in that of a card."""
         how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
         of_logits = 4 * network.classes
@@ -221,7 +218,7 @@ class Demand:
             card=there + (1 + CARD_SHARE) * maps,
         )
 
-    def _beside_card(self, tile: Sequence[NDArray[np.float64]], kept: int) -> NDArray[np.float64]:
+    def _beside_card(self, tile: Sequence[Candidates], kept: int) -> Candidates:
         """Return the bytes of a tile on its way to a card, and of what is `kept` of each voxel on the way back."""
         network, averaged = self.network, self.arithmetic.averaged
         pinned = _PINNED_MANY_SHAPES if self.mask_bytes else _PINNED
@@ -233,12 +230,12 @@ class Demand:
 
 def _streamed(
     network: NetworkSpec,
-    tile: Sequence[NDArray[np.float64]],
+    tile: Sequence[Candidates],
     item: int,
     *,
     averaged: bool = False,
     many_shapes: bool = False,
-) -> NDArray[np.float64]:
+) -> Candidates:
     """Return the bytes of a tile that passes in strips, with what the heap holds beyond."""
     beside = tile_bytes(network, tile, averaged=averaged)
     kept, alive = strip_bytes(network, tile, item=item)

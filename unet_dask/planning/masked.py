@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import RegionGrid
 
 #: Images, the planes or volumes of a region, that are looked at.
-_LOOKED_AT = 256
+LOOKED_AT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
     along = [*_planes(grid, network.dims), *(each.regions() for each in grid.grids[-network.dims :])]
     touched = np.expand_dims(occupancy.touched(along), grid.axes.index("c"))
     images = np.flatnonzero(touched)  # there may be millions
-    stride = max(len(images) / _LOOKED_AT, 1)
-    chosen = images[(np.arange(min(len(images), _LOOKED_AT)) * stride).astype(int)]
+    stride = max(len(images) / LOOKED_AT, 1)
+    chosen = images[(np.arange(min(len(images), LOOKED_AT)) * stride).astype(int)]
     indices = zip(*np.unravel_index(chosen, touched.shape), strict=True)
     boxes = ([each[at] for each, at in zip(along, index, strict=True)] for index in indices)
     sides = [tile for box in boxes for tile in _tiles(occupancy, grid, network, box)]

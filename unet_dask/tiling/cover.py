@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     #: Returns what boxes cost, given their lengths per axis: one number, or one for each of an array of boxes.
     Price = Callable[[Sequence[NDArray[np.int64]]], NDArray[np.float64]]
 
-Box = tuple["Interval", ...]
+Spans = tuple["Interval", ...]
 
 
 def fitted(
     wanted: NDArray[np.bool_], grids: Sequence[AxisGrid], lengths: Sequence[int], price: Price
-) -> list[Box]:
+) -> list[Spans]:
     """Return the cores of tiles that together hold what is wanted of a region.
 
     Parameters
@@ -74,7 +74,7 @@ def fitted(
     ]
 
 
-def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> list[Box]:
+def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> list[Spans]:
     """Return boxes that do not overlap and together hold every wanted cell.
 
     Parameters
@@ -109,7 +109,7 @@ def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> li
     return boxes
 
 
-def _shrunk(wanted: NDArray[np.bool_], box: Box) -> Box:
+def _shrunk(wanted: NDArray[np.bool_], box: Spans) -> Spans:
     """Return the smallest box that holds what a box holds."""
     view = wanted[tuple(slice(*each) for each in box)]
     ends = []

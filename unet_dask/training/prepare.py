@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.sample import Drawable, TrainingImage
     from unet_dask.training.survey import Moments
@@ -169,7 +169,7 @@ def _bounded(images: Sequence[OnDemand]) -> tuple[TrainingImage, ...]:
     return tuple(each.loaded(middle(each.shape, HELD // count)) for each in chosen)
 
 
-def middle(shape: Sequence[int], pixels: int) -> Box:
+def middle(shape: Sequence[int], pixels: int) -> Window:
     """Return the middle of an image, of at most some number of pixels and with sides as equal as they can be.
 
     Examples

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from unet_dask.io.images.annotated import AnnotatedImage
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.labels import Annotation
-    from unet_dask.io.images.stack import Box, Stack
+    from unet_dask.io.images.stack import Stack, Window
 
 #: Values that are converted to float64 at once: their copies stay in the cache of the processor.
-_PORTION = 1 << 20
+PORTION = 1 << 20
 #: Blocks that are read at the same time: while one is decoded, another is added up.
 _THREADS = 2
 #: Values below this are counted one by one: classes fit into a byte.
@@ -167,7 +167,7 @@ def survey(
     return found, tuple(sorted({pair for each in parts for pair in each.files}))
 
 
-def _everything(part: Annotated) -> Box:
+def _everything(part: Annotated) -> Window:
     return tuple(slice(0, side) for side in part.shape)
 
 
@@ -197,7 +197,7 @@ def _read_once(
     for number, part in enumerate(parts):
         of_image.setdefault(part.index, []).append(number)
 
-    def work(block: tuple[range, Box]) -> tuple[bytes, list[tuple[int, _T]]]:
+    def work(block: tuple[range, Window]) -> tuple[bytes, list[tuple[int, _T]]]:
         planes, box = block
         values = stack.read(planes, box)
         found = [
@@ -217,7 +217,7 @@ def _read_once(
     return [sums[number] for number in range(len(parts))], total.hexdigest()
 
 
-def _inside(values: NDArray[np.generic], box: Box, part: AnnotatedVolume) -> NDArray[np.generic]:
+def _inside(values: NDArray[np.generic], box: Window, part: AnnotatedVolume) -> NDArray[np.generic]:
     """Return what lies in a part, of values of (c, *box)."""
     common = overlap(box, part.box)
     return values[:, :0] if common is None else values[(slice(None), *shifted(common, box))]
@@ -225,7 +225,7 @@ def _inside(values: NDArray[np.generic], box: Box, part: AnnotatedVolume) -> NDA
 
 def _portions(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
     """Yield (c, *spatial) in slabs along the first axis of space."""
-    rows = max(_PORTION // max(values[:, :1].size, 1), 1)
+    rows = max(PORTION // max(values[:, :1].size, 1), 1)
     for start in range(0, values.shape[1], rows):
         yield values[:, start : start + rows]
 

@@ -70,7 +70,7 @@ def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]
     yield "source.channels", source.channels is None or len(source.channels) == sizes["c"]
     told = {"dims": len(plan.halo), "channels": sizes["c"], "classes": len(manifest.classes)}
     if plan.lattice is None:  # all poolings are by 2, and the halo tells how many they are
-        told["depth"] = ((plan.halo[0] + 4) // 6).bit_length() - 1
+        told["depth"] = grid.grids[-1].context.stride.bit_length() - 1
     network = identity.get("model.network", "").partition("(")[2].rstrip(")").split(", ")
     yield (
         "model.network",

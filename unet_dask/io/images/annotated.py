@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.picture import Picture
-    from unet_dask.io.images.stack import Box, Layout
+    from unet_dask.io.images.stack import Layout, Window
 
 WORDS = ("image", "target")
 
@@ -67,16 +67,16 @@ class AnnotatedImage:
         """Channels of the image."""
         return len(self.image)
 
-    def within(self, box: Box, name: str) -> AnnotatedImage:
+    def within(self, box: Window, name: str) -> AnnotatedImage:
         """Return a part of it, by another name; nothing is copied."""
         image, target, known = self.image[(slice(None), *box)], self.target[box], self.known[box]
         return replace(self, name=name, image=image, target=target, known=known)
 
-    def read_image(self, box: Box) -> NDArray[np.generic]:
+    def read_image(self, box: Window) -> NDArray[np.generic]:
         """Return (c, *box) in the stored data type."""
         return self.image[(slice(None), *box)]
 
-    def read_annotation(self, box: Box) -> Annotation:
+    def read_annotation(self, box: Window) -> Annotation:
         """Return target and known mask of a box."""
         return Annotation(self.name, self.target[box], self.known[box])
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.volume import Source
 
 #: One span per spatial axis, in pixels.
-Box = tuple[slice, ...]
+Window = tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Stack:
         """Letters of the axes before space, without channels: at most t and z."""
         return "".join(axis for axis in self.source.axes if axis not in f"c{self.spatial}")
 
-    def read(self, planes: range, box: Box) -> NDArray[np.generic]:
+    def read(self, planes: range, box: Window) -> NDArray[np.generic]:
         """Return a window.
 
         Parameters
@@ -192,7 +192,7 @@ class Stack:
         flat = np.moveaxis(values, position, -len(box) - 1)
         return flat.reshape(len(planes), self.layout.channels, *flat.shape[-len(box) :])
 
-    def blocks(self) -> Iterator[tuple[range, Box]]:
+    def blocks(self) -> Iterator[tuple[range, Window]]:
         """Yield windows of whole chunks, about 16 Mpixel, that cover the array once."""
         for _, window in windows(self.source):
             spans = by_axis(self.source.axes, window)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.box import Box
 
 #: Above this many chunks, chunks are bundled into shards: file systems suffer before we do.
-_MANY_CHUNKS = 10_000
+MANY_CHUNKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ def shards_for(shape: Sequence[int], chunks: Sequence[int], region: Sequence[int
     the chunks.
     """
     count = np.prod([-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)], dtype=np.float64)
-    if count <= _MANY_CHUNKS or any(side % chunk for side, chunk in zip(region, chunks, strict=True)):
+    if count <= MANY_CHUNKS or any(side % chunk for side, chunk in zip(region, chunks, strict=True)):
         return None
     return tuple(int(side) for side in region)
 

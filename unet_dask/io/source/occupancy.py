@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import RegionGrid
 
 #: Pixels of the pooled mask, and of what is read at once.
-_LARGEST = 1 << 24
+LARGEST = 1 << 24
 
 
 class Occupancy:
@@ -49,11 +49,11 @@ class Occupancy:
         self._axes = without_channel(mask.axes)
         sizes = [mask.shape[mask.axes.index(axis)] for axis in self._axes]
         self._step = 1
-        while np.prod([-(-size // self._step) for size in sizes], dtype=np.float64) > _LARGEST:
+        while np.prod([-(-size // self._step) for size in sizes], dtype=np.float64) > LARGEST:
             self._step *= 2
         pooled = self._pooled(sizes)
         self.share = float(pooled.mean()) if pooled.size else 0.0
-        table = pooled.astype(np.int32)  # no more than _LARGEST
+        table = pooled.astype(np.int32)  # no more than LARGEST
         for axis in range(table.ndim):
             table = np.cumsum(table, axis=axis, dtype=np.int32)
         self._table = np.pad(table, [(1, 0)] * table.ndim)
@@ -107,7 +107,7 @@ class Occupancy:
         """Return the mask, its largest value in each cell of `step` pixels, read a band at a time."""
         step = self._step
         pooled = np.zeros([-(-size // step) for size in sizes], np.bool_)
-        band = max(_LARGEST // max(int(np.prod(sizes[1:], dtype=np.int64)), 1) // step, 1) * step
+        band = max(LARGEST // max(int(np.prod(sizes[1:], dtype=np.int64)), 1) // step, 1) * step
         for start in range(0, sizes[0], band):
             stop = min(start + band, sizes[0])
             ranges = by_axis(self._axes, [(start, stop), *((0, size) for size in sizes[1:])])

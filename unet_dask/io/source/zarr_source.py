@@ -237,7 +237,7 @@ def open_array(found: Node, *, keep: bool = False) -> OpenedArray:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=_store(found.location), path=found.key, mode="r", zarr_format=found.zarr_format
+                store=store_of(found.location), path=found.key, mode="r", zarr_format=found.zarr_format
             )
     except InputError:
         raise
@@ -254,7 +254,8 @@ def open_array(found: Node, *, keep: bool = False) -> OpenedArray:
     return bounded_array(array, partial(_watched, found.location, keep=keep))
 
 
-def _store(location: Location) -> Store:
+def store_of(location: Location) -> Store:
+    """Return what Zarr reads a place through."""
     if remote.is_local(location.url):
         return RegularFiles(remote.local_path(location.url))
     url, options = location.options()
