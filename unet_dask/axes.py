@@ -226,6 +226,11 @@ def from_names(names: Iterable[object]) -> str | None:
     return validate("".join(axis for axis in found if axis))
 
 
+def times(sizes: Iterable[object]) -> str:
+    """Return sizes for people, such as "512 x 640"."""
+    return " x ".join(map(str, sizes))
+
+
 def one_or_all(values: Sequence[int]) -> str:
     """Return what holds along each axis, once if it is the same along all.
 
@@ -234,7 +239,7 @@ def one_or_all(values: Sequence[int]) -> str:
     >>> one_or_all((92, 92)), one_or_all((6, 20, 20))
     ('92', '6 x 20 x 20')
     """
-    return " x ".join(map(str, values if len(set(values)) > 1 else values[:1]))
+    return times(values if len(set(values)) > 1 else values[:1])
 
 
 def _listed(names: tuple[object, ...]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.axes import times
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation.result import Evaluation, summarise
 from unet_dask.io.images.labels import annotate, whole_numbers
@@ -282,8 +283,8 @@ class _Reader:
                 plane = (plane > 0 if number is None else plane == number).astype(np.float32)
         if plane.shape != shape:
             raise InputError(
-                f"{self._shown(index)} is {_size(plane.shape)} pixels and its truth {self.targets.names[index]} "
-                f"{_size(shape)}. Give the truth of just what was predicted."
+                f"{self._shown(index)} is {times(plane.shape)} pixels and its truth {self.targets.names[index]} "
+                f"{times(shape)}. Give the truth of just what was predicted."
             )
         return plane
 
@@ -310,7 +311,3 @@ class _Reader:
             cause = "were never written" if self.from_result else "are not a number"
             remedy = "Finish the run with segment --resume" if self.from_result else "Replace them"
             raise DataError(f"Pixels of {self._shown(index)} {cause}, and a hole is no background. {remedy}.")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

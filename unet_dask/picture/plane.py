@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from unet_dask.axes import by_axis, is_spatial
+from unet_dask.axes import by_axis, is_lateral, is_spatial
 from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.remote import Location, one_line, redact_url
@@ -219,13 +219,13 @@ def fitting_level(shapes: Sequence[tuple[int, ...]], axes: str, step: int) -> in
     fits = [
         number
         for number, shape in enumerate(shapes)
-        if all(_factor(shapes[0], shape, axes, axis) <= step for axis in "yx")
+        if all(
+            factor <= step
+            for axis, factor in zip(axes, factors_of(shapes[0], shape), strict=True)
+            if is_lateral(axis)
+        )
     ]
     return fits[-1] if fits else 0
-
-
-def _factor(finest: tuple[int, ...], shape: tuple[int, ...], axes: str, axis: str) -> int:
-    return factors_of(finest, shape)[axes.index(axis)]
 
 
 def read_level(array: OpenedArray, axes: str, view: View, *, factors: tuple[int, ...]) -> Plane:

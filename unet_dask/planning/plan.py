@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.axes import by_axis, has_depth, one_or_all, space_of, without_channel
+from unet_dask.axes import by_axis, has_depth, one_or_all, space_of, times, without_channel
 from unet_dask.config import format_bytes
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import GeometryError
@@ -164,10 +164,10 @@ class Plan:
     def describe(self) -> Iterator[tuple[str, str]]:
         """Yield what a user should know before she pays: label and text."""
         source, network = self.source, self.header.network
-        sizes = " x ".join(f"{axis} {size}" for axis, size in source.sizes.items())
+        sizes = times(f"{axis} {size}" for axis, size in source.sizes.items())
         yield "source", f"{sizes}, {source.dtype}; axes {source.axes} ({source.origin_of_axes})"
         if self.grid.roi != tuple((0, size) for size in self.grid.shape):
-            yield "region of interest", _intervals(self.grid.axes, self.grid.roi)
+            yield "region of interest", self.grid.whole.text
         yield (
             "network",
             (
@@ -175,14 +175,14 @@ class Plan:
                 f"{network.classes} classes; halo {one_or_all(network.halo)}, lattice {one_or_all(network.stride)}"
             ),
         )
-        yield "regions", f"{len(self.grid)} of {_sides(self.region)} ({self.grid.axes})"
+        yield "regions", f"{len(self.grid)} of {times(self.region)} ({self.grid.axes})"
         if self.left:
             yield (
                 "mask",
                 f"{len(self.skipped)} regions are background, and not run; in the others tiles are fitted to it",
             )
         most = "about {} of at most" if self.left else "{} of"
-        yield "tiles", f"{most.format(self.tiles)} {_sides(self.tile)} in, {_sides(self.core)} out"
+        yield "tiles", f"{most.format(self.tiles)} {times(self.tile)} in, {times(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
         granted = format_bytes(self.card) if self.card else "unknown"
         card = f"; of the card {format_bytes(self.memory.card)} (limit {granted})" if self.memory.card else ""
@@ -323,7 +323,7 @@ def write_units(axes: str, dims: int, chunks: tuple[int, ...] | None = None) -> 
         spatial = space_of(axes)
         if len(chunks) != len(spatial) or min(chunks) < 1:
             raise GeometryError(
-                f"Chunks of {_sides(chunks)} were asked for, but the volume has the axes {', '.join(spatial)}. Give "
+                f"Chunks of {times(chunks)} were asked for, but the volume has the axes {', '.join(spatial)}. Give "
                 "one size of at least 1 for each."
             )
         side |= by_axis(spatial, chunks)
@@ -346,11 +346,3 @@ def _array(
         region["c"] = 1
     shards = shards_for(sizes, chunks, [region[axis] for axis in axes])
     return ArraySpec(output.name, axes, output.dtype, chunks, shards, pyramid(axes, sizes, source.spacing))
-
-
-def _sides(sides: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sides))
-
-
-def _intervals(axes: str, roi: tuple[tuple[int, int], ...]) -> str:
-    return ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in zip(axes, roi, strict=True))

@@ -90,14 +90,14 @@ def decide(targets: Sequence[tuple[str, Values]], config: TrainConfig) -> Decisi
     if config.foreground_value is not None:
         return _foreground(values, config)
     binary = values <= {0, 255} and 255 in values
-    kind = config.target_kind
-    if kind == "instances" or (kind == "auto" and not binary and max(values, default=0) >= config.classes):
+    kind, asked = config.target_kind, config.target_kind != "auto"
+    if kind == "instances" or (not asked and not binary and max(values, default=0) >= config.classes):
         if config.classes != 2:
             raise OptionError(
                 f"Instances make two classes, background and object, not {config.classes}. "
                 "Use --classes 2, or targets that hold classes with --target-kind classes."
             )
-        told = "as asked" if kind == "instances" else f"values up to {max(values)}"
+        told = "as asked" if asked else f"values up to {max(values)}"
         return Decision("instances", None, told)
     if binary:
         return Decision("classes", 255, "all values are 0 or 255, 255 is class 1")
@@ -107,9 +107,7 @@ def decide(targets: Sequence[tuple[str, Values]], config: TrainConfig) -> Decisi
             f"The target of {name} has the value {max(values)}, but there are only {config.classes} classes, "
             f"0 to {config.classes - 1}. Use --classes {max(values) + 1}, or --target-kind instances."
         )
-    return Decision(
-        "classes", None, "as asked" if kind == "classes" else f"values 0 to {max(values, default=0)}"
-    )
+    return Decision("classes", None, "as asked" if asked else f"values 0 to {max(values, default=0)}")
 
 
 def _foreground(values: set[int], config: TrainConfig) -> Decision:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unet_dask.config import format_bytes
 from unet_dask.io.remote import redact_url
+from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,7 +44,8 @@ class Finding:
     def place(self) -> str:
         """The place for people: product, level and box, as far as there are any."""
         level = "" if self.level is None else f"level {self.level}"
-        return ", ".join(part for part in (self.product, level, _box_text(self.box or {})) if part)
+        box = Box("".join(self.box), tuple(self.box.values())).text if self.box else ""
+        return ", ".join(part for part in (self.product, level, box) if part)
 
     def line(self) -> str:
         """Return one line for people."""
@@ -122,7 +124,3 @@ class Verification:
             "repaired": self.repaired,
             "seconds": self.seconds,
         }
-
-
-def _box_text(box: Mapping[str, tuple[int, int]]) -> str:
-    return ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in box.items())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from unet_dask.viewer import paint
 from unet_dask.viewer.layer import Image, StoredProduct, TooFarOutError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from unet_dask.products import Product
@@ -58,6 +60,16 @@ class Where:
     column: int
     t: int | None = None
     z: int | None = None
+
+
+class Layer(NamedTuple):
+    """What can be shown; choices and legend are pairs of a value, or a colour, and what people call it."""
+
+    name: str
+    choices: Sequence[tuple[str, str]]
+    on: bool = True  # at first
+    opacity: float = 1.0
+    legend: Sequence[tuple[str, str]] = ()
 
 
 class NotShownError(Exception):
@@ -114,7 +126,7 @@ class Scene:
             "coarsest": self._coarsest,
             "extent": {axis: self._extent[axis] for axis in "yx"},
             "planes": {axis: self._extent[axis] for axis in "tz" if axis in self._extent},
-            "layers": list(self._layers()),
+            "layers": [layer._asdict() for layer in self._layers()],
         }
 
     @property
@@ -123,12 +135,12 @@ class Scene:
         (top, bottom), (left, right) = self._extent["y"], self._extent["x"]
         return fitting_step(((0, bottom - top), (0, right - left)), TILE)
 
-    def _layers(self) -> Any:
-        """Yield what can be shown, from below: name, choices, whether it is on at first, opacity, legend."""
+    def _layers(self) -> Iterator[Layer]:
+        """Yield what can be shown, from below."""
         if self._image is not None:
             colour = [("colour", "in colour")] if self._image.channels == 3 else []
             each = [(str(n), f"channel {name}") for n, name in enumerate(self._image.names)]
-            yield _layer("source", [*colour, *each])
+            yield Layer("source", [*colour, *each])
         kinds = in_order(product.kind for product in self._products.values())
         for kind in sorted(kinds, key=lambda kind: not kind.amounts):
             legend = [
@@ -137,8 +149,8 @@ class Scene:
             ]
             opacity = 0.7 if kind.amounts else 0.45
             choices = kind.choices(self._classes)
-            yield _layer(kind.name, choices, on=kind is kinds[0], opacity=opacity, legend=legend)
-        yield _layer("unwritten", [("all", "all")])
+            yield Layer(kind.name, choices, kind is kinds[0], opacity, legend)
+        yield Layer("unwritten", [("all", "all")])
 
     def tile(self, layer: str, choice: str, where: Where, contrast: tuple[float, float] | None) -> Pixels:
         """Return what a layer shows at a place.
@@ -157,7 +169,7 @@ class Scene:
             If it would take too many voxels.
         """
         if choice not in {
-            value for each in self._layers() if each["name"] == layer for value, _ in each["choices"]
+            value for known in self._layers() if known.name == layer for value, _ in known.choices
         }:
             raise NotShownError(f"{layer}/{choice}")
         view = self._view(where)
@@ -230,9 +242,9 @@ class Scene:
 
     def _source_plane(self, choice: str, view: View) -> NDArray[np.float32]:
         assert self._image is not None
-        first = 0 if choice == "colour" else int(choice)
+        channels = (0, 3) if choice == "colour" else (int(choice), int(choice) + 1)
         with self._gate:
-            return self._image.plane(view, (first, 3 if choice == "colour" else first + 1))
+            return self._image.plane(view, channels)
 
     def _sampled_contrast(self, choice: str) -> tuple[float, float]:
         """Return percentiles of the whole middle plane, or of a few tiles where that would be too much."""
@@ -253,18 +265,7 @@ class Scene:
         return float(low), float(high)
 
 
-def _layer(
-    name: str,
-    choices: Any,  # of pairs
-    *,
-    on: bool = True,
-    opacity: float = 1.0,
-    legend: Any = (),  # of pairs
-) -> dict[str, object]:
-    return {"name": name, "choices": list(choices), "on": on, "opacity": opacity, "legend": list(legend)}
-
-
-def _listed(texts: Any) -> str:
+def _listed(texts: Iterable[str]) -> str:
     """Return the first of several values in a line."""
     found = list(texts)
     return ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")

@@ -75,14 +75,11 @@ def read_picture(place: str, key: str | None = None, *, dims: int = 2, axes: str
     return _read(open_stack(place, key, dims=dims, axes=axes), path)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _read(stack: Stack, file: Path | None = None) -> Picture:
     """Read a stack whole; its digest is that of its file, if it is one."""
     source = stack.source
     values = source.read(tuple(slice(0, size) for size in source.shape))
     spacing, unit = known_spacing(source.spacing, source.unit, space_of(source.axes))
-    digest = _digest(file.read_bytes() if file else np.ascontiguousarray(values).tobytes())
+    content = file.read_bytes() if file else np.ascontiguousarray(values).tobytes()
+    digest = hashlib.sha256(content).hexdigest()
     return Picture(stack.name, values, source.axes.upper(), spacing, unit, digest)

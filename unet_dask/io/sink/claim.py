@@ -104,7 +104,7 @@ class _Watch:
         owner = content.decode(errors="replace").partition(";")[0]
         self.owner = owner or "another process"
         if isinstance(self._fs, LocalFileSystem) and owner.endswith(f" on {_machine()}"):
-            return not _held(path)  # the kernel knows its own processes
+            return ON_POSIX and not held(Path(path))  # the kernel knows its own processes
         return time.monotonic() - self._seen[2] > SILENCE
 
 
@@ -198,11 +198,6 @@ def _highest(fs: AbstractFileSystem, folder: str) -> int:
 
 def _path(folder: str, number: int) -> str:
     return f"{folder}/{LOCK}.creator-{number}"
-
-
-def _held(path: str) -> bool:
-    """Return whether a process of this machine holds a local claim."""
-    return not ON_POSIX or held(Path(path))
 
 
 def _machine() -> str:

@@ -63,7 +63,7 @@ def locate(url: str, key: str | None) -> tuple[Location, str]:
 
 def _clean_key(key: str) -> str:
     parts = [part for part in key.split("/") if part]
-    if any(part in (".", "..") for part in parts) or "\\" in key:
+    if parts and not ome.stays_inside("/".join(parts)):
         raise InputError(
             f"The key {key!r} is no path inside a store. Use names separated by /, such as --key volumes/raw."
         )

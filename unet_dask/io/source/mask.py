@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from unet_dask.axes import by_axis, is_channel, is_lateral, is_spatial, is_time, space_of, without_channel
+from unet_dask.axes import (
+    by_axis,
+    is_channel,
+    is_lateral,
+    is_spatial,
+    is_time,
+    space_of,
+    times,
+    without_channel,
+)
 from unet_dask.choices import AUTO
 from unet_dask.errors import InputError
 from unet_dask.io import remote
@@ -314,4 +323,4 @@ def _extent(level: Source) -> int:
 
 
 def _sizes(source: Source) -> str:
-    return " x ".join(f"{axis} {source.sizes[axis]}" for axis in without_channel(source.axes))
+    return times(f"{axis} {source.sizes[axis]}" for axis in without_channel(source.axes))

@@ -157,7 +157,7 @@ def _unit(axis: object) -> str | None:
 
 def _level(node: Node, entry: object, outer: object, count: int) -> Level:
     path = entry.get("path") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(path, str) or not _stays_inside(path):
+    if not isinstance(entry, dict) or not isinstance(path, str) or not stays_inside(path):
         raise InputError(
             f"The OME-Zarr metadata of {node.shown} names the dataset {printable(path)!r}, which is no path "
             f"inside the group. Name the array itself with --key and its axes with --axes."
@@ -172,7 +172,7 @@ def _level(node: Node, entry: object, outer: object, count: int) -> Level:
     )
 
 
-def _stays_inside(path: str) -> bool:
+def stays_inside(path: str) -> bool:
     """Tell whether a path from metadata stays below its group."""
     parts = path.strip("/").split("/")
     return (

@@ -60,7 +60,8 @@ def read_stamped(
         looks.append(look)
     position = axes_.canonical(spec.axes).index("c")
     joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=position)
-    return _native(_repeated(spec, joined, parts)), stamps.stamp(looks)
+    values = _repeated(spec, joined, parts)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("=")), stamps.stamp(looks)
 
 
 def stamp_of(spec: SourceSpec, window: tuple[slice, ...]) -> str:
@@ -85,10 +86,6 @@ def _spans(
 
 def _selection(spec: SourceSpec, parts: dict[str, slice]) -> tuple[slice, ...]:
     return tuple(parts[axis] for axis in spec.axes)
-
-
-def _native(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
 def _repeated(spec: SourceSpec, values: NDArray[np.generic], parts: dict[str, slice]) -> NDArray[np.generic]:
