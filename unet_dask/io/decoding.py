@@ -48,13 +48,13 @@ class _Codec(Protocol):
 
 
 class _Decompressor(Protocol):
-    """What bz2 and lzma have in common."""
+    """What bz2, lzma and zlib have in common."""
 
     @property
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -173,29 +173,10 @@ def _zstd_blocks(view: memoryview) -> int:
     return count
 
 
-def _deflate(window: int) -> Callable[[_Codec, memoryview, int], bytes]:
-    """Return the decoder of zlib's streams, one after another."""
-
-    def decode(_: _Codec, view: memoryview, limit: int) -> bytes:
-        parts: list[bytes] = []
-        rest: bytes | memoryview = view
-        left = limit
-        while rest:
-            stream = zlib.decompressobj(window)
-            parts.append(stream.decompress(rest, left + 1))
-            left -= len(parts[-1])
-            if left < 0:
-                raise _oversized(limit)
-            if not stream.eof:
-                raise ValueError("it is cut short")
-            rest = stream.unused_data.lstrip(b"\0") if window == _GZIP else b""  # gzip may be padded
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    return decode
-
-
-def _streams(make: Callable[[], _Decompressor], view: memoryview, limit: int) -> bytes:
-    """Decode the streams of bz2 or lzma, one after another."""
+def _streams(
+    make: Callable[[], _Decompressor], view: memoryview, limit: int, more: Callable[[bytes], bytes] = bytes
+) -> bytes:
+    """Decode streams, one after another; `more` is what goes on after one, given what it has not used."""
     parts: list[bytes] = []
     rest: bytes | memoryview = view
     left = limit
@@ -207,8 +188,16 @@ def _streams(make: Callable[[], _Decompressor], view: memoryview, limit: int) ->
             raise _oversized(limit)
         if not stream.eof:
             raise ValueError("it is cut short")
-        rest = stream.unused_data
+        rest = more(stream.unused_data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _gzip(_: _Codec, view: memoryview, limit: int) -> bytes:
+    return _streams(lambda: zlib.decompressobj(_GZIP), view, limit, lambda rest: rest.lstrip(b"\0"))  # padded
+
+
+def _zlib(_: _Codec, view: memoryview, limit: int) -> bytes:
+    return _streams(zlib.decompressobj, view, limit, lambda _: b"")
 
 
 def _bz2(_: _Codec, view: memoryview, limit: int) -> bytes:
@@ -227,8 +216,8 @@ _HOW: dict[str, Callable[[_Codec, memoryview, int], Values]] = {
     "zstd": _zstd,
     "blosc": _blosc,
     "lz4": _with_header,
-    "gzip": _deflate(_GZIP),
-    "zlib": _deflate(zlib.MAX_WBITS),
+    "gzip": _gzip,
+    "zlib": _zlib,
     "bz2": _bz2,
     "lzma": _lzma,
 }

@@ -124,7 +124,6 @@ def _context(of: Iterable[Step], axis: int) -> Context:
 
 
 def _margins(of: Iterable[Step], axis: int) -> list[int]:
-    """Return the margins along an axis."""
     waiting: list[tuple[int, int, int]] = []
     found: dict[int, int] = {}
     for number, (step, scale, shaved) in enumerate(_along(of, axis)):

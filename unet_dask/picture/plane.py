@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from unet_dask.axes import by_axis, is_lateral, is_spatial
+from unet_dask.axes import by_axis, is_spatial
 from unet_dask.config import parse_roi
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.remote import Location, one_line, redact_url
@@ -219,11 +219,7 @@ def fitting_level(shapes: Sequence[tuple[int, ...]], axes: str, step: int) -> in
     fits = [
         number
         for number, shape in enumerate(shapes)
-        if all(
-            factor <= step
-            for axis, factor in zip(axes, factors_of(shapes[0], shape), strict=True)
-            if is_lateral(axis)
-        )
+        if all(by_axis(axes, factors_of(shapes[0], shape))[axis] <= step for axis in "yx")
     ]
     return fits[-1] if fits else 0
 

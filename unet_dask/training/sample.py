@@ -222,7 +222,6 @@ def _true(image: Drawable, at: NDArray[np.float32]) -> tuple[NDArray[np.int64], 
 
 
 def _grey(image: Drawable, at: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Interpolate the image."""
     # Cubic keeps the sharpness that the network will meet; in 3D its 64 neighbours cost too much.
     order: Literal[1, 3] = 3 if len(at) == 2 else 1
     box = enclosing(at, image.shape, margin=_SPLINE if order == 3 else 1)

@@ -264,7 +264,6 @@ def _seams_and_crops(
 
 
 def _seams(stored: Stored, tally: _Tally, random: np.random.Generator, how: Thoroughness) -> None:
-    """Look at faces between tiles."""
     mask, reason = mask_at_hand(stored.manifest, how.consent)
     try:
         if not reason:

@@ -110,7 +110,6 @@ def layout_of(shape: Sequence[int], axes: str, *, dims: int, name: str) -> Layou
 
 
 def _depth(letters: str, others: list[int], shape: Sequence[int], name: str) -> int:
-    """Return the axis that is depth."""
     named = [at for at in others if letters[at] == "Z"] or [at for at in others if letters[at] != "T"]
     if named:
         return named[-1]

@@ -232,7 +232,6 @@ class Sink:
 
 
 def _path(name: str, level: int) -> str:
-    """Return the path of an array in a sink."""
     return name if name == NUMBERS else f"{name}/{level}"
 
 

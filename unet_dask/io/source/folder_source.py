@@ -22,7 +22,7 @@ from unet_dask.io.source import content, foreign, formats
 from unet_dask.io.source.numbered import SUFFIXES as IMAGES
 from unet_dask.io.source.numbered import in_order
 from unet_dask.io.source.protocol import Found, Wanted
-from unet_dask.io.source.stamps import ChangedError, Look, file_at
+from unet_dask.io.source.stamps import ChangedError, File, Look, file_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ class FolderArray:
         """Return a part of the values, and the files that it was read from."""
         first, inner = selection[0], selection[1:]
         values = np.empty([part.stop - part.start for part in selection], self.dtype.newbyteorder("="))
-        seen: dict[str, tuple[int, int, int, int] | None] = {}
+        seen: dict[str, File] = {}
         for place, number in enumerate(range(first.start, first.stop)):
             stored = self._stored(number)
             try:

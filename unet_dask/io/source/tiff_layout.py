@@ -17,7 +17,7 @@ from unet_dask.errors import InputError
 from unet_dask.spacing import metres, unit_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -77,9 +77,8 @@ def series_of(file: TiffFile, path: Path) -> list[TiffPageSeries]:
     InputError
         If there are images of several kinds, pages that belong to none, or pages that are missing.
     """
-    found = [each for each in file.series if each.kind != "thumbnail" and not _is_reduced(each)] or list(
-        file.series
-    )
+    every = list(file.series)
+    found = [series for series in every if series.kind != "thumbnail" and not _is_reduced(series)] or every
     kinds = {(tuple(each.shape), each.dtype, str(each.axes)): each for each in found}
     if len(kinds) > 1:
         shown = "; ".join(
@@ -121,7 +120,7 @@ def _require_own_pages(found: list[TiffPageSeries], path: Path) -> None:
 
 
 def _require_all_pages(file: TiffFile, found: list[TiffPageSeries], path: Path) -> None:
-    planes = sum(_planes(series) for series in found)
+    planes = sum(_planes(series, series.shape) for series in found)
     promised = _promised(file)
     if promised is not None and promised != planes:
         raise InputError(
@@ -138,8 +137,8 @@ def _require_all_pages(file: TiffFile, found: list[TiffPageSeries], path: Path) 
         )
 
 
-def _planes(series: TiffPageSeries) -> int:
-    return int(math.prod(series.shape)) // max(int(math.prod(series.keyframe.shape)), 1)
+def _planes(series: TiffPageSeries, shape: Sequence[int]) -> int:
+    return int(math.prod(shape)) // max(int(math.prod(series.keyframe.shape)), 1)
 
 
 def _in_subifds(level: TiffPageSeries) -> bool:
@@ -160,12 +159,11 @@ def _promised(file: TiffFile) -> int | None:
         or not all(isinstance(each, list | tuple) for each in shapes)
     ):
         return None
-    kept = [
-        int(math.prod(shape)) // max(int(math.prod(series.keyframe.shape)), 1)
+    return sum(
+        _planes(series, shape)
         for shape, series in zip(shapes, file.series, strict=True)
         if shape and not _is_reduced(series)
-    ]
-    return sum(kept)
+    )
 
 
 def samples(series: TiffPageSeries) -> int:
