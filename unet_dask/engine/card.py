@@ -46,7 +46,7 @@ class CardBackend:
     """
 
     def __init__(self, model: Model, *, precision: str, device: str = "cuda") -> None:
-        self._layout = layout(model.header.network.dims)
+        self._layout, self._head = layout(model.header.network.dims), model.header.network.head
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
         self._network = for_inference(model.network).to(device=self._device, dtype=self._dtype)
@@ -65,7 +65,7 @@ class CardBackend:
         DataError
             If the logits are not finite.
         """
-        made: NDArray[np.float32] = self._made(tile, probabilities_of).numpy()
+        made: NDArray[np.float32] = self._made(tile, _ACTIVATIONS[self._head]).numpy()
         return made
 
     def classes(self, tile: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -137,6 +137,10 @@ def probabilities_of(logits: Tensor) -> Tensor:
     logits.exp_()
     logits /= logits.sum(dim=0)
     return logits
+
+
+#: What makes probabilities of logits, by the head of the network.
+_ACTIVATIONS = {"softmax": probabilities_of}
 
 
 def classes_of(logits: Tensor) -> Tensor:

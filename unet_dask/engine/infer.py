@@ -52,6 +52,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return logits
 
 
+#: What makes probabilities of logits, by the head of the network.
+ACTIVATIONS = {"softmax": softmax}
+
+
 @runtime_checkable
 class Classifier(Protocol):
     """A backend that also makes of logits what is kept of them, where they are: less has to come back from a card.
@@ -182,23 +186,23 @@ def _probabilities(
 ) -> NDArray[np.float32]:
     """Return the mean probabilities of a tile over symmetries."""
     if len(chosen) == 1:
-        return _of_one_pass(through.backend, tile)
+        return _of_one_pass(through, tile)
     core = [side - 2 * halo for side, halo in zip(tile.shape[1:], through.spec.halo, strict=True)]
     # Made before the first pass: later, it would lie in the midst of what the next one wants again.
     total = np.zeros((through.spec.classes, *core), np.float32)
     for symmetry in chosen:
-        total += symmetry.turn_back(_of_one_pass(through.backend, symmetry.turn(tile)))
+        total += symmetry.turn_back(_of_one_pass(through, symmetry.turn(tile)))
     total /= np.float32(len(chosen))
     return total
 
 
-def _of_one_pass(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities of a tile."""
+def _of_one_pass(through: Pass, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    backend = through.backend
     if isinstance(backend, Classifier):
         return backend.probabilities(tile)
     logits = backend.logits(tile)
     require_finite_logits(finite=bool(np.isfinite(logits).all()))
-    return softmax(logits)
+    return ACTIVATIONS[through.spec.head](logits)
 
 
 def _as_it_can(
