@@ -141,11 +141,6 @@ class _Bounded(BytesBytesCodec):
         return chunk_spec.prototype.buffer.from_array_like(np.frombuffer(found, np.uint8))
 
 
-def stored_array(url: str, path: str) -> OpenedArray:
-    """Return an array of a result to read, which need not be our own."""
-    return bounded_array(described_array(url, path))
-
-
 def described_array(url: str, path: str) -> OpenedArray:
     """Return an array of a result as its document describes it, to look at and not to read."""
     store = RegularFiles(local_path(url)) if is_local(url) else url
