@@ -68,9 +68,13 @@ def lasting() -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file that only this user can read; nobody ever sees a part of it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # mode 0600
+    """Write a file that only this user can read and flush it; nobody ever sees a part of it."""
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:  # mode 0600
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     Path(file.name).replace(path)
 
 

@@ -9,19 +9,18 @@ It holds no state of a random generator, because there is none: the randomness o
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from unet_dask import private
 from unet_dask.errors import MismatchError, ModelError, SinkError
 from unet_dask.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
     from torch.amp import GradScaler
@@ -97,7 +96,10 @@ def save_checkpoint(
                 tensors[f"{_OPTIMISER}{name}:{key}"] = _stored(value)
     record = {"format": _FORMAT, "progress": asdict(progress), "fingerprint": fingerprint}
     record["scaler"] = scaler.state_dict()  # scale and counters; empty unless it is in use
-    _write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
+    try:
+        private.write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
+    except OSError as error:
+        raise SinkError(f"The checkpoint cannot be written to {path}: {error.strerror or error}.") from error
 
 
 def load_checkpoint(
@@ -187,15 +189,3 @@ def _plain(record: Mapping[str, object]) -> dict[str, Any]:
 
 def _stored(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to disk, rename."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise SinkError(f"The checkpoint cannot be written to {path}: {error.strerror or error}.") from error

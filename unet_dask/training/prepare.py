@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -255,10 +257,7 @@ def normalisation_of(moments: Sequence[Moments], config: TrainConfig) -> Normali
     """Return what the model file stores: mean and deviation over all training pixels, or "volume"."""
     if config.normalisation == "volume":
         return Normalisation("volume")
-    total = moments[0]
-    for each in moments[1:]:
-        total = total + each
-    return _constants(total)
+    return _constants(reduce(add, moments))
 
 
 def _constants(moments: Moments) -> Normalisation:

@@ -11,13 +11,15 @@ import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
 from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.training.box import overlap, shifted
+from unet_dask.training.box import overlap, shifted, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,7 +113,7 @@ def moments_of(image: NDArray[np.generic]) -> Moments:
     >>> moments_of(np.array([[1.0, 3.0]])).deviation
     array([1.])
     """
-    return _summed(_moments(each) for each in _portions(image))
+    return reduce(add, map(_moments, _portions(image)))
 
 
 def _moments(image: NDArray[np.generic]) -> Moments:
@@ -159,16 +161,12 @@ def survey(
         return _survey_of_volumes(volumes, foreground)
     found = [
         Survey(
-            moments_of(each.read_image(_everything(each))),
-            values_of(each.read_annotation(_everything(each)), foreground=foreground),
+            moments_of(part.read_image(whole(part.shape))),
+            values_of(part.read_annotation(whole(part.shape)), foreground=foreground),
         )
-        for each in parts
+        for part in parts
     ]
     return found, tuple(sorted({pair for each in parts for pair in each.files}))
-
-
-def _everything(part: Annotated) -> Window:
-    return tuple(slice(0, side) for side in part.shape)
 
 
 def _survey_of_volumes(
@@ -201,7 +199,7 @@ def _read_once(
         planes, box = block
         values = stack.read(planes, box)
         found = [
-            (number, _summed(look(parts[number], each) for each in _portions(inside)))
+            (number, reduce(add, (look(parts[number], portion) for portion in _portions(inside))))
             for plane, index in zip(values, planes, strict=True)
             for number in of_image.get(index, ())
             if (inside := _inside(plane, box, parts[number])).size
@@ -228,14 +226,6 @@ def _portions(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
     rows = max(PORTION // max(values[:, :1].size, 1), 1)
     for start in range(0, values.shape[1], rows):
         yield values[:, start : start + rows]
-
-
-def _summed(each: Iterable[_T]) -> _T:
-    found = iter(each)
-    total = next(found)
-    for one in found:
-        total = total + one
-    return total
 
 
 _Block = TypeVar("_Block")
