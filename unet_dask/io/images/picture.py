@@ -34,7 +34,7 @@ class Picture:
     ----------
     name : of the file, for messages
     array : its values
-    axes : one letter per axis, as TIFF has them
+    axes : canonical, one letter per axis
     spacing : pixel size per axis of space, z first if known, None if nobody says
     unit : of the spacing
     digest : SHA-256 of the file, or of the values of an array in Zarr
@@ -82,4 +82,4 @@ def _read(stack: Stack, file: Path | None = None) -> Picture:
     spacing, unit = known_spacing(source.spacing, source.unit, space_of(source.axes))
     content = file.read_bytes() if file else np.ascontiguousarray(values).tobytes()
     digest = hashlib.sha256(content).hexdigest()
-    return Picture(stack.name, values, source.axes.upper(), spacing, unit, digest)
+    return Picture(stack.name, values, source.axes, spacing, unit, digest)
