@@ -48,16 +48,6 @@ class Arithmetic:
         return self.device == Device.CUDA
 
     @property
-    def with_nnpack(self) -> bool:
-        """Whether NNPACK makes some of the convolutions."""
-        return self.backend == BackendName.NNPACK
-
-    @property
-    def of_bytes(self) -> bool:
-        """Whether the network is of eight-bit integers."""
-        return self.precision == Precision.INT8
-
-    @property
     def compared(self) -> bool:
         """Whether a worker may run the network once in float32 by torch, to compare."""
         return (self.precision, self.backend) != (Precision.FLOAT32, BackendName.TORCH)

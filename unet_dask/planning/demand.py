@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from unet_dask.axes import is_channel
+from unet_dask.choices import BackendName
 from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.io.source import recent
 from unet_dask.io.source.pieces import WITHOUT, Decoding
@@ -175,7 +176,7 @@ class Demand:
         how = self.arithmetic
         activations = self._activations(tile)
         weights = 2 * parameter_count(self.network) * how.item
-        if how.with_nnpack:
+        if how.backend == BackendName.NNPACK:
             weights += nnpack_bytes(self.network)
         if how.compared:
             weights += 2 * parameter_count(self.network) * 4

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.axes import by_axis, has_depth, one_or_all, space_of, times, without_channel
+from unet_dask.choices import Precision
 from unet_dask.config import format_bytes
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import GeometryError
@@ -275,7 +276,7 @@ def make_plan(
     """
     check_fit(source, header)
     wanted, arithmetic = wanted or Wanted(), arithmetic or Arithmetic()
-    if arithmetic.of_bytes:
+    if arithmetic.precision == Precision.INT8:
         require_streamed(header.network)
     demand = Demand(
         source,
