@@ -60,8 +60,7 @@ def pass_price(spec: NetworkSpec, sides: Sequence[Candidates]) -> NDArray[np.flo
     spec : of the network
     sides : input sizes per spatial axis
     """
-    price: NDArray[np.float64] = np.add(tile_flop(spec, sides), _PASS)
-    return price
+    return np.add(tile_flop(spec, sides), _PASS)
 
 
 def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged: bool = False) -> Sides:
@@ -136,8 +135,7 @@ def largest_map(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
     True
     """
     maps = (step.outgoing * product(after) for step, _, after in walk(steps(spec), sides))
-    most: Sides = reduce(np.maximum, maps, spec.channels * product(sides))
-    return most
+    return reduce(np.maximum, maps, spec.channels * product(sides))
 
 
 def core_sides(spec: NetworkSpec, sides: Sequence[Sides]) -> list[Sides]:

@@ -177,8 +177,7 @@ class _Alive(Generic[Sides]):
     def _opened(self, step: Step, pixels: Sides) -> Sides:
         """Return the window of the next convolution, into which a step writes."""
         self._window = True
-        window: Sides = step.outgoing * (self._lines + 2) * pixels
-        return window
+        return step.outgoing * (self._lines + 2) * pixels
 
     def _join(self, step: Step, pixels: Sides) -> None:
         """Note the window, into which first goes what has waited, and then what comes from below."""

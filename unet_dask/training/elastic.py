@@ -139,5 +139,4 @@ def look_up(
         nearest: NDArray[np.number] = array[tuple(folded(np.rint(at), array.shape).astype(np.intp))]
         return nearest
     # scipy calls "mirror" what numpy calls "reflect": the edge sample is not repeated.
-    found: NDArray[np.number] = ndimage.map_coordinates(array, at, order=order, mode="mirror")
-    return found
+    return ndimage.map_coordinates(array, at, order=order, mode="mirror")

@@ -8,8 +8,6 @@ depends on the array alone, so that the same data give the same network.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -17,13 +15,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
+from unet_dask.ahead import in_order
 from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.training.box import overlap, shifted, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -208,7 +206,7 @@ def _read_once(
 
     total = hashlib.sha256(f"{stack.source.dtype.str} {stack.source.shape}".encode())
     sums: dict[int, _T] = {}
-    for digest, found in _in_order(work, stack.blocks()):
+    for digest, found in in_order(work, stack.blocks(), threads=_THREADS, ahead=_THREADS):
         total.update(digest)
         for number, each in found:
             sums[number] = sums[number] + each if number in sums else each
@@ -226,19 +224,3 @@ def _portions(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
     rows = max(PORTION // max(values[:, :1].size, 1), 1)
     for start in range(0, values.shape[1], rows):
         yield values[:, start : start + rows]
-
-
-_Block = TypeVar("_Block")
-_Found = TypeVar("_Found")
-
-
-def _in_order(work: Callable[[_Block], _Found], blocks: Iterable[_Block]) -> Iterator[_Found]:
-    """Yield the result of each block in order, while the next ones are at work."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="survey") as pool:
-        ahead: deque[Future[_Found]] = deque()
-        for block in blocks:
-            ahead.append(pool.submit(work, block))
-            if len(ahead) > _THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()

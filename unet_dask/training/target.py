@@ -180,8 +180,7 @@ def connected(values: NDArray[np.integer]) -> NDArray[np.int32]:
         low = values[(slice(None),) * axis + (slice(0, -1),)]
         high = values[(slice(None),) * axis + (slice(1, None),)]
         fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = (low == high) & (low != 0)
-    labels: NDArray[np.int32] = ndimage.label(fine)[0][whole].astype(np.int32)
-    return labels
+    return ndimage.label(fine)[0][whole].astype(np.int32)
 
 
 def separate(labels: NDArray[np.int32], *, border: int = 1) -> NDArray[np.int32]:
