@@ -161,7 +161,7 @@ def test_any_power_cut_is_resumed_to_the_same_bytes(scene: str, tier: Tier, benc
 def test_any_power_cut_of_shards_is_resumed_to_the_same_bytes(
     tier: Tier, bench: Bench, ram: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_MANY_CHUNKS", 1)
+    monkeypatch.setattr(store, "MANY_CHUNKS", 1)
     sharded = replace(bench, settings={**bench.settings, "products": "classes"}).undisturbed()
     assert any(b'"sharding_indexed"' in data for data in sharded.tree.values())
     draw = random.Random(f"{SEED} sharded")
@@ -241,7 +241,7 @@ def unflushed_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
             file.writelines(lines)
         os.replace(f"{path}.partial", path)  # noqa: PTH105
 
-    monkeypatch.setattr(ledger, "_replace", replaced)
+    monkeypatch.setattr(ledger, "write_whole", replaced)
 
 
 @pytest.mark.parametrize("plant", [unflushed, early])
