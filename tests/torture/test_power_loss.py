@@ -162,7 +162,7 @@ def test_any_power_cut_is_resumed_to_the_same_bytes(scene: str, tier: Tier, benc
 def test_any_power_cut_of_shards_is_resumed_to_the_same_bytes(
     tier: Tier, bench: Bench, ram: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_MANY_CHUNKS", 1)
+    monkeypatch.setattr(store, "MANY_CHUNKS", 1)
     sharded = replace(bench, settings={**bench.settings, "products": "classes"}).undisturbed()
     assert any(b'"sharding_indexed"' in data for data in sharded.tree.values())
     draw = random.Random(f"{SEED} sharded")

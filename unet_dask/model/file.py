@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -98,7 +98,7 @@ class Model:
 
 def normalise(array: NDArray[np.generic], constants: Normalisation) -> NDArray[np.float32]:
     """Apply constants to grey values of (c, *spatial) in any byte order; float32 out."""
-    if constants.kind != "constant":
+    if constants.of_volume:
         raise ModelError(
             "This model is normalised by the mean and standard deviation of the whole volume. "
             "Bind them first: model.with_statistics(mean=[...], std=[...])."
@@ -307,7 +307,7 @@ def new_model(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     normalisation: Normalisation | None = None,
-    training: Mapping[str, Any] | None = None,
+    training: Mapping[str, object] | None = None,
 ) -> Model:
     """Return an untrained model with the initial weights of the paper.
 
@@ -338,7 +338,7 @@ def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
     return _checksum({key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()})
 
 
-def _record_checksum(record: Mapping[str, Any]) -> str:
+def _record_checksum(record: Mapping[str, object]) -> str:
     """Return the SHA-256 of a header's JSON, its own checksum left out."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 

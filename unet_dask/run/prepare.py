@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unet_dask.choices import Precision
 from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
@@ -115,7 +116,7 @@ def machine_of(workers: Cluster, config: SegmentConfig) -> Machine:
     device = worker_device(workers, config.device)
     precision = choose_precision("auto", device, config.backend)
     if config.precision == "auto" and not multiplies(workers, precision, device):
-        precision = "float32"
+        precision = Precision.FLOAT32
     return Machine(device, precision, _granted(config, device), worker_card(workers, device))
 
 
