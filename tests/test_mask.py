@@ -95,7 +95,7 @@ def test_a_voxel_has_the_value_of_the_pixel_that_covers_it(
 def test_a_pooled_mask_never_calls_a_box_empty_that_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(occupancies, "_LARGEST", 100)
+    monkeypatch.setattr(occupancies, "LARGEST", 100)
     values = (np.random.default_rng(0).random((90, 70)) < 0.003).astype("u1")
     mask = open_mask(
         str(write_array(tmp_path / "m.zarr", values)), open_source(make_source(tmp_path, (180, 140)))
@@ -288,7 +288,7 @@ def test_the_plan_of_a_mask_is_the_work_that_is_done(
             inside = opened.inside(plan.grid.write(index))
             tiles += sum(len(_around(plane, plan.spatial, plan.header.network)) for plane in inside)
     assert plan.tiles == tiles
-    monkeypatch.setattr(masked, "_LOOKED_AT", 5)
+    monkeypatch.setattr(masked, "LOOKED_AT", 5)
     assert abs(plan_store(source, model, mask=mask, **cuts).tiles / tiles - 1) < 0.4
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import zarr
 
+from unet_dask.durable import sync_folder
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.sink import place as places
-from unet_dask.io.sink.durable import sync_folder
 
 
 @pytest.fixture

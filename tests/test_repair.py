@@ -15,9 +15,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 import unet_dask
 from tests.test_verify import record_anew
+from unet_dask.durable import sync_folder
 from unet_dask.errors import MismatchError, ModelError, SinkError, UnetDaskError
 from unet_dask.io.sink import lock as locks
-from unet_dask.io.sink.durable import sync_folder
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.run.dependents import dependents
 from unet_dask.run.events import Progress

@@ -6,16 +6,18 @@ form, ``tczyx`` without the axes that the array does not have, except that `c` i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from unet_dask.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from numpy.typing import NDArray
+
+Value = TypeVar("Value")
 
 #: Order of the axes in OME-Zarr 0.4 and 0.5: time, channel, space.
 CANONICAL = "tczyx"
@@ -50,6 +52,72 @@ SYNONYMS = {
     "lon": "x",
     "longitude": "x",
 }
+
+
+def is_channel(axis: str) -> bool:
+    """Return whether an axis counts channels, which neither regions nor objects extend along."""
+    return axis == "c"
+
+
+def is_time(axis: str) -> bool:
+    """Return whether an axis counts time points."""
+    return axis == "t"
+
+
+def is_spatial(axis: str) -> bool:
+    """Return whether an axis is one of space, along which voxels have a size."""
+    return axis in "zyx"
+
+
+def is_lateral(axis: str) -> bool:
+    """Return whether an axis lies in the plane of an image."""
+    return axis in "yx"
+
+
+def has_channel(axes: Container[str]) -> bool:
+    """Return whether one of the axes counts channels."""
+    return "c" in axes
+
+
+def has_time(axes: Container[str]) -> bool:
+    """Return whether one of the axes counts time points."""
+    return "t" in axes
+
+
+def has_depth(axes: Container[str]) -> bool:
+    """Return whether there are slices one above the other."""
+    return "z" in axes
+
+
+def without_channel(axes: Iterable[str]) -> str:
+    """Return the axes of time and space, in their order."""
+    return "".join(axis for axis in axes if not is_channel(axis))
+
+
+def space_of(axes: Iterable[str]) -> str:
+    """Return the axes of space, in their order."""
+    return "".join(axis for axis in axes if is_spatial(axis))
+
+
+def stack_of(axes: Iterable[str]) -> str:
+    """Return the axes along which planes of an image are stacked, time and depth, in their order."""
+    return "".join(axis for axis in without_channel(axes) if not is_lateral(axis))
+
+
+def by_axis(axes: str, values: Iterable[Value]) -> dict[str, Value]:
+    """Return what there is one of for each axis, by the axis.
+
+    Examples
+    --------
+    >>> by_axis("yx", (512, 640))
+    {'y': 512, 'x': 640}
+    """
+    return dict(zip(axes, values, strict=True))
+
+
+def fit_an_image(axes: Sequence[str]) -> bool:
+    """Return whether axes can be those of an image: each named once, y and x among them."""
+    return len(set(axes)) == len(axes) and {"y", "x"} <= set(axes)
 
 
 def validate(axes: str) -> str:
@@ -98,7 +166,7 @@ def canonical(axes: str) -> str:
     ('cyx', 'tczyx', 'cyx')
     """
     present = validate(axes)
-    return "".join(axis for axis in CANONICAL if axis in present or axis == "c")
+    return "".join(axis for axis in CANONICAL if axis in present or is_channel(axis))
 
 
 def permutation(axes: str) -> tuple[int, ...]:
@@ -123,7 +191,7 @@ def to_canonical(array: NDArray[np.generic], axes: str) -> NDArray[np.generic]:
     ((3, 4, 5), (1, 4, 5))
     """
     ordered = array.transpose(permutation(axes))
-    return ordered if "c" in axes else np.expand_dims(ordered, canonical(axes).index("c"))
+    return ordered if has_channel(axes) else np.expand_dims(ordered, canonical(axes).index("c"))
 
 
 def from_names(names: Iterable[object]) -> str | None:
@@ -158,6 +226,11 @@ def from_names(names: Iterable[object]) -> str | None:
     return validate("".join(axis for axis in found if axis))
 
 
+def times(sizes: Iterable[object]) -> str:
+    """Return sizes for people, such as "512 x 640"."""
+    return " x ".join(map(str, sizes))
+
+
 def one_or_all(values: Sequence[int]) -> str:
     """Return what holds along each axis, once if it is the same along all.
 
@@ -166,7 +239,7 @@ def one_or_all(values: Sequence[int]) -> str:
     >>> one_or_all((92, 92)), one_or_all((6, 20, 20))
     ('92', '6 x 20 x 20')
     """
-    return " x ".join(map(str, values if len(set(values)) > 1 else values[:1]))
+    return times(values if len(set(values)) > 1 else values[:1])
 
 
 def _listed(names: tuple[object, ...]) -> str:

@@ -23,8 +23,7 @@ def _products() -> dict[str, str]:
     return {name: (kind.__doc__ or "").partition("\n")[0] for name, kind in PRODUCTS.items()}
 
 
-def _are_products(name: str, value: tuple[str, ...]) -> None:
-    del name
+def _are_products(_: str, value: tuple[str, ...]) -> None:
     known = _products()
     unknown = [each for each in value if each not in known]
     if unknown or not value:
@@ -36,8 +35,7 @@ def _are_products(name: str, value: tuple[str, ...]) -> None:
 def _one_of(what: str, *allowed: str) -> dict[str, Any]:
     """Return what a setting declares that is one of a few words."""
 
-    def check(name: str, value: str) -> None:
-        del name
+    def check(_: str, value: str) -> None:
         if value not in allowed:
             raise OptionError(f"There is no {what} {value!r}. Use one of: {', '.join(allowed)}.")
 
@@ -63,8 +61,7 @@ def _are_sizes(name: str, value: tuple[int, ...]) -> None:
         )
 
 
-def _is_part(name: str, value: str) -> None:
-    del name
+def _is_part(_: str, value: str) -> None:
     parse_part(value)
 
 
@@ -197,6 +194,7 @@ class SegmentConfig:
         "stop",
         values="setting.nan",
         required=True,
+        mendable=True,
         help="What to do with NaN and infinity [stop].",
         **_one_of("rule for NaN", "stop", "zero"),
     )

@@ -285,7 +285,7 @@ def overlapped(
     wave: Wave,
     *,
     chunks: tuple[tuple[int, ...], ...],
-    dtype: np.dtype[Any],
+    dtype: np.dtype[np.generic],
     name: str | None = None,
 ) -> da.Array:
     """Return `function` of every block of a wave, completed with its context: the one `map_overlap`.

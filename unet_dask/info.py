@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.axes import one_or_all
+from unet_dask.axes import one_or_all, times
 from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError
 from unet_dask.io import remote
@@ -54,12 +54,12 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
     text = remote.location(place, "place")
     if remote.is_local(text):
         path = remote.local_path(text)
-        if not path.exists() and "/" not in text and path.suffix == "":
+        if not path.exists() and "/" not in text and not path.suffix:
             try:
                 return _model(inspect_model(text))
             except ModelError as error:
                 raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
-        if formats.format_of(text) != "zarr":
+        if not formats.reads_zarr(text):
             return _image(open_source(text, key=key))
         if path.is_file() and kind_of(path) is not ZIP:
             return _file(path)
@@ -124,10 +124,7 @@ def _result(url: str, manifest: Manifest) -> Description:
         "axes": plan.axes,
         "shape": list(plan.shape),
         "roi": [list(span) for span in plan.roi],
-        "model": {
-            "name": remote.printable(manifest.model.name, 400),
-            "checksum": manifest.model.checksum,
-        },
+        "model": {"name": remote.printable(manifest.model.name, 400), "checksum": manifest.model.checksum},
         "classes": [remote.printable(name) for name in manifest.classes],
         "precision": plan.precision,
         "device": plan.device,
@@ -149,10 +146,8 @@ def _product(url: str, entry: ArrayRecord) -> Description:
 def _store(url: str, key: str | None) -> Description:
     location, inner = choice.locate(url, key)
     found = node.read_node(location, inner)
-    if found is not None and found.kind == "group" and "multiscales" not in found.ome:
-        below = [
-            child for child in node.descend(found) if child.kind == "array" or "multiscales" in child.ome
-        ]
+    if found is not None and not (found.is_array or found.is_image):
+        below = [child for child in node.descend(found) if child.is_array or child.is_image]
         if len(below) > 1:
             return {
                 "kind": "group",
@@ -177,9 +172,9 @@ def _guessed(url: str, key: str | None) -> str | None:
 
 
 def _node(child: node.Node) -> Description:
-    if child.kind == "group":
-        return {"key": child.key, "kind": "OME-Zarr image"}
-    return {"key": child.key, "kind": "array", "shape": list(child.shape), "dtype": child.dtype_name}
+    if child.is_array:
+        return {"key": child.key, "kind": "array", "shape": list(child.shape), "dtype": child.dtype_name}
+    return {"key": child.key, "kind": "OME-Zarr image"}
 
 
 def _image(source: Source) -> Description:
@@ -222,14 +217,14 @@ def _model_lines(found: Description) -> Iterator[tuple[str, str]]:
     halo, lattice = one_or_all(found["halo"]), one_or_all(found["lattice"])
     yield "geometry", f"axes {found['axes']}; halo {halo}, lattice {lattice} voxels"
     constants = found["normalisation"]
-    if constants["kind"] == "constant":
+    if constants["offset"]:
         pairs = zip(constants["offset"], constants["scale"], strict=True)
         yield "normalisation", ", ".join(f"(value - {offset:g}) / {scale:g}" for offset, scale in pairs)
     else:
         yield "normalisation", "by mean and standard deviation of the whole volume"
     yield "classes", ", ".join(f"{value} {name}" for value, name in enumerate(found["classes"]))
     if found["spacing"]:
-        sizes = " x ".join(f"{size:g}" for size in found["spacing"])
+        sizes = times(f"{size:g}" for size in found["spacing"])
         yield "spacing", f"{sizes} {found['unit'] or ''} in training".replace("  ", " ")
     training = found["training"]
     told = [f"{name} {training[name]}" for name in _TRAINING if training.get(name) is not None]
@@ -258,16 +253,16 @@ def _result_lines(found: Description) -> Iterator[tuple[str, str]]:
         yield "part", ", ".join(parts)
     yield "model", f"{found['model']['name']}, checksum {found['model']['checksum'][:12]}"
     yield "classes", ", ".join(f"{value} {name}" for value, name in enumerate(found["classes"]))
-    region = " x ".join(map(str, found["region"]))
+    region = times(found["region"])
     yield (
         "regions",
         f"{found['regions']} of {region} ({found['axes']}); {found['precision']} on {found['device']}",
     )
     for product in found["products"]:
-        shards = f", shards {_plain(product['shards'])}" if product["shards"] else ""
+        shards = f", shards {times(product['shards'])}" if product["shards"] else ""
         size = f"{_sizes(product['axes'], product['shape'])}, {product['dtype']}"
         levels = f"{product['levels']} level{'s' * (product['levels'] > 1)}"
-        yield product["name"], f"{size}, chunks {_plain(product['chunks'])}{shards}, {levels}"
+        yield product["name"], f"{size}, chunks {times(product['chunks'])}{shards}, {levels}"
     yield "software", ", ".join(f"{name} {version}" for name, version in found["software"].items())
 
 
@@ -276,7 +271,7 @@ def _group_lines(found: Description) -> Iterator[tuple[str, str]]:
     for child in found["nodes"]:
         yield (
             child["key"],
-            child["kind"] if "shape" not in child else f"{_plain(child['shape'])}, {child['dtype']}",
+            child["kind"] if "shape" not in child else f"{times(child['shape'])}, {child['dtype']}",
         )
     if found["more"]:
         yield "", f"and {found['more']} more"
@@ -289,21 +284,17 @@ def _image_lines(found: Description) -> Iterator[tuple[str, str]]:
         f"{_sizes(found['axes'], found['shape'])}, {found['dtype']} ({format_bytes(found['bytes'])})",
     )
     yield "axes", f"{found['axes']} ({found['origin_of_axes']})"
-    shards = f", shards {_plain(found['shards'])}" if found["shards"] else ""
+    shards = f", shards {times(found['shards'])}" if found["shards"] else ""
     how = f", {found['compression']}" if "compression" in found else ""
-    yield "chunks", _plain(found["chunks"]) + shards + how
+    yield "chunks", times(found["chunks"]) + shards + how
     told = [
         axis for axis in found["axes"] if found["unit"].get(axis) or found["spacing"].get(axis, 1.0) != 1.0
     ]
     sizes = (f"{axis} {found['spacing'][axis]:g} {found['unit'].get(axis) or ''}".rstrip() for axis in told)
     yield "spacing", ", ".join(sizes) or "unknown"
     for number, level in enumerate(found["levels"]):
-        yield f"level {number}", f"{level['path']}: {_plain(level['shape']) if level['shape'] else 'missing'}"
+        yield f"level {number}", f"{level['path']}: {times(level['shape']) if level['shape'] else 'missing'}"
 
 
 def _sizes(axes: str, shape: list[int]) -> str:
-    return f"{_plain(shape)} ({axes})"
-
-
-def _plain(sizes: list[int]) -> str:
-    return " x ".join(map(str, sizes))
+    return f"{times(shape)} ({axes})"

@@ -21,14 +21,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import merge
 from itertools import groupby, islice
+from operator import attrgetter
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from unet_dask.durable import sync_folder, write
 from unet_dask.errors import IncompleteError, SinkError, SinkLostError
-from unet_dask.io.sink.durable import sync_folder, write_whole
 from unet_dask.products import PRODUCTS
 from unet_dask.regular import IrregularError, open_regular
 
@@ -71,7 +72,7 @@ class Entry:
     stamp: str = ""
 
     @property
-    def key(self) -> tuple[int, tuple[int, ...]]:
+    def key(self) -> Key:
         """What makes the work unique."""
         return self.level, self.index
 
@@ -104,13 +105,13 @@ class Ledger:
         """Close the driver's file."""
         self.close()
 
-    def entries(self) -> dict[tuple[int, tuple[int, ...]], Entry]:
+    def entries(self) -> dict[Key, Entry]:
         """Return all finished work, of all drivers so far; damaged lines count as never written."""
-        return {entry.key: entry for entry in self._read()}
+        return {entry.key: entry for entry in self.unsorted()}
 
     def finished(self) -> set[Key]:
         """Return what makes all finished work unique, of all drivers so far."""
-        return {entry.key for entry in self._read()}
+        return {entry.key for entry in self.unsorted()}
 
     def senseless(self) -> int:
         """Return the number of lines whose checksum is right and whose content is no entry: no run wrote them."""
@@ -121,7 +122,7 @@ class Ledger:
         first: dict[Key, Mapping[str, str]] = {}
         return {
             entry.key
-            for entry in self._read()
+            for entry in self.unsorted()
             if first.setdefault(entry.key, entry.checksums) != entry.checksums
         }
 
@@ -131,7 +132,7 @@ class Ledger:
 
     def unsorted(self) -> Iterator[Entry]:
         """Yield all finished work one at a time, of all drivers so far; what was done twice comes twice."""
-        yield from self._read()
+        return self._sound(self._lines())
 
     def own(self) -> Iterator[Entry]:
         """Yield what this driver has recorded, unless it was replaced since."""
@@ -167,15 +168,11 @@ class Ledger:
             If it would not: files were lost at the last moment. Nothing is replaced then.
         """
         self.close()
-        final, lines = f"{self._root}/{_FINAL}", _all(work, self._sorted())
-        if self._local:
-            _replace(final, lines)
-        else:
-            self._fs.pipe_file(final, b"".join(lines))
+        self._put(f"{self._root}/{_FINAL}", _all(work, self._sorted()))
         if self._fs.isdir(f"{self._root}/{_FOLDER}"):
             self._fs.rm(f"{self._root}/{_FOLDER}", recursive=True)
 
-    def forget(self, keys: Collection[tuple[int, tuple[int, ...]]]) -> None:
+    def forget(self, keys: Collection[Key]) -> None:
         """Take finished work out of the record, durably: when this returns, the next run does it again.
 
         What is kept is written before the old files go. Killed in between, the ledger says what it said before,
@@ -187,10 +184,8 @@ class Ledger:
         name = f"{self._root}/{_FOLDER}/{uuid.uuid4().hex}.jsonl"
         if self._local:
             os.makedirs(f"{self._root}/{_FOLDER}", exist_ok=True)  # noqa: PTH103
-            _replace(name, [kept])
             sync_folder(self._root)
-        else:
-            self._fs.pipe_file(name, kept)
+        self._put(name, [kept])
         for path in old:
             self._fs.rm_file(path)
         if self._local:
@@ -203,6 +198,13 @@ class Ledger:
             os.close(self._file)
             self._file = None
 
+    def _put(self, path: str, lines: Iterable[bytes]) -> None:
+        """Write a file, durably: whole under its name, or not at all."""
+        if self._local:
+            write(path, lines)
+        else:
+            self._fs.pipe_file(path, b"".join(lines))
+
     def _append_local(self, data: bytes) -> None:
         if self._file is None:
             folder = f"{self._root}/{_FOLDER}"
@@ -214,10 +216,6 @@ class Ledger:
         while data:  # a disk that fills up takes a part of a line and reports no error
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
-
-    def _read(self) -> Iterator[Entry]:
-        """Yield all entries, of all drivers, one at a time."""
-        yield from self._sound(self._lines())
 
     def _sound(self, lines: Iterable[bytes]) -> Iterator[Entry]:
         """Yield the entries in lines that are whole and can be of the run."""
@@ -249,13 +247,13 @@ class Ledger:
         """Yield the lines of all entries in order, each once, without holding them: sorted runs are merged."""
         with ExitStack() as opened:
             runs = []
-            entries = self._read()
-            while batch := sorted(islice(entries, _RUN), key=_key):
+            entries = self.unsorted()
+            while batch := sorted(islice(entries, _RUN), key=attrgetter("key")):
                 runs.append(opened.enter_context(TemporaryFile()))
                 runs[-1].writelines(map(_encode, batch))
                 runs[-1].seek(0)
             decoded = (map(_decode_written, run) for run in runs)
-            for _, same in groupby(merge(*decoded, key=_key), key=_key):
+            for _, same in groupby(merge(*decoded, key=attrgetter("key")), key=attrgetter("key")):
                 *_, last = same  # a piece of work that was done twice has the values of the last time
                 yield _encode(last)
 
@@ -269,12 +267,6 @@ class Ledger:
         final = f"{self._root}/{_FINAL}"
         if self._fs.exists(final):
             yield final
-
-
-def _replace(path: str, lines: Iterable[bytes]) -> None:
-    """Write a local file, durably: whole under its name, or not at all."""
-    write_whole(path, lines)
-    sync_folder(os.path.dirname(path))  # noqa: PTH120
 
 
 def _all(work: int, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -291,7 +283,7 @@ def _all(work: int, lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _encode(entry: Entry) -> bytes:
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "checksums": dict(entry.checksums),
         "index": list(entry.index),
         "level": entry.level,
@@ -300,10 +292,6 @@ def _encode(entry: Entry) -> bytes:
         record["stamp"] = entry.stamp
     text = json.dumps(record, sort_keys=True).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _key(entry: Entry) -> Key:
-    return entry.key
 
 
 def _decode_written(line: bytes) -> Entry:
@@ -342,15 +330,15 @@ def _is_sealed(line: bytes) -> bool:
     return bool(text) and checksum == b"%08x" % zlib.crc32(text)
 
 
-def _is_index(value: Any) -> bool:  # any JSON
+def _is_index(value: object) -> bool:
     return (
         type(value) is list
         and 0 < len(value) <= _MOST_NUMBERS
-        and all(type(each) is int and 0 <= each < 1 << 40 for each in value)
+        and all(type(number) is int and 0 <= number < 1 << 40 for number in value)
     )
 
 
-def _are_checksums(value: Any) -> bool:  # any JSON
+def _are_checksums(value: object) -> bool:
     return type(value) is dict and all(
         name in PRODUCTS and type(digest) is str and _CHECKSUM.fullmatch(digest)
         for name, digest in value.items()

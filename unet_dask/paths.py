@@ -22,7 +22,12 @@ def is_local(place: str | os.PathLike[str]) -> bool:
     (True, True, False)
     """
     url = os.fspath(place)
-    return url.startswith(_LOCAL_SCHEMES) or not ("://" in url or "::" in url)
+    return url.startswith(_LOCAL_SCHEMES) or not ("://" in url or is_chained(url))
+
+
+def is_chained(url: str) -> bool:
+    """Tell whether a URL leads through several file systems, as ``simplecache::s3://bucket/big.zarr`` does."""
+    return "::" in url
 
 
 def local_path(place: str | os.PathLike[str]) -> Path:

@@ -158,8 +158,9 @@ def segment_store(
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
-                stored = opened.enter_context(_among_parts(url, part))
-                prepared = prepare(inputs, machine, stored)
+                shared = opened.enter_context(_among_parts(url, part))
+                if shared != stored:
+                    stored, prepared = shared, prepare(inputs, machine, shared)
             workers = opened.enter_context(_open_workers(prepared, client, tell))
             check_workers(workers, file, url)
             if not workers.local:

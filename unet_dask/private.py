@@ -18,11 +18,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet_dask import durable
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Whether the kernel has locks and owners of files, as Linux and macOS do.
+ON_POSIX = os.name == "posix"
 #: Of the names of such folders, and of nothing else: what is left of them is removed unasked.
 _PREFIX = "unet-dask-private-"
 #: Seconds in which a folder that is not locked may be one that is just being made.
@@ -67,9 +70,7 @@ def lasting() -> Path:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file that only this user can read; nobody ever sees a part of it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # mode 0600
-        file.write(content)
-    Path(file.name).replace(path)
+    durable.write(path, [content], mode=0o600)
 
 
 def _leave(process: int, path: Path, lock: int | None) -> None:
@@ -98,7 +99,7 @@ def _remove(path: Path, lock: int | None) -> None:
 
 def _sweep() -> None:
     """Remove the folders of this user's processes that are no more."""
-    if os.name != "posix":
+    if not ON_POSIX:
         return
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
@@ -112,7 +113,7 @@ def _sweep() -> None:
 
 def _locked(path: Path, *, shared: bool = False) -> int | None:
     """Return the descriptor of a folder that was locked; None if it is another's, or cannot be locked here."""
-    if os.name != "posix":
+    if not ON_POSIX:
         return None
     import fcntl
 

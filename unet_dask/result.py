@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.axes import has_channel, is_channel
 from unet_dask.errors import InputError, SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import RUN_FOLDER, exists, result_manifest
@@ -84,7 +85,7 @@ def _labelled(url: str, manifest: Manifest, record: ArrayRecord, level: int) -> 
 
     found = open_source(url, key=f"{record.name}/{level}", axes=record.axes)
     kept = [place for place, axis in enumerate(found.axes) if axis in record.axes]
-    channel = None if "c" in record.axes else found.axes.index("c")
+    channel = None if has_channel(record.axes) else found.axes.index("c")
     shape, chunks = (tuple(sizes[place] for place in kept) for sizes in (found.shape, found.chunks))
     lazy = dask.array.map_blocks(
         _chunk,
@@ -99,14 +100,14 @@ def _labelled(url: str, manifest: Manifest, record: ArrayRecord, level: int) -> 
     labelled = xarray.DataArray(lazy, dims=dims, name=record.name)
     labelled.attrs["unwritten"] = product_of(record.name, found.dtype.name).unwritten
     for axis in dims:
-        if axis == "c":
+        if is_channel(axis):
             labelled = labelled.assign_coords(c=list(manifest.classes))
         elif axis in found.spacing:
             labelled = labelled.assign_coords({axis: _positions(found, axis)})
     return labelled
 
 
-def _chunk(spec: SourceSpec, channel: int | None, block_info: Any = None) -> NDArray[Any]:
+def _chunk(spec: SourceSpec, channel: int | None, block_info: Any = None) -> NDArray[np.generic]:
     """Read a chunk of a product, which may be without the channels that a source always has."""
     window = [slice(*span) for span in block_info[None]["array-location"]]
     if channel is None:

@@ -30,6 +30,7 @@ class Setting:
     required : whether every fingerprint has it. One that came later is there where it is not the default, so that
         results of before are gone on with
     resumed : whether a run that goes on takes it from the one that was begun, unless it is said anew
+    mendable : whether it may be changed where regions have failed
     shown : whether a report shows it; secrets in addresses are taken out there
     parse : of a text
     choices : that the command line has
@@ -45,6 +46,7 @@ class Setting:
     restored: str | None = None
     required: bool = False
     resumed: bool = False
+    mendable: bool = False
     shown: bool = True
     parse: Callable[[str], Any] = str
     choices: tuple[str, ...] = ()

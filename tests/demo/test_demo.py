@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from unet_dask.demo.job import Demo, _make, matches, run_demo, score
+from unet_dask.demo.job import Demo, _make, run_demo, score
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.source.volume import open_source
@@ -61,18 +61,6 @@ def test_touching_nuclei_are_separated_in_the_classes() -> None:
     classes = separated(labels)
     assert not (classes[:, 3:5] == 1).any()
     assert (classes[1:5, 1:3] == 1).all()
-
-
-def test_object_that_is_half_found_is_no_match() -> None:
-    truth, found = np.zeros((4, 8), np.int64), np.zeros((4, 8), np.int64)
-    truth[:, :4], truth[:, 5:] = 70000, 4
-    found[:2, :4], found[:, 5:] = 1, 2
-    assert matches(found, truth).tolist() == [1, 1, 1]
-
-
-def test_empty_images_hold_no_objects() -> None:
-    nothing = np.zeros((3, 3), np.int64)
-    assert matches(nothing, nothing).tolist() == [0, 0, 0]
 
 
 def test_truth_scores_perfectly(tmp_path: Path) -> None:

@@ -46,10 +46,10 @@ def test_heap_is_given_back_where_the_grant_has_no_room(
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(heap, "give_back", lambda: asked.append(True))
-    monkeypatch.setattr(heap, "_resident", lambda: 2000 << 20)
-    monkeypatch.setattr(heap, "_granted", 0)
+    monkeypatch.setattr(heap, "resident", lambda: 2000 << 20)
     heap.grant(granted << 20)
     heap.make_room(needed << 20)
+    heap.grant(0)
     assert bool(asked) is given_back
 
 

@@ -28,7 +28,7 @@ from unet_dask.engine.stream import _largest, _place
 from unet_dask.errors import DataError, OptionError
 from unet_dask.io.sink.place import read_manifest
 from unet_dask.lazy import segment
-from unet_dask.model import cost
+from unet_dask.model import strips
 from unet_dask.model.file import load_model, new_model, save_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.model.network import layout
@@ -223,7 +223,7 @@ def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(
     moved = 2 * spec.stride[0]
     part = backend.logits(np.ascontiguousarray(tile[..., moved:]))
     assert np.array_equal(part, logits[..., moved:])
-    monkeypatch.setattr(cost, "_PERIODS", (1, 1))
+    monkeypatch.setattr(strips, "PERIODS", (1, 1))
     assert np.array_equal(backend.logits(tile), logits)
 
 

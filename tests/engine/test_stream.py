@@ -54,7 +54,7 @@ def whole(model: Model, tile: NDArray[np.float32], dtype: torch.dtype = torch.fl
 @pytest.fixture
 def thin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make strips of one period of the lattice."""
-    monkeypatch.setattr(strips, "_PERIODS", (1, 1))
+    monkeypatch.setattr(strips, "PERIODS", (1, 1))
 
 
 @pytest.mark.usefixtures("thin")
@@ -92,7 +92,7 @@ def test_strips_make_the_logits_of_the_whole(spec: NetworkSpec, sides: tuple[int
 
 @pytest.mark.parametrize("periods", [1, 2, 3, 7, 16])
 def test_logits_do_not_depend_on_the_strips(periods: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strips, "_PERIODS", (periods, periods))
+    monkeypatch.setattr(strips, "PERIODS", (periods, periods))
     spec = NetworkSpec(width=4, depth=3)
     model, tile = model_of(spec), noise(1, (404, 108))
     made = TorchBackend(model, device="cpu", precision="float32").logits(tile)

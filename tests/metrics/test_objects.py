@@ -121,3 +121,15 @@ def test_nothing_to_find_is_not_a_number() -> None:
 def test_refuses_thresholds_that_make_no_unique_match(threshold: float) -> None:
     with pytest.raises(OptionError, match=f"overlap of {threshold:g}"):
         objects.match(contingency(np.array([1]), np.array([1])), [threshold])
+
+
+def test_object_that_is_half_found_is_no_match() -> None:
+    truth, found = np.zeros((4, 8), np.int64), np.zeros((4, 8), np.int64)
+    truth[:, :4], truth[:, 5:] = 70000, 4
+    found[:2, :4], found[:, 5:] = 1, 2
+    assert objects.match(contingency(truth, found), [0.5]) == (Matches(hits=1, missed=1, invented=1),)
+
+
+def test_empty_images_hold_no_objects() -> None:
+    nothing = np.zeros((3, 3), np.int64)
+    assert objects.match(contingency(nothing, nothing), [0.5]) == (Matches(0, 0, 0),)

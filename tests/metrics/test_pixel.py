@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unet_dask.metrics.pixel import confusion, iou, mean_iou, minimum_pixel_error, pixel_error, wrong_pixels
+from unet_dask.metrics.pixel import confusion, iou, mean_iou, pixel_error, wrong_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,13 +45,6 @@ def test_nothing_counted_is_not_a_number() -> None:
     empty = np.zeros((2, 2), dtype=np.int64)
     assert math.isnan(pixel_error(empty))
     assert math.isnan(mean_iou(empty))
-
-
-def test_minimum_is_over_thresholds() -> None:
-    truth = np.array([False, False, True, True])
-    error, level = minimum_pixel_error(np.array([0.05, 0.6, 0.7, 0.95]), truth)
-    assert error == 0
-    assert 0.6 <= level < 0.7
 
 
 @settings(deadline=None)

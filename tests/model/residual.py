@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unet_dask.model.step import Step
+from unet_dask.model.step import Kind, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,20 +19,20 @@ def residual(spec: NetworkSpec) -> Iterator[Step]:
         width = spec.width << level
         yield from _block(channels, width, level, f"down{level}", spec.dims)
         if level < spec.depth:
-            yield Step("keep", width, width, level, one)
-            yield Step("pool", width, width, level + 1, spec.poolings[level])
+            yield Step(Kind.KEEP, width, width, level, one)
+            yield Step(Kind.POOL, width, width, level + 1, spec.poolings[level])
         channels = width
     for level in reversed(range(spec.depth)):
         width = spec.width << level
-        yield Step("up", 2 * width, width, level, spec.poolings[level], f"up{level}")
-        yield Step("join", width, 2 * width, level, one)
+        yield Step(Kind.UP, 2 * width, width, level, spec.poolings[level], f"up{level}")
+        yield Step(Kind.JOIN, width, 2 * width, level, one)
         yield from _block(2 * width, width, level, f"back{level}", spec.dims)
-    yield Step("head", spec.width, spec.classes, 0, one, "classify")
+    yield Step(Kind.HEAD, spec.width, spec.classes, 0, one, "classify")
 
 
 def _block(channels: int, width: int, level: int, name: str, dims: int) -> Iterator[Step]:
-    yield Step("convolve", channels, width, level, (3,) * dims, f"{name}_first")
-    yield Step("keep", width, width, level, (1,) * dims)
-    yield Step("convolve", width, width, level, (3,) * dims, name)
-    yield Step("convolve", width, width, level, (1,) * dims, name)
-    yield Step("add", width, width, level, (1,) * dims)
+    yield Step(Kind.CONVOLVE, channels, width, level, (3,) * dims, f"{name}_first")
+    yield Step(Kind.KEEP, width, width, level, (1,) * dims)
+    yield Step(Kind.CONVOLVE, width, width, level, (3,) * dims, name)
+    yield Step(Kind.CONVOLVE, width, width, level, (1,) * dims, name)
+    yield Step(Kind.ADD, width, width, level, (1,) * dims)

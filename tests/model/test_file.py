@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from unet_dask.model.file import Model
 
@@ -143,10 +144,10 @@ def test_unwritable_place_is_one_error(saved: tuple[Model, Path]) -> None:
 def test_failed_save_leaves_nothing_half_written(
     saved: tuple[Model, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Path, target: Path) -> Path:
+    def fail(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(ModelError, match="No space left"):
         unet_dask.save_model(saved[0], tmp_path / "full.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors"]

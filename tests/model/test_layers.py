@@ -21,7 +21,7 @@ from unet_dask.model.cost import activation_bytes, largest_map, nnpack_bytes, pa
 from unet_dask.model.header import NetworkSpec
 from unet_dask.model.layers import margins, parameter_count
 from unet_dask.model.network import Network, initialise
-from unet_dask.model.step import Step
+from unet_dask.model.step import Kind, Step
 from unet_dask.model.strips import streams, strip_bytes, strip_lines, tile_bytes
 from unet_dask.tiling.valid import aligned
 
@@ -207,29 +207,29 @@ def test_the_strip_engine_knows_what_it_can_do() -> None:
 
 WIDE = (3, 3)
 MISFITS = {
-    "channels": [Step("convolve", 3, 4, 0, WIDE, "a"), Step("head", 4, 2, 0, (1, 1), "b")],
-    "even-filter": [Step("convolve", 1, 4, 0, (2, 2), "a"), Step("head", 4, 2, 0, (1, 1), "b")],
-    "too-few-axes": [Step("convolve", 1, 4, 0, (3,), "a"), Step("head", 4, 2, 0, (1, 1), "b")],
+    "channels": [Step(Kind.CONVOLVE, 3, 4, 0, WIDE, "a"), Step(Kind.HEAD, 4, 2, 0, (1, 1), "b")],
+    "even-filter": [Step(Kind.CONVOLVE, 1, 4, 0, (2, 2), "a"), Step(Kind.HEAD, 4, 2, 0, (1, 1), "b")],
+    "too-few-axes": [Step(Kind.CONVOLVE, 1, 4, 0, (3,), "a"), Step(Kind.HEAD, 4, 2, 0, (1, 1), "b")],
     "never-taken-back": [
-        Step("convolve", 1, 4, 0, WIDE, "a"),
-        Step("keep", 4, 4, 0, (1, 1)),
-        Step("head", 4, 2, 0, (1, 1), "b"),
+        Step(Kind.CONVOLVE, 1, 4, 0, WIDE, "a"),
+        Step(Kind.KEEP, 4, 4, 0, (1, 1)),
+        Step(Kind.HEAD, 4, 2, 0, (1, 1), "b"),
     ],
-    "nothing-kept": [Step("add", 1, 1, 0, (1, 1)), Step("head", 1, 2, 0, (1, 1), "b")],
-    "no-classes": [Step("convolve", 1, 4, 0, WIDE, "a")],
+    "nothing-kept": [Step(Kind.ADD, 1, 1, 0, (1, 1)), Step(Kind.HEAD, 1, 2, 0, (1, 1), "b")],
+    "no-classes": [Step(Kind.CONVOLVE, 1, 4, 0, WIDE, "a")],
     "stays-below": [
-        Step("convolve", 1, 4, 0, WIDE, "a"),
-        Step("pool", 4, 4, 1, (2, 2)),
-        Step("head", 4, 2, 1, (1, 1), "b"),
+        Step(Kind.CONVOLVE, 1, 4, 0, WIDE, "a"),
+        Step(Kind.POOL, 4, 4, 1, (2, 2)),
+        Step(Kind.HEAD, 4, 2, 1, (1, 1), "b"),
     ],
     "kept-elsewhere": [
-        Step("keep", 1, 1, 0, (1, 1)),
-        Step("pool", 1, 1, 1, (2, 2)),
-        Step("add", 1, 1, 1, (1, 1)),
-        Step("up", 1, 1, 0, (2, 2), "u"),
-        Step("head", 1, 2, 0, (1, 1), "b"),
+        Step(Kind.KEEP, 1, 1, 0, (1, 1)),
+        Step(Kind.POOL, 1, 1, 1, (2, 2)),
+        Step(Kind.ADD, 1, 1, 1, (1, 1)),
+        Step(Kind.UP, 1, 1, 0, (2, 2), "u"),
+        Step(Kind.HEAD, 1, 2, 0, (1, 1), "b"),
     ],
-    "up-alone": [Step("up", 1, 1, 0, (2, 2), "u"), Step("head", 1, 2, 0, (1, 1), "b")],
+    "up-alone": [Step(Kind.UP, 1, 1, 0, (2, 2), "u"), Step(Kind.HEAD, 1, 2, 0, (1, 1), "b")],
 }
 
 

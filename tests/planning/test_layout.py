@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet_dask.axes import by_axis
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
@@ -35,6 +36,10 @@ class Volume:
     name: str = "volume"
     origin_of_axes: str = "the test"
     decoding: Decoding = WITHOUT
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return by_axis(self.axes, self.shape)
 
     @property
     def spacing(self) -> dict[str, float]:
@@ -137,7 +142,7 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
     plan = plan_of("cyx", (1, 3000, 4000), width=16)
     network, weights = plan.header.network, 4 * parameter_count(plan.header.network)
 
-    def memory(**how: Any) -> Memory:
+    def memory(**how: Any) -> Memory[int]:
         demand = Demand(
             plan.source, network, plan.outputs, Arithmetic(**how), plan.grid.roi, write_units("cyx", 2)
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.tiling.cover import Box
+    from unet_dask.tiling.cover import Spans
 
 
 def price(sides: Sequence[Any]) -> Any:
@@ -37,14 +37,14 @@ def masks(draw: st.DrawFn) -> NDArray[np.bool_]:
     return random.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.2, 0.7, 1.0]))
 
 
-def shrunk(wanted: NDArray[np.bool_], box: Box) -> Box:
+def shrunk(wanted: NDArray[np.bool_], box: Spans) -> Spans:
     """Return the bounding box of what is wanted in a box, slowly."""
     cells = np.argwhere(wanted[tuple(slice(*each) for each in box)])
     low, high = cells.min(axis=0), cells.max(axis=0) + 1
     return tuple((start + int(a), start + int(b)) for (start, _), a, b in zip(box, low, high, strict=True))
 
 
-def cost(box: Box, longest: Sequence[int]) -> float:
+def cost(box: Spans, longest: Sequence[int]) -> float:
     """Return the price of a box, in equal parts where it is too long."""
     sides, count = [], 1
     for (start, stop), most in zip(box, longest, strict=True):
@@ -54,7 +54,7 @@ def cost(box: Box, longest: Sequence[int]) -> float:
     return count * float(price(sides))
 
 
-def cuts(wanted: NDArray[np.bool_], box: Box) -> list[tuple[Box, Box]]:
+def cuts(wanted: NDArray[np.bool_], box: Spans) -> list[tuple[Spans, Spans]]:
     """Return both parts of every cut through a box, shrunk."""
     found = []
     for axis, (start, stop) in enumerate(box):

@@ -20,7 +20,8 @@ from tests.torture.bench import Bench, fresh, refusal
 from tests.torture.calls import watched
 from tests.torture.tape import Tape, materialise
 from tests.torture.tier import SEED, Tier, counted, tiers
-from unet_dask.io.sink import durable, session, store
+from unet_dask import durable
+from unet_dask.io.sink import session, store
 from unet_dask.ledger import Ledger
 from unet_dask.run import seal
 
@@ -161,7 +162,7 @@ def test_any_power_cut_is_resumed_to_the_same_bytes(scene: str, tier: Tier, benc
 def test_any_power_cut_of_shards_is_resumed_to_the_same_bytes(
     tier: Tier, bench: Bench, ram: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_MANY_CHUNKS", 1)
+    monkeypatch.setattr(store, "MANY_CHUNKS", 1)
     sharded = replace(bench, settings={**bench.settings, "products": "classes"}).undisturbed()
     assert any(b'"sharding_indexed"' in data for data in sharded.tree.values())
     draw = random.Random(f"{SEED} sharded")
@@ -241,7 +242,7 @@ def unflushed_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
             file.writelines(lines)
         os.replace(f"{path}.partial", path)  # noqa: PTH105
 
-    monkeypatch.setattr(ledger, "_replace", replaced)
+    monkeypatch.setattr(ledger, "write", replaced)
 
 
 @pytest.mark.parametrize("plant", [unflushed, early])

@@ -143,7 +143,7 @@ def test_memory_is_an_amount(pair: tuple[Path, Path], lying: TrainConfig, tmp_pa
 def test_peak_is_a_fraction_of_the_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unet_dask.io.source.statistics._BLOCK_VOXELS", 1 << 18)
     monkeypatch.setattr("unet_dask.training.prepare.HELD", 1 << 16)
-    monkeypatch.setattr(survey_, "_PORTION", 1 << 16)
+    monkeypatch.setattr(survey_, "PORTION", 1 << 16)
     # What is never written is read as 0 and costs no disk.
     size = (8192, 8192)
     image = zarr.create_array(tmp_path / "i.zarr", shape=size, chunks=(256, 256), dtype=np.uint16)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
     from unet_dask.training.prepare import TrainingSet
 
 FLAT = TrainConfig(depth=2, tile=(32,), rotation=180, elastic_sigma=6.0, validation=0.2)
@@ -174,7 +174,7 @@ def test_no_more_than_a_box_is_read_for_a_patch(tmp_path: Path, monkeypatch: pyt
     sizes: list[int] = []
     read = Stack.read
 
-    def counted(stack: Stack, planes: range, box: Box) -> NDArray[np.generic]:
+    def counted(stack: Stack, planes: range, box: Window) -> NDArray[np.generic]:
         sizes.append(max(span.stop - span.start for span in box))
         return read(stack, planes, box)
 

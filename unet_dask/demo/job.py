@@ -19,6 +19,8 @@ from unet_dask.config import format_bytes
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import MismatchError, OptionError, SinkError
 from unet_dask.io.sink.multiscale import image_metadata, pyramid
+from unet_dask.metrics.contingency import contingency
+from unet_dask.metrics.objects import Matches, match
 from unet_dask.metrics.pixel import confusion, iou, pixel_error
 from unet_dask.model.file import DEFAULT_MODEL
 from unet_dask.paths import local_path
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from unet_dask.io.bounded import OpenedArray
     from unet_dask.model.file import Model
     from unet_dask.run.events import Event
     from unet_dask.run.outcome import Run
@@ -215,13 +216,13 @@ def _make(image: Path, truth: Path, *, side: int, seed: int) -> None:
         ) from error
 
 
-def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> zarr.Array[Any]:
+def _array(group: zarr.Group, name: str, shape: tuple[int, ...], dtype: str) -> OpenedArray:
     return group.create_array(
         name, shape=shape, dtype=dtype, chunks=(_CHUNK, _CHUNK), dimension_names=["y", "x"]
     )
 
 
-def _halve(finer: zarr.Array[Any], level: zarr.Array[Any]) -> None:
+def _halve(finer: OpenedArray, level: OpenedArray) -> None:
     """Fill a level of the image's pyramid from the one before, block by block."""
     for window in _windows(level.shape[0], _CHUNK):
         above = tuple(slice(2 * part.start, min(2 * part.stop, finer.shape[0])) for part in window)
@@ -281,45 +282,13 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     true_classes = zarr.open_array(str(truth), path="0", mode="r")
     true_labels = zarr.open_array(str(truth), path="labels", mode="r")
     pixels = np.zeros((2, 2))
-    objects = np.zeros(3, np.int64)
+    objects = Matches(0, 0, 0)
     for window in _windows(side, _CROP):
         foreground = (np.asarray(found[window]) > 0).astype(np.uint8)
         pixels += confusion(foreground, np.asarray(true_classes[window]), count=2)
-        components = ndimage.label(foreground)[0]
-        objects += matches(components, np.asarray(true_labels[window]))
-    hits, false_alarms, missed = (int(number) for number in objects)
-    either = 2 * hits + false_alarms + missed
-    return Scores(
-        iou=iou(pixels)[1],
-        pixel_error=pixel_error(pixels),
-        object_f1=2 * hits / either if either else float("nan"),
-        objects=hits + missed,
-    )
-
-
-def matches(found: NDArray[np.integer], truth: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Count objects: found ones that are true, found ones that are not, true ones that were not found.
-
-    Two objects match if they overlap by more than half of their union; so each matches at most one.
-
-    Parameters
-    ----------
-    found, truth : labels, 0 is background
-
-    Examples
-    --------
-    >>> matches(np.array([1, 1, 0, 2]), np.array([7, 7, 0, 0]))
-    array([1, 1, 0])
-    """
-    sizes, true_sizes = np.bincount(found.ravel()), np.unique(truth, return_counts=True)
-    place = np.searchsorted(true_sizes[0], truth)
-    pairs, both = np.unique(found.astype(np.int64) * len(true_sizes[0]) + place, return_counts=True)
-    one, other = np.divmod(pairs, len(true_sizes[0]))
-    share = both / (sizes[one] + true_sizes[1][other] - both)
-    kept = (one != 0) & (true_sizes[0][other] != 0)
-    hits = int((share[kept] > 0.5).sum())
-    count, true_count = int((sizes[1:] > 0).sum()), int((true_sizes[0] != 0).sum())
-    return np.array([hits, count - hits, true_count - hits], np.int64)
+        table = contingency(np.asarray(true_labels[window]), ndimage.label(foreground)[0])
+        objects += match(table, [0.5])[0]
+    return Scores(iou(pixels)[1], pixel_error(pixels), objects.f1.value, objects.hits + objects.missed)
 
 
 def _windows(side: int, step: int) -> Iterator[tuple[slice, slice]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.choices import Averaging
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def require_turnable(name: str, spec: NetworkSpec) -> None:
     OptionError
         If the network looks differently along the two.
     """
-    if name == "rotations" and spec.contexts[-1] != spec.contexts[-2]:
+    if name == Averaging.ROTATIONS and spec.contexts[-1] != spec.contexts[-2]:
         raise OptionError(
             f"The network pools y and x differently ({spec.stride[-2]} and {spec.stride[-1]} in all), so tiles cannot "
             "be turned. Use --tta flips."
@@ -78,11 +79,11 @@ def symmetries(name: str, dims: int) -> tuple[Symmetry, ...]:
     >>> [len(symmetries(name, 2)) for name in ("none", "flips", "rotations")]
     [1, 4, 8]
     """
-    if name not in ("none", "flips", "rotations"):
+    if name not in list(Averaging):
         raise OptionError(f"There is no test-time averaging {name!r}. Use none, flips or rotations.")
-    if name == "none":
+    if name == Averaging.NONE:
         return (Symmetry(swap=False, reverse=(False,) * dims),)
-    swaps = (False, True) if name == "rotations" else (False,)
+    swaps = (False, True) if name == Averaging.ROTATIONS else (False,)
     return tuple(
         Symmetry(swap, reverse) for swap, reverse in product(swaps, product((False, True), repeat=dims))
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from unet_dask.choices import BackendName, Device, Precision
 from unet_dask.engine.device import require_backend, require_precision, torch_dtype
 from unet_dask.engine.nnpack import with_nnpack
 from unet_dask.engine.packed import packed
@@ -66,7 +67,7 @@ class TorchBackend:
         if convolutions:
             network = convolutions(network)
         self._network = network.to(device=self._device, dtype=self._dtype)
-        self._layers = packed(self._network) if device == "cpu" and streams(network.spec) else None
+        self._layers = packed(self._network) if device == Device.CPU and streams(network.spec) else None
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits for a normalised tile."""
@@ -102,13 +103,13 @@ def load_backend(name: str, model: Model, *, device: str, precision: str, ranges
     """
     require_backend(name, device=device, precision=precision, dims=model.header.network.dims)
     require_precision(precision, device)
-    if precision == "int8":
+    if precision == Precision.INT8:
         from unet_dask.engine.integer import IntegerBackend
 
         return IntegerBackend(model, ranges)
-    if device == "cuda":
+    if device == Device.CUDA:
         from unet_dask.engine.card import CardBackend
 
         return CardBackend(model, precision=precision)
-    convolutions = with_nnpack if name == "nnpack" else None
+    convolutions = with_nnpack if name == BackendName.NNPACK else None
     return TorchBackend(model, device=device, precision=precision, convolutions=convolutions)

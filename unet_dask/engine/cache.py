@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_dask import private
+from unet_dask.choices import BackendName, Precision
 from unet_dask.errors import ModelError
 from unet_dask.model.file import load_model
 
@@ -49,12 +50,12 @@ class NetworkKey:
     checksum: str
     device: str
     precision: str
-    backend: str = "torch"
+    backend: str = BackendName.TORCH
     ranges: Ranges = ()
 
     def exact(self) -> NetworkKey:
         """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
-        return replace(self, precision="float32", backend="torch", ranges=())
+        return replace(self, precision=Precision.FLOAT32, backend=BackendName.TORCH, ranges=())
 
 
 def network(key: NetworkKey) -> Backend:

@@ -13,11 +13,12 @@ back after each tile.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from unet_dask.choices import Device
 from unet_dask.engine.device import torch_dtype
 from unet_dask.engine.finite import require_finite_logits
 from unet_dask.model.folding import for_inference
@@ -45,7 +46,7 @@ class CardBackend:
     """
 
     def __init__(self, model: Model, *, precision: str, device: str = "cuda") -> None:
-        self._layout = layout(model.header.network.dims)
+        self._layout, self._head = layout(model.header.network.dims), model.header.network.head
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
         self._network = for_inference(model.network).to(device=self._device, dtype=self._dtype)
@@ -53,7 +54,8 @@ class CardBackend:
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 logits of (classes, *core) for a normalised tile, finite or not."""
-        return self._made(tile, lambda logits: logits)
+        made: NDArray[np.float32] = self._made(tile, lambda logits: logits).numpy()
+        return made
 
     def probabilities(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 probabilities of (classes, *core) for a normalised tile.
@@ -63,7 +65,8 @@ class CardBackend:
         DataError
             If the logits are not finite.
         """
-        return self._made(tile, probabilities_of)
+        made: NDArray[np.float32] = self._made(tile, _ACTIVATIONS[self._head]).numpy()
+        return made
 
     def classes(self, tile: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the most probable class of each voxel, (*core), for a normalised tile; the first of equal ones.
@@ -73,13 +76,14 @@ class CardBackend:
         DataError
             If the logits are not finite.
         """
-        return self._made(tile, classes_of)
+        made: NDArray[np.uint8] = self._made(tile, classes_of).numpy()
+        return made
 
-    def _made(self, tile: NDArray[np.float32], keep: Callable[[Tensor], Tensor]) -> NDArray[Any]:
-        """Return what is kept of the logits of a tile, once it is there."""
+    def _made(self, tile: NDArray[np.float32], keep: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what is kept of the logits of a tile on the host, once it is there."""
         with torch.inference_mode():
             made = keep(self._logits(tile))
-            return self._returned.of(made.shape, made.dtype).copy_(made).numpy()
+            return self._returned.of(made.shape, made.dtype).copy_(made)
 
     def _logits(self, tile: NDArray[np.float32]) -> Tensor:
         """Return float32 logits of (classes, *core) on the card, class by class as numpy has them."""
@@ -116,7 +120,7 @@ class Room:
 
 def _reachable(size: int, device: torch.device) -> Tensor:
     """Return so many bytes of the host, which a card can read and write by itself."""
-    return torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    return torch.empty(size, dtype=torch.uint8, pin_memory=device.type == Device.CUDA)
 
 
 def probabilities_of(logits: Tensor) -> Tensor:
@@ -133,6 +137,10 @@ def probabilities_of(logits: Tensor) -> Tensor:
     logits.exp_()
     logits /= logits.sum(dim=0)
     return logits
+
+
+#: What makes probabilities of logits, by the head of the network.
+_ACTIVATIONS = {"softmax": probabilities_of}
 
 
 def classes_of(logits: Tensor) -> Tensor:

@@ -8,13 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet_dask.choices import AUTO, BackendName, Device, Precision
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
 
-#: What runs a network: torch, or torch with some convolutions of NNPACK.
-BACKENDS = ("torch", "nnpack")
 #: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
 #: times slower than float32, or oneDNN refuses it.
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -34,11 +33,9 @@ _LEFT: dict[str, frozenset[str]] = {
 }
 #: Share of a card's memory that networks may use.
 _CARD_USED = 0.85
-#: Numbers in which a network can be run.
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
 
-def choose_device(device: str) -> str:
+def choose_device(device: str) -> Device:
     """Return "cuda", "mps" or "cpu" for a wish that may be "auto".
 
     Raises
@@ -46,18 +43,22 @@ def choose_device(device: str) -> str:
     OptionError
         If the device that was asked for is not there.
     """
-    if device == "cpu" or (device == "auto" and not _accelerator_in_sight()):
-        return "cpu"
+    if device == Device.CPU or (device == AUTO and not _accelerator_in_sight()):
+        return Device.CPU
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if device not in there:
+    there = {
+        Device.CUDA: torch.cuda.is_available(),
+        Device.MPS: torch.backends.mps.is_available(),
+        Device.CPU: True,
+    }
+    if device == AUTO:
+        return next(found for found, is_there in there.items() if is_there)
+    if device not in list(Device):
         raise OptionError(f"There is no device {device!r}. Use auto, cpu, cuda or mps.")
-    if not there[device]:
+    if not there[Device(device)]:
         raise OptionError(f"torch finds no {device} device on this machine. Use --device auto or cpu.")
-    return device
+    return Device(device)
 
 
 def _accelerator_in_sight() -> bool:
@@ -67,27 +68,27 @@ def _accelerator_in_sight() -> bool:
     return platform.system() == "Darwin" or any(any(Path("/dev").glob(name)) for name in devices)
 
 
-def choose_precision(precision: str, device: str, backend: str = "torch") -> str:
-    """Return one of :data:`PRECISIONS` for a wish that may be "auto".
+def choose_precision(precision: str, device: str, backend: str = BackendName.TORCH) -> Precision:
+    """Return a precision for a wish that may be "auto".
 
     16 bits are chosen where device and backend multiply them natively; the run then compares them with float32 on the
     user's own data before it trusts them. Eight are for whoever asks for them.
     """
-    if precision == "auto":
-        if backend != "torch" or device not in ("cpu", "cuda"):
-            return "float32"
+    if precision == AUTO:
+        if backend != BackendName.TORCH or device not in (Device.CPU, Device.CUDA):
+            return Precision.FLOAT32
         if native_bfloat16(device):
-            return "bfloat16"
-        return "float16" if device == "cuda" else "float32"
-    if precision not in PRECISIONS:
-        raise OptionError(f"There is no precision {precision!r}. Use one of: auto, {', '.join(PRECISIONS)}.")
-    if precision == "float16" and device == "cpu":
+            return Precision.BFLOAT16
+        return Precision.FLOAT16 if device == Device.CUDA else Precision.FLOAT32
+    if precision not in list(Precision):
+        raise OptionError(f"There is no precision {precision!r}. Use one of: auto, {', '.join(Precision)}.")
+    if precision == Precision.FLOAT16 and device == Device.CPU:
         raise OptionError("A CPU has no fast float16. Use --precision float32 or bfloat16.")
-    if precision == "int8" and device != "cpu":
+    if precision == Precision.INT8 and device != Device.CPU:
         raise OptionError(
             f"Eight-bit integers are for CPUs, not for {device}. Use --precision auto, or --device cpu."
         )
-    return precision
+    return Precision(precision)
 
 
 def require_backend(name: str, *, device: str, precision: str, dims: int) -> None:
@@ -98,22 +99,22 @@ def require_backend(name: str, *, device: str, precision: str, dims: int) -> Non
     OptionError
         Saying which does.
     """
-    if name not in BACKENDS:
-        raise OptionError(f"There is no backend {name!r}. Use one of: {', '.join(BACKENDS)}.")
-    if name == "nnpack" and (device, precision, dims) != ("cpu", "float32", 2):
+    if name not in list(BackendName):
+        raise OptionError(f"There is no backend {name!r}. Use one of: {', '.join(BackendName)}.")
+    if name == BackendName.NNPACK and (device, precision, dims) != (Device.CPU, Precision.FLOAT32, 2):
         raise OptionError(
             f"The backend nnpack runs 2-D networks in float32 on a CPU, not {dims}-D ones in {precision} on {device}. "
             "Use --backend torch, or --device cpu --precision float32."
         )
 
 
-def native_bfloat16(device: str = "cpu") -> bool:
+def native_bfloat16(device: str = Device.CPU) -> bool:
     """Return whether the processor, or the card, multiplies bfloat16 in hardware.
 
     Cards do since 2020. Of one that is not here, but perhaps where the workers are, it is taken for granted: they are
     asked before the run begins.
     """
-    if device == "cuda":
+    if device == Device.CUDA:
         import torch
 
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
@@ -130,14 +131,14 @@ def multiplies(precision: str, device: str) -> bool:
 
     Parameters
     ----------
-    precision : one of :data:`PRECISIONS`
-    device : "cpu", "cuda" or "mps", of which the last is taken at its word
+    precision : one of :class:`Precision`
+    device : one of :class:`Device`, of which "mps" is taken at its word
     """
-    if precision == "int8":
+    if precision == Precision.INT8:
         return native_int8()
-    if precision == "bfloat16" and device in ("cpu", "cuda"):
+    if precision == Precision.BFLOAT16 and device in (Device.CPU, Device.CUDA):
         return native_bfloat16(device)
-    return (precision, device) != ("float16", "cpu") or bool(_NATIVE_FLOAT16 & _usable())
+    return (precision, device) != (Precision.FLOAT16, Device.CPU) or bool(_NATIVE_FLOAT16 & _usable())
 
 
 def require_precision(precision: str, device: str) -> None:
@@ -159,9 +160,10 @@ def cannot_multiply(precision: str, device: str, *, begun: bool = False) -> Opti
     than twice the memory of the plan; oneDNN refuses it outright without AVX-512. Sums of bytes saturate on processors
     without the instructions for it.
     """
-    what, other = ("card", "float16") if device == "cuda" else ("processor", "float32")
+    on_card = device == Device.CUDA
+    what, other = ("card", Precision.FLOAT16) if on_card else ("processor", Precision.FLOAT32)
     why = "sums of bytes would saturate"
-    if precision != "int8":
+    if precision != Precision.INT8:
         why = "it would be emulated, many times slower and in more memory than is planned"
     advice = f"Use --precision {other}, or other machines."
     if begun:
@@ -194,7 +196,7 @@ def card_memory(device: str) -> int:
 
     The rest is for CUDA itself and its libraries, which take the better part of a gigabyte, and for a screen.
     """
-    if device != "cuda":
+    if device != Device.CUDA:
         return 0
     import torch
 

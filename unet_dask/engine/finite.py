@@ -32,7 +32,7 @@ def check_finite(
     DataError
         If a value is not finite; the message gives the place of the first.
     """
-    if window.dtype.kind != "f":
+    if not np.isdtype(window.dtype, "real floating"):
         return window
     wrong = ~np.isfinite(window)
     if not wrong.any():

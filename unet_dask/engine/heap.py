@@ -13,7 +13,7 @@ import ctypes
 import mmap
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -43,7 +43,7 @@ def grant(resident: int) -> None:
 
 def make_room(needed: int) -> None:
     """Give back what is free, if so many bytes more might be beyond what this process was granted."""
-    if _granted and _resident() + needed > _granted:
+    if _granted and resident() + needed > _granted:
         give_back()
 
 
@@ -54,7 +54,7 @@ def give_back() -> None:
         trim(0)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Return the resident bytes of this process; they are asked for before every feature map."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 # 10 times as fast as by psutil
@@ -64,7 +64,7 @@ def _resident() -> int:
 
 
 @cache
-def _trim() -> Callable[[int], Any] | None:  # a function of C
+def _trim() -> Callable[[int], object] | None:
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.products import Product
     from unet_dask.tiling.box import Interval
-    from unet_dask.tiling.cover import Box
+    from unet_dask.tiling.cover import Spans
     from unet_dask.tiling.region import AxisGrid
 
 
@@ -50,6 +50,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     np.exp(logits, out=logits)
     logits /= reduce(np.add, logits)
     return logits
+
+
+#: What makes probabilities of logits, by the head of the network.
+ACTIVATIONS = {"softmax": softmax}
 
 
 @runtime_checkable
@@ -139,7 +143,7 @@ def infer(
     wanted = None if inside is None else inside.reshape(-1, *lengths)
     every = list(product(*(grid.cores(n) for grid, n in zip(grids, lengths, strict=True))))
 
-    def run(plane: int, core: Box, through: Pass) -> None:
+    def run(plane: int, core: Spans, through: Pass) -> None:
         source, target = _kept(core, grids, lengths)
         tile = _tile(flat[plane], core, grids, through.normalisation)
         rooms = [result[plane][(..., *target)] for result in results]
@@ -182,28 +186,28 @@ def _probabilities(
 ) -> NDArray[np.float32]:
     """Return the mean probabilities of a tile over symmetries."""
     if len(chosen) == 1:
-        return _of_one_pass(through.backend, tile)
+        return _of_one_pass(through, tile)
     core = [side - 2 * halo for side, halo in zip(tile.shape[1:], through.spec.halo, strict=True)]
     # Made before the first pass: later, it would lie in the midst of what the next one wants again.
     total = np.zeros((through.spec.classes, *core), np.float32)
     for symmetry in chosen:
-        total += symmetry.turn_back(_of_one_pass(through.backend, symmetry.turn(tile)))
+        total += symmetry.turn_back(_of_one_pass(through, symmetry.turn(tile)))
     total /= np.float32(len(chosen))
     return total
 
 
-def _of_one_pass(backend: Backend, tile: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities of a tile."""
+def _of_one_pass(through: Pass, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    backend = through.backend
     if isinstance(backend, Classifier):
         return backend.probabilities(tile)
     logits = backend.logits(tile)
     require_finite_logits(finite=bool(np.isfinite(logits).all()))
-    return softmax(logits)
+    return ACTIVATIONS[through.spec.head](logits)
 
 
 def _as_it_can(
-    run: Callable[[Box, Pass], None],
-    core: Box,
+    run: Callable[[Spans, Pass], None],
+    core: Spans,
     through: Pass,
     grids: tuple[AxisGrid, ...],
     lengths: tuple[int, ...],
@@ -221,7 +225,7 @@ def _as_it_can(
         run(piece, exact)
 
 
-def _pieces(core: Box, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) -> Iterator[Box]:
+def _pieces(core: Spans, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) -> Iterator[Spans]:
     """Yield parts of a core that fit the memory of a comparison, in which float32 was planned for.
 
     Where the core reaches beyond the region there are none.
@@ -234,7 +238,7 @@ def _pieces(core: Box, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) ->
     yield from product(*cuts)
 
 
-def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: NetworkSpec) -> list[Box]:
+def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: NetworkSpec) -> list[Spans]:
     """Return the cores of tiles around what is wanted of a plane, or a volume.
 
     The largest come first: each finds room in the heap where one before it lay.
@@ -256,7 +260,7 @@ def _any_between(wanted: NDArray[np.bool_], starts: Sequence[int], axis: int) ->
 
 
 def _tile(
-    plane: NDArray[np.generic], core: Box, grids: tuple[AxisGrid, ...], normalisation: Normalisation
+    plane: NDArray[np.generic], core: Spans, grids: tuple[AxisGrid, ...], normalisation: Normalisation
 ) -> NDArray[np.float32]:
     """Return the network input of a core.
 
@@ -275,7 +279,7 @@ def _tile(
 
 
 def _kept(
-    core: Box, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]
+    core: Spans, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return the part of a tile's output that belongs to the region, and its place there."""
     source, target = [], []

@@ -33,6 +33,7 @@ from unet_dask.errors import DataError, OptionError
 from unet_dask.model.folding import for_inference
 from unet_dask.model.layers import steps
 from unet_dask.model.network import layout
+from unet_dask.model.step import Kind
 from unet_dask.model.strips import require_streamed
 
 if TYPE_CHECKING:
@@ -285,9 +286,9 @@ def integers(network: Network, ranges: Ranges) -> Layers:
     kept: list[Code | None] = []
     code: Code | None = None  # the image is in float32
     for step in network.steps:
-        if step.kind == "keep":
+        if step.kind is Kind.KEEP:
             kept.append(code)
-        elif step.kind == "join":
+        elif step.kind is Kind.JOIN:
             code = _known(kept.pop()).joined(_known(code))
         elif step.has_filters:
             made, code = _of_bytes(next(filters), code, spans)
@@ -300,7 +301,7 @@ def _of_bytes(
 ) -> tuple[Convolution, Code | None]:
     """Return the convolution of a step, with its ReLU, and the code of what it makes; None for float32."""
     step, module = filters
-    if step.kind == "up":
+    if step.kind is Kind.UP:
         assert isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
         code = Code.of(next(spans), step.outgoing, signed=True)
         corners, biases = as_corners(module)
@@ -308,7 +309,7 @@ def _of_bytes(
         outgoing = code.repeated(len(corners) // step.outgoing)
         return IntegerConvolution(corners, biases, _known(incoming), outgoing), code
     weight, bias = _parameters(module)
-    if step.kind == "head":
+    if step.kind is Kind.HEAD:
         return IntegerConvolution(weight, bias, _known(incoming), None), None
     code = Code.of(next(spans), step.outgoing, signed=False)
     if incoming is None:

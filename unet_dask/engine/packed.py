@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from unet_dask.engine.stream import Layers
+from unet_dask.model.step import Kind
 
 if TYPE_CHECKING:
     from unet_dask.engine.stream import Convolution
     from unet_dask.model.network import Network
-    from unet_dask.model.step import Step
 
 #: Side of the feature maps for whose size oneDNN is asked for the best order of filters; those of a strip have hundreds
 #: of pixels. If it is told none it takes an order that its kernels for AMX put right again for every strip: at width 24
@@ -107,7 +107,10 @@ class PackedUpConvolution:
 
 def packed(network: Network) -> Layers:
     """Return the layers of a network on the CPU, batch normalisation folded, in evaluation mode."""
-    convolutions = [_packed(step, module) for step, module in network.filters()]
+    convolutions = [
+        _up(module) if step.kind is Kind.UP else _convolution(module, relu=step.kind is Kind.CONVOLVE)
+        for step, module in network.filters()
+    ]
     dtype = next(network.parameters()).dtype
     return Layers(network.spec, dtype, dtype, convolutions)
 
@@ -124,10 +127,6 @@ def as_corners(module: nn.ConvTranspose2d | nn.ConvTranspose3d) -> tuple[Tensor,
     weight = module.weight.permute(*range(2, 2 + len(kernel)), 1, 0)
     weight = weight.reshape(corners * made, channels, *(1,) * len(kernel))
     return weight, None if module.bias is None else module.bias.repeat(corners)
-
-
-def _packed(step: Step, module: nn.Module) -> Convolution:
-    return _up(module) if step.kind == "up" else _convolution(module, relu=step.kind == "convolve")
 
 
 def _convolution(module: nn.Module, *, relu: bool) -> Convolution:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.choices import Precision
 from unet_dask.engine.cache import network
 from unet_dask.engine.device import use_threads
 from unet_dask.engine.ranges import count
@@ -25,7 +26,9 @@ _PROBE_FLOP = 2e10
 def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> float:
     """Return the rate of a small tile on this machine, the better of two after a warm-up."""
     use_threads(threads)
-    if key.precision == "int8":  # before a run nothing was measured, and what bytes stand for takes no time
+    if (
+        key.precision == Precision.INT8
+    ):  # before a run nothing was measured, and what bytes stand for takes no time
         key = replace(key, ranges=((0.0, 1e9),) * count(spec))
     periods = 1
     while tile_flop(spec, sides := _sides(spec, periods)) < _PROBE_FLOP:

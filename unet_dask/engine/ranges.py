@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.model.layers import steps
+from unet_dask.model.step import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,4 +84,4 @@ def count(spec: NetworkSpec) -> int:
     >>> count(NetworkSpec(depth=4))
     22
     """
-    return sum(step.has_filters and step.kind != "head" for step in steps(spec))
+    return sum(step.has_filters and step.kind is not Kind.HEAD for step in steps(spec))

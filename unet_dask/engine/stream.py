@@ -32,6 +32,7 @@ from torch import Tensor
 from unet_dask.engine.heap import make_room
 from unet_dask.model.layers import margins, steps
 from unet_dask.model.network import layout
+from unet_dask.model.step import Kind
 from unet_dask.model.strips import beside_pooling, strip_lines
 
 if TYPE_CHECKING:
@@ -145,14 +146,14 @@ class _Passing:
         """Yield what is done with the pieces of a strip, one after the other."""
         yield partial(self._where_it_is, next(convolutions))
         margin, waiting = iter(margins(spec)), list[_Waiting]()
-        for before, step in pairwise(step for step in steps(spec) if step.kind != "drop"):
-            if step.kind == "pool":
+        for before, step in pairwise(step for step in steps(spec) if step.kind is not Kind.DROP):
+            if step.kind is Kind.POOL:
                 waiting.append(_Waiting(next(margin)))
                 yield partial(self._down, step.size, waiting[-1], _Window(next(convolutions)))
-            elif step.kind == "join":
+            elif step.kind is Kind.JOIN:
                 up = next(convolutions)
                 yield partial(self._up, before, up, waiting.pop(), _Window(next(convolutions)))
-            elif step.kind == "head":
+            elif step.kind is Kind.HEAD:
                 yield partial(self._where_it_is, next(convolutions))
             elif step.kind == before.kind:
                 yield partial(self._second, _Window(next(convolutions)))

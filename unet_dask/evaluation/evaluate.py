@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.axes import times
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation.result import Evaluation, summarise
 from unet_dask.io.images.labels import annotate, whole_numbers
@@ -217,7 +218,7 @@ class _Reader:
         if self.from_result:
             return PRODUCTS[self.predicted.name.rsplit("/", 1)[-1]]
         first = self.predicted.read(0)
-        if first.dtype.kind == "f":
+        if np.isdtype(first.dtype, "real floating"):
             return Probabilities
         seen: set[int] = set()
         for index in range(len(self.predicted)):
@@ -277,14 +278,14 @@ class _Reader:
                 plane = (plane > 0 if number is None else plane == number).astype(np.float32)
         if plane.shape != shape:
             raise InputError(
-                f"{self._shown(index)} is {_size(plane.shape)} pixels and its truth {self.targets.names[index]} "
-                f"{_size(shape)}. Give the truth of just what was predicted."
+                f"{self._shown(index)} is {times(plane.shape)} pixels and its truth {self.targets.names[index]} "
+                f"{times(shape)}. Give the truth of just what was predicted."
             )
         return plane
 
     def _probability(self, values: Plane, index: int) -> Plane:
         """Return a map in [0, 1], of floats or of integers scaled to their largest value."""
-        if values.dtype.kind == "f":
+        if np.isdtype(values.dtype, "real floating"):
             self._refuse_unwritten(bool(is_sentinel(values).any()), index)
             if values.size and not (values.min() >= 0 and values.max() <= 1 + 1e-6):
                 raise DataError(
@@ -292,7 +293,7 @@ class _Reader:
                     "lie in 0 to 1. Apply the soft-max first; if these are numbers of objects, use --product instances."
                 )
             return values
-        if values.dtype.kind == "b":
+        if np.isdtype(values.dtype, "bool"):
             return values.astype(np.float32)
         scale = np.iinfo(values.dtype).max
         if self.from_result:
@@ -305,7 +306,3 @@ class _Reader:
             cause = "were never written" if self.from_result else "are not a number"
             remedy = "Finish the run with segment --resume" if self.from_result else "Replace them"
             raise DataError(f"Pixels of {self._shown(index)} {cause}, and a hole is no background. {remedy}.")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

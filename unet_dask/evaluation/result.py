@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.metrics.objects import OVERLAPS
 from unet_dask.metrics.ratio import Ratio
-from unet_dask.metrics.scores import MIDDLE, SCORES
+from unet_dask.metrics.scores import MIDDLE, SCORES, Over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class Score:
     level : that threshold or overlap; None if there is none
     mean : mean of `planes`
     planes : per plane, at the same level; NaN where there was nothing to score
-    over : "threshold", "overlap" or "nothing"
+    over : what `levels` are
     levels : all thresholds or overlaps
     curve : pooled over the planes, per level
     """
@@ -39,7 +39,7 @@ class Score:
     level: float | None
     mean: float
     planes: tuple[float, ...]
-    over: str
+    over: Over
     levels: tuple[float, ...]
     curve: tuple[float, ...]
 
@@ -78,12 +78,13 @@ class Evaluation:
 
     def to_record(self) -> dict[str, Any]:
         """Return the same for programs: plain JSON, None for what is not a number."""
-        record: dict[str, Any] = _plain(asdict(self))
-        record["scores"] = {each.pop("name"): each for each in record["scores"]}
+        scores = {score.name: asdict(score) for score in self.scores}
         for score in self.scores:
-            if score.over == "overlap":
-                record["scores"][score.name]["mean_of_levels"] = _plain(score.mean_of_levels)
-        return record
+            del scores[score.name]["name"]
+            if score.over is Over.OVERLAP:
+                scores[score.name]["mean_of_levels"] = score.mean_of_levels
+        record = {known.name: getattr(self, known.name) for known in fields(self)} | {"scores": scores}
+        return {name: _plain(value) for name, value in record.items()}
 
     def rows(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Yield title, pooled value, where it was taken, and mean and range of the planes, of every score."""
@@ -92,7 +93,7 @@ class Evaluation:
             spread = f"{_number(min(known))} to {_number(max(known))}" if len(known) > 1 else ""
             level = f"{score.over} {score.level:g}" if score.level is not None else ""
             yield score.title, _number(score.value), level, _number(score.mean), spread
-            if score.over == "overlap":
+            if score.over is Over.OVERLAP:
                 least, most = min(score.levels), max(score.levels)
                 yield "", _number(score.mean_of_levels), f"mean of {least:g} to {most:g}", "", ""
 
@@ -130,10 +131,10 @@ def summarise(
         pooled = tuple(
             sum(level, Ratio(0, 0)).value for level in zip(*(each[name] for each in planes), strict=True)
         )
-        levels = {"threshold": thresholds, "overlap": OVERLAPS, "nothing": ()}[metric.over]
+        levels = {Over.THRESHOLD: thresholds, Over.OVERLAP: OVERLAPS, Over.NOTHING: ()}[metric.over]
         if len(levels) != len(pooled):
             levels = ()  # labels have no threshold
-        best = _best(pooled, levels, low=metric.low) if metric.over == "threshold" and levels else 0
+        best = _best(pooled, levels, low=metric.low) if metric.over is Over.THRESHOLD and levels else 0
         each_plane = tuple(plane[name][best].value for plane in planes)
         scores.append(
             Score(
@@ -144,7 +145,7 @@ def summarise(
                 level=levels[best] if levels else None,
                 mean=_mean(each_plane),
                 planes=each_plane,
-                over=metric.over if levels else "nothing",
+                over=metric.over if levels else Over.NOTHING,
                 levels=levels,
                 curve=pooled if levels else (),
             )
@@ -174,9 +175,10 @@ def _number(value: float) -> str:
     return f"{value:.6f}" if abs(value) < 0.001 and value else f"{value:.4f}"
 
 
-def _plain(value: Any) -> Any:  # JSON
+def _plain(value: object) -> object:
+    """Return a value as plain JSON."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

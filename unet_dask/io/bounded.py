@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numcodecs
+import numpy as np
 import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.codecs import BytesCodec, ShardingCodec
 from zarr.core.array import AsyncArray
-from zarr.core.metadata import ArrayV2Metadata
+from zarr.core.metadata import ArrayV2Metadata, ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
 from unet_dask.errors import DataError
@@ -30,9 +31,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zarr.abc.codec import Codec
+    from zarr.abc.numcodec import Numcodec
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, BufferPrototype
+    from zarr.core.common import JSON
+
+#: An array of either version of Zarr.
+OpenedArray = zarr.Array[ArrayV2Metadata] | zarr.Array[ArrayV3Metadata]
 
 #: Bytes by which values may grow in encoding, beside an eighth: headers, padding, checksums.
 _GROWTH = 1 << 20
@@ -116,11 +122,11 @@ class _Bounded(BytesBytesCodec):
     growth : bytes that may be there beyond the values of a chunk, and an eighth of these; None for no byte more
     """
 
-    codec: Any
+    codec: Numcodec
     growth: int | None
     is_fixed_size = False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         return {"name": self.codec.codec_id, "configuration": self.codec.get_config()}
 
     def compute_encoded_size(self, _input_byte_length: int, _chunk_spec: ArraySpec) -> int:
@@ -132,21 +138,16 @@ class _Bounded(BytesBytesCodec):
         size = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
         limit = size if self.growth is None else _grown(size, self.growth)
         found = await asyncio.to_thread(bounded, self.codec, chunk_bytes.as_numpy_array(), limit)
-        return chunk_spec.prototype.buffer.from_bytes(found)
+        return chunk_spec.prototype.buffer.from_array_like(np.frombuffer(found, np.uint8))
 
 
-def stored_array(url: str, path: str) -> zarr.Array[Any]:
-    """Return an array of a result to read, which need not be our own."""
-    return bounded_array(described_array(url, path))
-
-
-def described_array(url: str, path: str) -> zarr.Array[Any]:
+def described_array(url: str, path: str) -> OpenedArray:
     """Return an array of a result as its document describes it, to look at and not to read."""
-    store: Any = RegularFiles(local_path(url)) if is_local(url) else url
+    store = RegularFiles(local_path(url)) if is_local(url) else url
     return zarr.open_array(store, path=path, mode="r")
 
 
-def bounded_array(array: zarr.Array[Any], around: Callable[[Store], Store] | None = None) -> zarr.Array[Any]:
+def bounded_array(array: OpenedArray, around: Callable[[Store], Store] | None = None) -> OpenedArray:
     """Return an array that reads and decodes within bounds.
 
     Parameters
@@ -158,23 +159,22 @@ def bounded_array(array: zarr.Array[Any], around: Callable[[Store], Store] | Non
     store, metadata = opened.store_path.store, opened.metadata
     if isinstance(store, RegularFiles):
         store = store.limited(_encoded_limit(array))
+    place = StorePath(around(store) if around else store, opened.store_path.path)
     if isinstance(metadata, ArrayV2Metadata):
-        metadata = _bounded_v2(metadata)
-    else:
-        metadata = replace(metadata, codecs=_bounded_v3(metadata.codecs, _chunks_in_shard(array)))
-    store = around(store) if around else store
-    return zarr.Array(AsyncArray(metadata, StorePath(store, opened.store_path.path), opened.config))
+        return zarr.Array(AsyncArray(_bounded_v2(metadata), place, opened.config))
+    codecs = _bounded_v3(metadata.codecs, _chunks_in_shard(array))
+    return zarr.Array(AsyncArray(replace(metadata, codecs=codecs), place, opened.config))
 
 
 def _grown(size: int, growth: int) -> int:
     return size + size // 8 + growth
 
 
-def _chunks_in_shard(array: zarr.Array[Any]) -> int:
+def _chunks_in_shard(array: OpenedArray) -> int:
     return math.prod(array.shards) // max(math.prod(array.chunks), 1) if array.shards else 1
 
 
-def _encoded_limit(array: zarr.Array[Any]) -> int:
+def _encoded_limit(array: OpenedArray) -> int:
     """Return the bytes that the file of a chunk, or of a shard, can need."""
     values = math.prod(array.shards or array.chunks) * max(array.dtype.itemsize, _LARGEST_ITEM)
     return _grown(values, _GROWTH + _GROWTH_IN_SHARD * _chunks_in_shard(array))
@@ -192,7 +192,7 @@ def _bounded_v2(metadata: ArrayV2Metadata) -> ArrayV2Metadata:
     )
 
 
-def _within(codec: Any, limit: int) -> Any:
+def _within(codec: Numcodec, limit: int) -> Numcodec:
     return BoundedCodec(codec, limit) if codec.codec_id in COMPRESSORS else codec
 
 
@@ -215,5 +215,6 @@ def _bounded_codec(codec: BytesBytesCodec, growth: int | None) -> BytesBytesCode
     short = name.removeprefix("numcodecs.")
     if short not in COMPRESSORS:
         return codec
-    settings: Any = described.get("configuration") if name != short else {}  # else only of encoding
-    return _Bounded(numcodecs.get_codec({"id": short, **(settings or {})}), growth)
+    settings = described.get("configuration") if name != short else {}  # else only of encoding
+    settings = settings if isinstance(settings, dict) else {}
+    return _Bounded(numcodecs.get_codec({"id": short, **settings}), growth)

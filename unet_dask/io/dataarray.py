@@ -90,8 +90,8 @@ def from_dataarray(image: xarray.DataArray) -> tuple[Any, str]:
     lazy = (image if image.chunks is not None else image.chunk()).data
     lazy = lazy.transpose(axes_.permutation(stored))
     order = axes_.canonical(stored)
-    if "c" not in stored:
-        lazy = lazy[tuple(None if axis == "c" else slice(None) for axis in order)]
+    if not axes_.has_channel(stored):
+        lazy = lazy[tuple(None if axes_.is_channel(axis) else slice(None) for axis in order)]
     return lazy, order
 
 
@@ -128,7 +128,7 @@ def to_dataarray(
     """
     import xarray
 
-    names: dict[str, Hashable] = dict(zip(axes_of(like), like.dims, strict=True))
+    names: dict[str, Hashable] = axes_.by_axis(axes_of(like), like.dims)
     names["c"] = "c"
     order = _order(axes_of(like), axes_of_result)
     values = result.transpose(tuple(axes_of_result.index(axis) for axis in order))
@@ -137,11 +137,12 @@ def to_dataarray(
     coords = {
         name: coordinate
         for name, coordinate in like.coords.items()
-        if set(coordinate.dims) <= set(dims) - {"c"} and axes_.SYNONYMS.get(str(name).lower()) != "c"
+        if set(coordinate.dims) <= set(dims) - {"c"}
+        and not axes_.is_channel(axes_.SYNONYMS.get(str(name).lower(), ""))
     }
     labelled = xarray.DataArray(values, dims=dims, coords=coords, name=like.name)
     labelled.attrs = {name: value for name, value in like.attrs.items() if name not in _OF_VALUES}
-    if "c" in order and class_names is not None:
+    if axes_.has_channel(order) and class_names is not None:
         labelled = labelled.assign_coords(c=list(class_names))
     return labelled
 
@@ -149,8 +150,8 @@ def to_dataarray(
 def _order(of_image: str, of_result: str) -> str:
     """Return the axes of the result in the order of the image, `c` before space if the image has none."""
     wanted = of_image
-    if "c" not in wanted:
-        first = min(wanted.index(axis) for axis in "zyx" if axis in wanted)
+    if not axes_.has_channel(wanted):
+        first = min(map(wanted.index, axes_.space_of(wanted)))
         wanted = f"{wanted[:first]}c{wanted[first:]}"
     order = "".join(axis for axis in wanted if axis in of_result)
     if sorted(order) != sorted(of_result):
@@ -164,14 +165,14 @@ def _order(of_image: str, of_result: str) -> str:
 def _check(
     shape: tuple[int, ...], order: str, like: xarray.DataArray, class_names: Sequence[str] | None
 ) -> None:
-    sizes = dict(zip(axes_of(like), like.shape, strict=True))
+    sizes = axes_.by_axis(axes_of(like), like.shape)
     for axis, size in zip(order, shape, strict=True):
-        if axis != "c" and size != sizes[axis]:
+        if not axes_.is_channel(axis) and size != sizes[axis]:
             raise GeometryError(
                 f"A result of {size} along {axis} does not fit an image of {sizes[axis]}. Give the whole "
                 f"image."
             )
-        if axis == "c" and class_names is not None and size != len(class_names):
+        if axes_.is_channel(axis) and class_names is not None and size != len(class_names):
             raise GeometryError(
                 f"There are {len(class_names)} class names for {size} classes. Give one name per class."
             )

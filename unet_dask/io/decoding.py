@@ -9,13 +9,20 @@ import bz2
 import lzma
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numcodecs.abc import Codec
+from numcodecs.lzma import LZMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from zarr.core.common import JSON
+
+    #: What codecs take and give.
+    Values = bytes | memoryview | NDArray[np.generic]
 
 #: Memory that decompressing LZMA may take beside the values: its largest preset asks for 65 MiB.
 _LZMA_MEMORY = 128 << 20
@@ -30,14 +37,24 @@ class OversizedError(ValueError):
     """A chunk decodes to more than it can hold."""
 
 
+class _Codec(Protocol):
+    """A codec of numcodecs, which has no types."""
+
+    codec_id: str
+
+    def encode(self, buf: Values) -> Values: ...
+    def decode(self, buf: Values, out: Values | None = None) -> Values: ...
+    def get_config(self) -> dict[str, JSON]: ...
+
+
 class _Decompressor(Protocol):
-    """What bz2 and lzma have in common."""
+    """What bz2, lzma and zlib have in common."""
 
     @property
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -52,23 +69,23 @@ class BoundedCodec(Codec):  # type: ignore[misc] # numcodecs has no types
 
     codec_id = "bounded"  # Zarr asks the class for it
 
-    codec: Any
+    codec: _Codec
     limit: int
 
-    def encode(self, buf: Any) -> Any:
+    def encode(self, buf: Values) -> Values:
         """Return encoded values."""
         return self.codec.encode(buf)
 
-    def decode(self, buf: Any, out: Any = None) -> Any:
+    def decode(self, buf: Values, out: Values | None = None) -> Values:
         """Return decoded values; see `bounded`."""
         return bounded(self.codec, buf, self.limit)
 
-    def get_config(self) -> Any:
+    def get_config(self) -> dict[str, JSON]:
         """Return the configuration, as in metadata."""
         return self.codec.get_config()
 
 
-def bounded(codec: Any, encoded: Any, limit: int) -> Any:
+def bounded(codec: _Codec, encoded: Values, limit: int) -> Values:
     """Return what a codec decodes to, if that is at most `limit` bytes.
 
     Parameters
@@ -87,7 +104,8 @@ def bounded(codec: Any, encoded: Any, limit: int) -> Any:
     view = memoryview(np.ascontiguousarray(encoded).reshape(-1).view("u1"))  # type: ignore[arg-type] # numpy is stricter than it needs
     how = _HOW.get(codec.codec_id)
     decoded = codec.decode(view) if how is None else how(codec, view, limit)
-    if memoryview(decoded).nbytes > limit * (1 if how else 8):
+    size = decoded.nbytes if isinstance(decoded, np.ndarray) else memoryview(decoded).nbytes
+    if size > limit * (1 if how else 8):
         raise _oversized(limit)
     return decoded
 
@@ -96,14 +114,14 @@ def _oversized(limit: int) -> OversizedError:
     return OversizedError(f"it decodes to more than the {limit} bytes that a chunk holds")
 
 
-def _with_header(codec: Any, view: memoryview, limit: int) -> Any:
+def _with_header(codec: _Codec, view: memoryview, limit: int) -> Values:
     """Decode LZ4 as numcodecs frames it: the size comes first."""
     if int.from_bytes(view[:4], "little") > limit:
         raise _oversized(limit)
     return codec.decode(view)
 
 
-def _blosc(codec: Any, view: memoryview, limit: int) -> Any:
+def _blosc(codec: _Codec, view: memoryview, limit: int) -> Values:
     """Decode Blosc, whose header states both sizes; the library does not ask how many bytes there are."""
     size, stored = (int.from_bytes(view[at : at + 4], "little") for at in (4, 12))
     if size > limit:
@@ -113,7 +131,7 @@ def _blosc(codec: Any, view: memoryview, limit: int) -> Any:
     return codec.decode(view)
 
 
-def _zstd(codec: Any, view: memoryview, limit: int) -> Any:
+def _zstd(codec: _Codec, view: memoryview, limit: int) -> Values:
     """Decode Zstandard, whose frames may state their size, and consist of blocks of at most 128 KiB."""
     size = _zstd_size(view)
     if size is not None:
@@ -155,29 +173,10 @@ def _zstd_blocks(view: memoryview) -> int:
     return count
 
 
-def _deflate(window: int) -> Callable[[Any, memoryview, int], bytes]:
-    """Return the decoder of zlib's streams, one after another."""
-
-    def decode(_: Any, view: memoryview, limit: int) -> bytes:
-        parts: list[bytes] = []
-        rest: bytes | memoryview = view
-        left = limit
-        while rest:
-            stream = zlib.decompressobj(window)
-            parts.append(stream.decompress(rest, left + 1))
-            left -= len(parts[-1])
-            if left < 0:
-                raise _oversized(limit)
-            if not stream.eof:
-                raise ValueError("it is cut short")
-            rest = stream.unused_data.lstrip(b"\0") if window == _GZIP else b""  # gzip may be padded
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    return decode
-
-
-def _streams(make: Callable[[], _Decompressor], view: memoryview, limit: int) -> bytes:
-    """Decode the streams of bz2 or lzma, one after another."""
+def _streams(
+    make: Callable[[], _Decompressor], view: memoryview, limit: int, more: Callable[[bytes], bytes] = bytes
+) -> bytes:
+    """Decode streams, one after another; `more` is what goes on after one, given what it has not used."""
     parts: list[bytes] = []
     rest: bytes | memoryview = view
     left = limit
@@ -189,27 +188,36 @@ def _streams(make: Callable[[], _Decompressor], view: memoryview, limit: int) ->
             raise _oversized(limit)
         if not stream.eof:
             raise ValueError("it is cut short")
-        rest = stream.unused_data
+        rest = more(stream.unused_data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _bz2(_: Any, view: memoryview, limit: int) -> bytes:
+def _gzip(_: _Codec, view: memoryview, limit: int) -> bytes:
+    return _streams(lambda: zlib.decompressobj(_GZIP), view, limit, lambda rest: rest.lstrip(b"\0"))  # padded
+
+
+def _zlib(_: _Codec, view: memoryview, limit: int) -> bytes:
+    return _streams(zlib.decompressobj, view, limit, lambda _: b"")
+
+
+def _bz2(_: _Codec, view: memoryview, limit: int) -> bytes:
     return _streams(bz2.BZ2Decompressor, view, limit)
 
 
-def _lzma(codec: Any, view: memoryview, limit: int) -> bytes:
+def _lzma(codec: _Codec, view: memoryview, limit: int) -> bytes:
+    assert isinstance(codec, LZMA)
     raw = codec.format == lzma.FORMAT_RAW  # which states no memory that could be refused
     return _streams(
         lambda: lzma.LZMADecompressor(codec.format, None if raw else _LZMA_MEMORY, codec.filters), view, limit
     )
 
 
-_HOW: dict[str, Callable[[Any, memoryview, int], Any]] = {
+_HOW: dict[str, Callable[[_Codec, memoryview, int], Values]] = {
     "zstd": _zstd,
     "blosc": _blosc,
     "lz4": _with_header,
-    "gzip": _deflate(_GZIP),
-    "zlib": _deflate(zlib.MAX_WBITS),
+    "gzip": _gzip,
+    "zlib": _zlib,
     "bz2": _bz2,
     "lzma": _lzma,
 }

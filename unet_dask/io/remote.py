@@ -15,12 +15,15 @@ import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from unet_dask.errors import InputError, OptionError
-from unet_dask.paths import is_local, local_path
+from unet_dask.paths import is_chained, is_local, local_path
 from unet_dask.regular import IrregularError, open_regular
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 __all__ = [
     "METADATA_LIMIT",
@@ -166,7 +169,7 @@ def source_aliases(url: str | os.PathLike[str]) -> str:
     text = os.fspath(url)
     if is_local(text):
         return os.path.realpath(local_path(text))
-    if "::" in text:
+    if is_chained(text):
         return redact(text).rstrip("/")
     parts = urlsplit(text)
     scheme = _SAME_SCHEME.get(parts.scheme.lower(), parts.scheme.lower())
@@ -293,7 +296,7 @@ class Location:
             return []
         return sorted({posixpath.basename(str(name).rstrip("/")) for name in found})
 
-    def files(self) -> tuple[Any, str]:
+    def files(self) -> tuple[AbstractFileSystem, str]:
         """Return fsspec's file system and the path of the root in it.
 
         Raises
@@ -305,11 +308,11 @@ class Location:
 
         try:
             url, options = self.options()
-            return cast("tuple[Any, str]", fsspec.core.url_to_fs(url, **options))
+            return cast("tuple[AbstractFileSystem, str]", fsspec.core.url_to_fs(url, **options))
         except Exception as error:  # drivers raise anything
             self.refuse(error)
 
-    def options(self) -> tuple[str, dict[str, Any]]:
+    def options(self) -> tuple[str, dict[str, object]]:
         """Return the URL without its query, and the options that send the query with every request.
 
         A signed query belongs to each object of the store, not to its root.

@@ -141,7 +141,7 @@ def _indexed(
     labels: NDArray[np.integer] | NDArray[np.bool_],
 ) -> tuple[NDArray[np.uint64] | None, NDArray[np.int64]]:
     """Return numbers below 2**31 for labels, in their order, and the label of each number if they differ."""
-    if labels.dtype.kind not in "bui":
+    if not np.isdtype(labels.dtype, ("bool", "integral")):
         raise DataError(f"Labels of type {labels.dtype} cannot be counted. Use whole numbers from 0.")
     flat = labels.ravel()
     if flat.size and flat.min() < 0:

@@ -104,28 +104,3 @@ def mean_iou(matrix: NDArray[np.number]) -> float:
     """
     occurring = [value for value in iou(matrix) if not np.isnan(value)]
     return float(np.mean(occurring)) if occurring else float("nan")
-
-
-def minimum_pixel_error(
-    probability: NDArray[np.floating], truth: NDArray[np.bool_], *, thresholds: int = 10
-) -> tuple[float, float]:
-    """Return the lowest pixel error over thresholds and the threshold that gives it.
-
-    The paper's evaluation thresholds the membrane probability at 10 levels (section 4); ours are
-    ``k / (thresholds + 1)``.
-
-    Parameters
-    ----------
-    probability : of the class, in [0, 1]
-    truth : True where the class is
-    thresholds : how many, equally spaced inside (0, 1)
-
-    Examples
-    --------
-    >>> minimum_pixel_error(np.array([0.1, 0.3, 0.9]), np.array([False, True, True]), thresholds=4)
-    (0.0, 0.2)
-    """
-    levels = [level / (thresholds + 1) for level in range(1, thresholds + 1)]
-    errors = [float(np.mean((probability > level) != truth)) for level in levels]
-    lowest = int(np.argmin(errors))
-    return errors[lowest], levels[lowest]

@@ -8,7 +8,8 @@ of 2012 does: one threshold for the whole stack.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 MIDDLE = 0.5
 
 
+class Over(StrEnum):
+    """What the values of a score are taken over."""
+
+    THRESHOLD = "threshold"  # of the map
+    OVERLAP = "overlap"  # of objects
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """What a score is.
@@ -39,30 +48,30 @@ class Metric:
     ----------
     title : for people
     low : whether lower is better
-    over : what its values are taken over: thresholds of the map, overlaps of objects, or nothing
+    over : what its values are taken over
     part_of : the metric that is asked for to get it, where that is another one
     """
 
     title: str
     low: bool = False
-    over: Literal["threshold", "overlap", "nothing"] = "nothing"
+    over: Over = Over.NOTHING
     part_of: str = ""
 
 
 #: Every score, in the order in which they are shown.
 SCORES: Mapping[str, Metric] = {
-    "pixel": Metric("pixel error", low=True, over="threshold"),
-    "rand": Metric("Rand error", low=True, over="threshold"),
-    "warping": Metric("warping error", low=True, over="threshold"),
-    "vrand": Metric("V_rand", over="threshold"),
-    "vinfo": Metric("V_info", over="threshold"),
+    "pixel": Metric("pixel error", low=True, over=Over.THRESHOLD),
+    "rand": Metric("Rand error", low=True, over=Over.THRESHOLD),
+    "warping": Metric("warping error", low=True, over=Over.THRESHOLD),
+    "vrand": Metric("V_rand", over=Over.THRESHOLD),
+    "vinfo": Metric("V_info", over=Over.THRESHOLD),
     "iou": Metric("foreground IoU"),
     "dice": Metric("foreground Dice"),
     "seg": Metric("SEG"),
-    "f1": Metric("object F1", over="overlap"),
-    "precision": Metric("object precision", over="overlap", part_of="f1"),
-    "recall": Metric("object recall", over="overlap", part_of="f1"),
-    "ap": Metric("object AP", over="overlap", part_of="f1"),
+    "f1": Metric("object F1", over=Over.OVERLAP),
+    "precision": Metric("object precision", over=Over.OVERLAP, part_of="f1"),
+    "recall": Metric("object recall", over=Over.OVERLAP, part_of="f1"),
+    "ap": Metric("object AP", over=Over.OVERLAP, part_of="f1"),
 }
 #: What can be asked for.
 METRICS = tuple(name for name, metric in SCORES.items() if not metric.part_of)
@@ -90,11 +99,7 @@ class Truth:
 
 
 def score_map(
-    values: NDArray[np.floating],
-    truth: Truth,
-    metrics: Collection[str],
-    *,
-    thresholds: tuple[float, ...],
+    values: NDArray[np.floating], truth: Truth, metrics: Collection[str], *, thresholds: tuple[float, ...]
 ) -> dict[str, tuple[Ratio, ...]]:
     """Score a map, at every threshold or at one half.
 
@@ -115,7 +120,7 @@ def score_map(
     >>> score_map(np.array([[0.9, 0.6, 0.2, 0.9]]), truth, ["pixel"], thresholds=(0.5, 0.7))
     {'pixel': (Ratio(above=0, below=4), Ratio(above=1, below=4))}
     """
-    swept = [name for name in metrics if SCORES[name].over == "threshold"]
+    swept = [name for name in metrics if SCORES[name].over is Over.THRESHOLD]
     found: dict[str, list[Ratio]] = {name: [] for name in swept}
     for threshold in thresholds if swept else ():
         for name, ratio in _at(values > threshold, truth, swept).items():
@@ -144,34 +149,26 @@ def score_labels(
     {'rand': (Ratio(above=0.0, below=10.0),), 'seg': (Ratio(above=2.0, below=2),)}
     """
     table = _table(truth, labels)
-    scores = {}
-    if "pixel" in metrics:
-        scores["pixel"] = (wrong_pixels(labels > 0, truth.foreground, known=truth.known),)
-    scores |= {name: (pick(table),) for name, pick in _OF_TABLE.items() if name in metrics}
+    scores = {name: (score(labels > 0, truth),) for name, score in _OF_PIXELS.items() if name in metrics}
+    scores |= {name: (score(table),) for name, score in _OF_TABLE.items() if name in metrics}
     return scores | _object_scores(table, metrics)
-
-
-#: Scores of a labelling that a threshold gives.
-_OF_TABLE: dict[str, Callable[[Contingency], Ratio]] = {
-    "rand": lambda table: rand.rand_agreement(table).f_score.complement,
-    "vrand": lambda table: rand.rand_agreement(table).f_score,
-    "vinfo": lambda table: rand.information_agreement(table).f_score,
-}
 
 
 def _at(foreground: NDArray[np.bool_], truth: Truth, metrics: Collection[str]) -> dict[str, Ratio]:
     """Return the scores of a map that was cut."""
-    scores = {}
-    if "pixel" in metrics:
-        scores["pixel"] = wrong_pixels(foreground, truth.foreground, known=truth.known)
-    if "rand" in metrics:
-        scores["rand"] = _OF_TABLE["rand"](_table(truth, components(foreground)))
-    if "warping" in metrics:
-        scores["warping"] = _warping(foreground, truth)
-    if {"vrand", "vinfo"} & set(metrics):
+    scores = {name: score(foreground, truth) for name, score in _OF_MAP.items() if name in metrics}
+    if _OF_THINNED.keys() & set(metrics):
         table = _table(truth, components(thinned(foreground)))
-        scores |= {name: _OF_TABLE[name](table) for name in ("vrand", "vinfo") if name in metrics}
+        scores |= {name: score(table) for name, score in _OF_THINNED.items() if name in metrics}
     return scores
+
+
+def _pixels(foreground: NDArray[np.bool_], truth: Truth) -> Ratio:
+    return wrong_pixels(foreground, truth.foreground, known=truth.known)
+
+
+def _rand(table: Contingency) -> Ratio:
+    return rand.rand_agreement(table).f_score.complement
 
 
 def _warping(foreground: NDArray[np.bool_], truth: Truth) -> Ratio:
@@ -187,17 +184,30 @@ def _table(truth: Truth, labels: NDArray[np.integer]) -> Contingency:
 
 
 def _object_scores(table: Contingency, metrics: Collection[str]) -> dict[str, tuple[Ratio, ...]]:
-    scores: dict[str, tuple[Ratio, ...]] = {}
-    if "iou" in metrics:
-        scores["iou"] = (objects.foreground_iou(table),)
-    if "dice" in metrics:
-        scores["dice"] = (objects.dice(table),)
-    if "seg" in metrics:
-        scores["seg"] = (objects.seg(table),)
+    scores: dict[str, tuple[Ratio, ...]]
+    scores = {name: (score(table),) for name, score in _OF_OBJECTS.items() if name in metrics}
     if "f1" in metrics:
         matches = objects.match(table, OVERLAPS)
-        scores["f1"] = tuple(each.f1 for each in matches)
-        scores["precision"] = tuple(each.precision for each in matches)
-        scores["recall"] = tuple(each.recall for each in matches)
-        scores["ap"] = tuple(each.average_precision for each in matches)
+        scores["f1"] = tuple(match.f1 for match in matches)
+        scores["precision"] = tuple(match.precision for match in matches)
+        scores["recall"] = tuple(match.recall for match in matches)
+        scores["ap"] = tuple(match.average_precision for match in matches)
     return scores
+
+
+#: How each score is computed: of a foreground, a map that was cut, thinned components, a labelling, objects.
+_OF_PIXELS: dict[str, Callable[[NDArray[np.bool_], Truth], Ratio]] = {"pixel": _pixels}
+_OF_MAP = _OF_PIXELS | {
+    "rand": lambda foreground, truth: _rand(_table(truth, components(foreground))),
+    "warping": _warping,
+}
+_OF_THINNED: dict[str, Callable[[Contingency], Ratio]] = {
+    "vrand": lambda table: rand.rand_agreement(table).f_score,
+    "vinfo": lambda table: rand.information_agreement(table).f_score,
+}
+_OF_TABLE = {"rand": _rand} | _OF_THINNED
+_OF_OBJECTS: dict[str, Callable[[Contingency], Ratio]] = {
+    "iou": objects.foreground_iou,
+    "dice": objects.dice,
+    "seg": objects.seg,
+}

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from unet_dask.choices import Device
+
 
 class Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d` for stride 1, without padding, dilation or groups."""
@@ -26,7 +28,7 @@ class Conv3d(nn.Conv3d):
 def _suits(features: Tensor) -> bool:
     """Return whether oneDNN is there and torch might not take it: 16-bit numbers go to it anyway."""
     return (
-        features.device.type == "cpu"
+        features.device.type == Device.CPU
         and features.dtype == torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call] # torch has no type for it
         and not torch.is_autocast_enabled("cpu")

@@ -8,18 +8,22 @@ in strips is in `model.strips`.
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from unet_dask.model.layers import steps
-from unet_dask.model.step import product, walk
+from unet_dask.model.step import Kind, product, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from unet_dask.model.header import NetworkSpec
     from unet_dask.model.step import Sides
+
+Candidates = TypeVar("Candidates", "NDArray[np.int64]", "NDArray[np.float64]")
 
 #: Bytes of the transforms that NNPACK is given at a time.
 NNPACK_STRIP = 16 << 20
@@ -48,15 +52,15 @@ def tile_flop(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
     return sum(flop, start=0 * sides[0])
 
 
-def pass_price(spec: NetworkSpec, sides: Sequence[Any]) -> Any:  # sizes may be arrays of candidates
+def pass_price(spec: NetworkSpec, sides: Sequence[Candidates]) -> NDArray[np.float64]:
     """Return what one pass costs by the clock, in FLOP: its own, and a fixed price.
 
     Parameters
     ----------
     spec : of the network
-    sides : input size per spatial axis
+    sides : input sizes per spatial axis
     """
-    return tile_flop(spec, sides) + _PASS
+    return np.add(tile_flop(spec, sides), _PASS)
 
 
 def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged: bool = False) -> Sides:
@@ -103,16 +107,16 @@ def _alive(spec: NetworkSpec, sides: Sequence[Sides]) -> Iterator[Sides]:
     features, read, block = spec.channels * product(sides), none, ""
     kept: list[Sides] = []
     for step, _, after in walk(steps(spec), sides):
-        if step.kind == "keep":
+        if step.kind is Kind.KEEP:
             kept.append(features)
             features = none  # it is alive, and counted among what waits
-        elif step.kind != "drop":
-            begins = step.kind != "convolve" or step.name != block
+        elif step.kind is not Kind.DROP:
+            begins = step.kind is not Kind.CONVOLVE or step.name != block
             made = step.outgoing * product(after)
             yield sum(kept, start=none) + (0 if begins else read) + features + made
             block, read = step.name, features if begins else read
             features = made
-            if step.kind in ("join", "add"):
+            if step.takes_back:
                 kept.pop()
 
 
@@ -131,8 +135,7 @@ def largest_map(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
     True
     """
     maps = (step.outgoing * product(after) for step, _, after in walk(steps(spec), sides))
-    most: Sides = reduce(np.maximum, maps, spec.channels * product(sides))
-    return most
+    return reduce(np.maximum, maps, spec.channels * product(sides))
 
 
 def core_sides(spec: NetworkSpec, sides: Sequence[Sides]) -> list[Sides]:
@@ -145,5 +148,5 @@ def nnpack_bytes(spec: NetworkSpec) -> int:
 
     It transforms each 3x3 filter to 8x8 numbers, all of a layer at once.
     """
-    largest = max(step.incoming * step.outgoing for step in steps(spec) if step.kind == "convolve")
+    largest = max(step.incoming * step.outgoing for step in steps(spec) if step.kind is Kind.CONVOLVE)
     return 2 * NNPACK_STRIP + 8 * 8 * 4 * largest

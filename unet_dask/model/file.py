@@ -11,17 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from unet_dask import private
+from unet_dask.durable import write
 from unet_dask.errors import ModelError
 from unet_dask.kinds import BINARY, SAFETENSORS, kind_of
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
@@ -98,7 +98,7 @@ class Model:
 
 def normalise(array: NDArray[np.generic], constants: Normalisation) -> NDArray[np.float32]:
     """Apply constants to grey values of (c, *spatial) in any byte order; float32 out."""
-    if constants.kind != "constant":
+    if constants.of_volume:
         raise ModelError(
             "This model is normalised by the mean and standard deviation of the whole volume. "
             "Bind them first: model.with_statistics(mean=[...], std=[...])."
@@ -275,7 +275,11 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
     record = json.loads(model.header.to_json(checksum=checksum))
     text = json.dumps(record | {_SEAL: _record_checksum(record)}, sort_keys=True)
     data = save(tensors, metadata={"unet_dask": text})
-    _write_atomically(path, data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, [data])
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error
     return ModelFile(path, model.header, checksum)
 
 
@@ -303,7 +307,7 @@ def new_model(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     normalisation: Normalisation | None = None,
-    training: Mapping[str, Any] | None = None,
+    training: Mapping[str, object] | None = None,
 ) -> Model:
     """Return an untrained model with the initial weights of the paper.
 
@@ -334,7 +338,7 @@ def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
     return _checksum({key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()})
 
 
-def _record_checksum(record: Mapping[str, Any]) -> str:
+def _record_checksum(record: Mapping[str, object]) -> str:
     """Return the SHA-256 of a header's JSON, its own checksum left out."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
@@ -346,21 +350,3 @@ def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
         digest.update(json.dumps([key, str(values.dtype), list(values.shape)]).encode())
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, flush to disk, rename; what fails leaves nothing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with partial.open("xb") as file:  # readable by whom the user lets read her files
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ModelError(f"The model cannot be written to {path}: {error.strerror or error}.") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unet_dask.errors import ModelError, OptionError
 from unet_dask.model import layers
@@ -117,7 +117,7 @@ class NetworkSpec:
         usual = ((2,) * self.dims,) * self.depth
         object.__setattr__(self, "factors", () if factors == usual else factors)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Return the fields that are written, by name."""
         return {
             known.name: getattr(self, known.name)
@@ -170,12 +170,17 @@ class Normalisation:
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("constant", "volume"):
+        if self.kind not in get_args(NormalisationKind):
             raise ModelError(f"A model's normalisation must be constant or volume, not {self.kind!r}.")
         if len(self.offset) != len(self.scale):
             raise ModelError("A model's normalisation needs as many offsets as scales.")
         if not all(math.isfinite(value) for value in (*self.offset, *self.scale)) or 0 in self.scale:
             raise ModelError(f"A model's normalisation must be finite and its scale not 0: {self}.")
+
+    @property
+    def of_volume(self) -> bool:
+        """Whether the constants are those of the whole volume, and not known yet."""
+        return self.kind == "volume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,7 @@ class ModelHeader:
                 f"A model of {self.network.classes} classes needs as many names, not {len(self.class_names)}: "
                 f"{', '.join(self.class_names) or 'none'}."
             )
-        if self.normalisation.kind == "constant" and len(self.normalisation.offset) != self.network.channels:
+        if not self.normalisation.of_volume and len(self.normalisation.offset) != self.network.channels:
             raise ModelError(
                 f"A model of {self.network.channels} channels needs as many normalisation constants, "
                 f"not {len(self.normalisation.offset)}."
@@ -272,7 +277,7 @@ class ModelHeader:
         header = cls(
             network=network,
             normalisation=Normalisation(
-                kind=cast("NormalisationKind", constants.get("kind", "constant")),
+                kind=constants.get("kind", "constant"),
                 offset=tuple(float(value) for value in constants.get("offset", ())),
                 scale=tuple(float(value) for value in constants.get("scale", ())),
             ),
@@ -298,9 +303,9 @@ def _require_known(field: str, name: str, known: Collection[str]) -> None:
         )
 
 
-def _known(record: Mapping[str, Any], kind: type) -> dict[str, Any]:
+def _known(record: dict[str, Any], kind: type) -> dict[str, Any]:
     """Return the record if every key is a field of the dataclass `kind`."""
     unknown = set(record) - {known.name for known in fields(kind)}
     if unknown:
         raise ModelError(f"The model's header has unknown fields: {', '.join(sorted(unknown))}.")
-    return dict(record)
+    return record

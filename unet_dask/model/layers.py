@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import ModelError
+from unet_dask.model.step import Kind
 from unet_dask.model.unet import unet
 from unet_dask.tiling.valid import Context
 
@@ -95,11 +96,11 @@ def _along(of: Iterable[Step], axis: int) -> Iterator[tuple[Step, int, int]]:
     scale, shaved = 1, 0
     for step in of:
         size = step.size[axis]
-        if step.kind == "convolve":
+        if step.kind is Kind.CONVOLVE:
             shaved += scale * (size // 2)
-        elif step.kind == "pool":
+        elif step.kind is Kind.POOL:
             scale *= size
-        elif step.kind == "up":
+        elif step.kind is Kind.UP:
             if scale % size:
                 raise ModelError(f"There is no pooling to which {step} leads back.")
             scale //= size
@@ -114,7 +115,7 @@ def _context(of: Iterable[Step], axis: int) -> Context:
     pooled, end, halo = [(1, 0)], 1, 0
     for step, scale, shaved in _along(of, axis):
         end, halo = scale, shaved
-        if step.kind == "pool":
+        if step.kind is Kind.POOL:
             pooled.append((scale, shaved))
     stride, before = max(pooled, key=lambda pooling: pooling[0])
     if end != 1 or any(2 * (before - shaved) % scale for scale, shaved in pooled):
@@ -123,13 +124,12 @@ def _context(of: Iterable[Step], axis: int) -> Context:
 
 
 def _margins(of: Iterable[Step], axis: int) -> list[int]:
-    """Return the margins along an axis."""
     waiting: list[tuple[int, int, int]] = []
     found: dict[int, int] = {}
     for number, (step, scale, shaved) in enumerate(_along(of, axis)):
-        if step.kind == "keep":
+        if step.kind is Kind.KEEP:
             waiting.append((number, scale, shaved))
-        elif step.kind in ("join", "add"):
+        elif step.takes_back:
             when, of_kept, then = waiting.pop()
             if of_kept != scale:
                 raise ModelError(f"What was kept has another level than {step}.")
@@ -142,12 +142,12 @@ def _require_fitting(made: Iterable[Step], spec: NetworkSpec) -> None:
     channels, kept = spec.channels, list[int]()
     for step in made:
         fits = step.incoming == channels and len(step.size) == spec.dims
-        if step.kind == "convolve":
+        if step.kind is Kind.CONVOLVE:
             fits &= all(size % 2 for size in step.size)
-        elif step.kind == "keep":
+        elif step.kind is Kind.KEEP:
             kept.append(channels)
-        elif step.kind in ("join", "add"):
-            taken = step.outgoing - step.incoming if step.kind == "join" else step.outgoing
+        elif step.takes_back:
+            taken = step.outgoing - step.incoming if step.kind is Kind.JOIN else step.outgoing
             fits &= bool(kept) and kept.pop() == taken
         if not fits:
             raise ModelError(f"The architecture {spec.architecture} has a step that does not fit: {step}.")

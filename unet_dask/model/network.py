@@ -15,6 +15,7 @@ from torch.nn import functional
 from unet_dask.errors import ModelError
 from unet_dask.model.convolution import Conv3d
 from unet_dask.model.layers import steps
+from unet_dask.model.step import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,15 +81,15 @@ class Network(nn.Module):
         kept: list[Tensor] = []
         features, block = image, ""
         for step in self.steps:
-            if step.kind == "keep":
+            if step.kind is Kind.KEEP:
                 kept.append(features)
-            elif step.kind == "pool":
+            elif step.kind is Kind.POOL:
                 features = _POOLING[self.spec.dims](features, step.size)  # (b, f, y / 2, x / 2)
-            elif step.kind == "join":
+            elif step.kind is Kind.JOIN:
                 features = torch.cat([centre_crop(kept.pop(), features), features], dim=1)  # (b, 2 f, y, x)
-            elif step.kind == "add":
+            elif step.kind is Kind.ADD:
                 features = centre_crop(kept.pop(), features) + features
-            elif step.kind != "convolve" or step.name != block:
+            elif step.kind is not Kind.CONVOLVE or step.name != block:
                 # An up-convolution makes (b, f / 2, 2 y, 2 x), two convolutions (b, f, y - 4, x - 4).
                 features = self.get_submodule(step.name)(features)
             block = step.name
@@ -98,7 +99,7 @@ class Network(nn.Module):
         """Yield every step that multiplies, with what does it; what a convolution ends in is left out."""
         blocks: dict[str, Iterator[nn.Module]] = {}
         for step in self.steps:
-            if step.kind == "convolve":
+            if step.kind is Kind.CONVOLVE:
                 block = self.get_submodule(step.name).children()
                 yield (
                     step,
@@ -114,17 +115,17 @@ class Network(nn.Module):
     def _build(self, step: Step) -> None:
         """Make the module of a step, or what it adds to that of its block."""
         dims = self.spec.dims
-        if step.kind == "convolve":
+        if step.kind is Kind.CONVOLVE:
             block = self._block(step.name)
             block.append(_CONVOLUTION[dims](step.incoming, step.outgoing, step.size))  # type: ignore[arg-type] # as many sizes as dimensions
             if self.spec.batch_norm:
                 block.append(_BATCH_NORM[dims](step.outgoing))
             block.append(nn.ReLU(inplace=True))
-        elif step.kind == "up":
+        elif step.kind is Kind.UP:
             self._put(step.name, _UP_CONVOLUTION[dims](step.incoming, step.outgoing, step.size, step.size))  # type: ignore[arg-type] # the same
-        elif step.kind == "head":
+        elif step.kind is Kind.HEAD:
             self._put(step.name, _CONVOLUTION[dims](step.incoming, step.outgoing, 1))
-        elif step.kind == "drop" and not hasattr(self, step.name):
+        elif step.kind is Kind.DROP and not hasattr(self, step.name):
             self._put(step.name, _DROPOUT[dims](self.spec.dropout))
 
     def _block(self, name: str) -> nn.Sequential:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -12,16 +13,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: What a step does. "convolve" is without padding and ends in a ReLU, after batch normalisation if the network has it;
-#: "keep" puts the feature maps aside, and "join" (concatenation) and "add" take back what was kept last, its centre;
-#: "pool" takes the largest of each window; "up" is an up-convolution whose stride is its window; "drop" is dropout; the
-#: "head" makes the output, a convolution 1 wide.
-Kind = Literal["convolve", "keep", "pool", "drop", "up", "join", "add", "head"]
+#: Sizes: numbers, or arrays of candidates.
+Sides = TypeVar("Sides", int, "NDArray[np.int64]", "NDArray[np.float64]")
 
-#: Those whose maps have other sides than those that they read.
-_RESIZING = ("convolve", "pool", "up")
 
-Sides = TypeVar("Sides", int, "NDArray[np.int64]")
+class Kind(StrEnum):
+    """What a step does."""
+
+    CONVOLVE = "convolve"  # without padding; ends in a ReLU, after batch normalisation if the network has it
+    KEEP = "keep"  # puts the feature maps aside
+    POOL = "pool"  # takes the largest of each window
+    DROP = "drop"  # dropout
+    UP = "up"  # an up-convolution whose stride is its window
+    JOIN = "join"  # concatenates what was kept last, its centre
+    ADD = "add"  # adds what was kept last, its centre
+    HEAD = "head"  # makes the output, a convolution 1 wide
+
+    __repr__ = str.__repr__  # as messages show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,12 @@ class Step:
     @property
     def has_filters(self) -> bool:
         """Whether it multiplies."""
-        return self.kind in ("convolve", "up", "head")
+        return self.kind in (Kind.CONVOLVE, Kind.UP, Kind.HEAD)
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether it takes back what was kept last."""
+        return self.kind in (Kind.JOIN, Kind.ADD)
 
     @property
     def filters(self) -> int:
@@ -57,13 +70,18 @@ class Step:
     @property
     def products(self) -> int:
         """Multiplications for one pixel of what it makes: in an up-convolution that sees one pixel of what it reads."""
-        return self.incoming * self.outgoing if self.kind == "up" else self.filters
+        return self.incoming * self.outgoing if self.kind is Kind.UP else self.filters
 
     def side(self, before: Sides, axis: int) -> Sides:
-        """Return the side of what a step that resizes makes of feature maps, in pixels of their own level."""
-        if self.kind == "convolve":
-            return before - (self.size[axis] - 1)
-        return before // self.size[axis] if self.kind == "pool" else before * self.size[axis]
+        """Return the side of what a step makes of feature maps, in pixels of their own level."""
+        match self.kind:
+            case Kind.CONVOLVE:
+                return before - (self.size[axis] - 1)
+            case Kind.POOL:
+                return before // self.size[axis]
+            case Kind.UP:
+                return before * self.size[axis]
+        return before
 
 
 def walk(
@@ -77,9 +95,7 @@ def walk(
     sides : of the image, per spatial axis; numbers, or arrays of candidates
     """
     for step in steps:
-        after = sides
-        if step.kind in _RESIZING:
-            after = [step.side(side, axis) for axis, side in enumerate(sides)]
+        after = [step.side(side, axis) for axis, side in enumerate(sides)]
         yield step, sides, after
         sides = after
 

@@ -5,30 +5,29 @@ The strip engine knows U-Nets. Every other architecture is run in whole tiles.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
 from unet_dask.errors import OptionError
 from unet_dask.model.cost import core_sides
 from unet_dask.model.layers import margins, steps
-from unet_dask.model.step import product, walk
-from unet_dask.tiling.valid import aligned
+from unet_dask.model.step import Kind, Sides, product, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from unet_dask.model.header import NetworkSpec
-    from unet_dask.model.step import Sides, Step
+    from unet_dask.model.step import Step
 
 #: Bytes of the largest feature map of a strip, and the least and most periods of the lattice that it has: with fewer
 #: lines kernels start too often, with more nothing of a strip is left in the cache (decision 14).
 STREAM_STRIP = 32 << 20
-_PERIODS = (1, 16)
-#: What the strip engine knows to do: on the way down, at the bottom, and on the way up.
-_DOWN = ("convolve", "convolve", "keep", "pool")
-_BOTTOM = ("convolve", "convolve")
-_UP = ("up", "join", "convolve", "convolve")
+PERIODS = (1, 16)
+#: What the strip engine knows to do: at the bottom, on the way down, and on the way up.
+_BOTTOM = (Kind.CONVOLVE, Kind.CONVOLVE)
+_DOWN = (*_BOTTOM, Kind.KEEP, Kind.POOL)
+_UP = (Kind.UP, Kind.JOIN, *_BOTTOM)
 
 
 def streams(spec: NetworkSpec) -> bool:
@@ -40,10 +39,10 @@ def streams(spec: NetworkSpec) -> bool:
     >>> streams(NetworkSpec()), streams(NetworkSpec(depth=1, factors=((3, 3),)))
     (True, False)
     """
-    of = [step for step in steps(spec) if step.kind != "drop"]
-    poolings = [step.size[0] for step in of if step.kind == "pool"]
-    known = (*_DOWN * len(poolings), *_BOTTOM, *_UP * len(poolings), "head")
-    widths = {size for step in of if step.kind == "convolve" for size in step.size}
+    of = [step for step in steps(spec) if step.kind is not Kind.DROP]
+    poolings = [step.size[0] for step in of if step.kind is Kind.POOL]
+    known = (*_DOWN * len(poolings), *_BOTTOM, *_UP * len(poolings), Kind.HEAD)
+    widths = {size for step in of if step.kind is Kind.CONVOLVE for size in step.size}
     return tuple(step.kind for step in of) == known and widths == {3} and max(poolings, default=0) <= 2
 
 
@@ -73,7 +72,7 @@ def strip_lines(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> Side
     """
     stride = spec.stride[0]
     period = 2 * spec.width * stride * item * product(sides[1:])
-    lines: Sides = stride * np.clip(STREAM_STRIP // period, *_PERIODS)
+    lines: Sides = stride * np.clip(STREAM_STRIP // period, *PERIODS)
     return lines
 
 
@@ -108,24 +107,27 @@ def strip_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) -> tupl
     strip = strip_lines(spec, sides, item=item)
     alive = _Alive(spec, strip)
     # What the first convolution saw last need not be kept: the tile is there as a whole.
-    (first, read, made), *others = _lines(spec, sides[1:])
+    lines = list(_lines(spec, sides[1:]))
+    first, read, made = lines[0]
     image = (4 if item == 1 else item) * first.incoming * (strip + 2) * read
     of_image = image + (5 if item == 1 else item) * first.outgoing * strip * made
-    for step, read, made in others:
-        alive.go(step, read, made)
+    for step, before, after in lines[1:]:
+        alive.go(step, before, after)
     # The logits of a strip, and once more in the float32 of those of the tile.
-    head, read, _ = others[-1]
-    alive.have((head.incoming + 2 * 4 // item * head.outgoing) * strip * read)
+    head, pixels, _ = lines[-1]
+    alive.have((head.incoming + 2 * 4 // item * head.outgoing) * strip * pixels)
     return item * alive.kept, np.maximum(item * alive.peak, of_image)
 
 
-def _lines(spec: NetworkSpec, across: Sequence[Any]) -> Iterator[tuple[Step, Any, Any]]:
+def _lines(spec: NetworkSpec, across: Sequence[Sides]) -> Iterator[tuple[Step, Sides, Sides]]:
     """Yield every step with the pixels of a line before and after it, given the other sides of the image."""
-    for step, before, after in walk(steps(spec), [0, *across]):
+    sides: list[Sides] = [0 * across[0]]
+    sides.extend(across)
+    for step, before, after in walk(steps(spec), sides):
         yield step, product(before[1:]), product(after[1:])
 
 
-class _Alive:
+class _Alive(Generic[Sides]):
     """Counts the numbers that are alive while a strip goes through the steps of a network.
 
     Attributes
@@ -139,47 +141,52 @@ class _Alive:
     strip : lines along the first axis
     """
 
-    def __init__(self, spec: NetworkSpec, strip: Any) -> None:
-        self.kept = self.peak = self._waiting = self._below = 0 * strip
-        self._lines, self._waits = strip, list[Any]()
+    def __init__(self, spec: NetworkSpec, strip: Sides) -> None:
+        none: Sides = 0 * strip
+        self.kept: Sides = none
+        self.peak: Sides = none
+        self._waiting: Sides = none
+        self._below: Sides = none
+        self._lines: Sides = strip
+        self._waits: list[Sides] = []
         self._margins = iter(margins(spec))
         self._window = False
 
-    def have(self, numbers: Any) -> None:
+    def have(self, numbers: Sides) -> None:
         """Note what is alive beside what waits."""
         self.peak = np.maximum(self.peak, self._waiting + numbers)
 
-    def go(self, step: Step, before: Any, after: Any) -> None:
+    def go(self, step: Step, before: Sides, after: Sides) -> None:
         """Do a step, of maps with so many pixels a line."""
-        if step.kind == "convolve":
+        if step.kind is Kind.CONVOLVE:
             self._convolve(step, before, after)
-        elif step.kind == "keep":
-            margin = next(self._margins)[0]
-            self.kept = self.kept + step.outgoing * after * aligned(margin, self._lines)  # of earlier strips
+        elif step.kind is Kind.KEEP:
+            earlier = -(-next(self._margins)[0] // self._lines) * self._lines  # whole strips
+            self.kept = self.kept + step.outgoing * after * earlier
             self._waits.append(step.outgoing * after * self._lines)
             self._waiting = self._waiting + self._waits[-1]
-        elif step.kind == "pool":
+        elif step.kind is Kind.POOL:
             self._lines = self._lines // step.size[0]
             self.have(self._opened(step, after) + beside_pooling(self._waits[-1], step.size))
-        elif step.kind == "up":
+        elif step.kind is Kind.UP:
             self._below = step.incoming * self._lines * before
             self._lines = self._lines * step.size[0]
-        elif step.kind == "join":
+        elif step.kind is Kind.JOIN:
             self._join(step, after)
 
-    def _opened(self, step: Step, pixels: Any) -> Any:
+    def _opened(self, step: Step, pixels: Sides) -> Sides:
         """Return the window of the next convolution, into which a step writes."""
         self._window = True
         return step.outgoing * (self._lines + 2) * pixels
 
-    def _join(self, step: Step, pixels: Any) -> None:
+    def _join(self, step: Step, pixels: Sides) -> None:
         """Note the window, into which first goes what has waited, and then what comes from below."""
         window = self._opened(step, pixels)
         self.have(self._below + window)
         self._waiting = self._waiting - self._waits.pop()
         self.have(self._below + step.incoming * self._lines * pixels + window)
 
-    def _convolve(self, step: Step, before: Any, after: Any) -> None:
+    def _convolve(self, step: Step, before: Sides, after: Sides) -> None:
         """Note a window, what is made of it, and what is kept of it."""
         if not self._window:  # it may be put together beside what the convolution before made
             self.have(step.incoming * (2 * self._lines + 2) * before)

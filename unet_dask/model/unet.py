@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unet_dask.model.step import Step
+from unet_dask.model.step import Kind, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,20 +33,20 @@ def unet(spec: NetworkSpec) -> Iterator[Step]:
         width = spec.width << level
         yield from _two_convolutions(channels, width, level, f"contracting.{level}", spec.dims)
         if level >= spec.depth - 1:  # section 3.1: "Drop-out layers at the end of the contracting path"
-            yield Step("drop", width, width, level, one, "dropout")
+            yield Step(Kind.DROP, width, width, level, one, "dropout")
         if level < spec.depth:
-            yield Step("keep", width, width, level, one)
-            yield Step("pool", width, width, level + 1, spec.poolings[level])
+            yield Step(Kind.KEEP, width, width, level, one)
+            yield Step(Kind.POOL, width, width, level + 1, spec.poolings[level])
         channels = width
     for number, level in enumerate(reversed(range(spec.depth))):  # expansive path (N2)
         width = spec.width << level
-        yield Step("up", 2 * width, width, level, spec.poolings[level], f"up.{number}")
-        yield Step("join", width, 2 * width, level, one)
+        yield Step(Kind.UP, 2 * width, width, level, spec.poolings[level], f"up.{number}")
+        yield Step(Kind.JOIN, width, 2 * width, level, one)
         yield from _two_convolutions(2 * width, width, level, f"expansive.{number}", spec.dims)
-    yield Step("head", spec.width, spec.classes, 0, one, "classify")  # (N3)
+    yield Step(Kind.HEAD, spec.width, spec.classes, 0, one, "classify")  # (N3)
 
 
 def _two_convolutions(channels: int, width: int, level: int, name: str, dims: int) -> Iterator[Step]:
     """Yield two unpadded convolutions 3 wide, each followed by a ReLU (N1)."""
     for incoming in (channels, width):
-        yield Step("convolve", incoming, width, level, (3,) * dims, name)
+        yield Step(Kind.CONVOLVE, incoming, width, level, (3,) * dims, name)

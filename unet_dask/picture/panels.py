@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unet_dask.products import Product
     from unet_dask.products.colour import Painting
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Legend:
 
 
 def draw(
-    source: Plane | None,
+    source: NDArray[np.float32] | None,
     products: Mapping[str, Plane],
     holes: NDArray[np.bool_],
     legend: Legend,
@@ -98,7 +98,7 @@ def _place(view: View) -> str:
     return f"{planes}y {top}:{bottom}, x {left}:{right}; 1 pixel = {view.step} voxel{'s' * (view.step > 1)}"
 
 
-def _grey(source: Plane) -> NDArray[np.float32]:
+def _grey(source: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (y, x, 3) in [0, 1], stretched between percentiles, the same for all channels."""
     colour = (
         np.moveaxis(source, 0, -1) if source.ndim == 3 else np.repeat(source[..., np.newaxis], 3, axis=-1)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from unet_dask.axes import by_axis, is_spatial
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io.remote import Location, one_line, redact_url
 from unet_dask.io.source import node
@@ -27,14 +28,16 @@ from unet_dask.texts import parse_roi
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import zarr
     from numpy.typing import NDArray
 
+    from unet_dask.io.bounded import OpenedArray
     from unet_dask.io.sink.manifest import ArrayRecord, Manifest
     from unet_dask.io.source.received import Consent
     from unet_dask.io.source.volume import Source
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Longest side of a panel in pixels.
 SIDE = 1024
@@ -68,7 +71,7 @@ class View:
         (top, bottom), (left, right) = self.window
         return -(-(bottom - top) // self.step), -(-(right - left) // self.step)
 
-    def fit(self, plane: Plane) -> Plane:
+    def fit(self, plane: NDArray[Scalar]) -> NDArray[Scalar]:
         """Return a plane of exactly the picture's pixels: ragged ends of levels differ by a pixel."""
         plane = plane[..., : self.shape[0], : self.shape[1]]
         missing = [(0, wanted - got) for wanted, got in zip(self.shape, plane.shape[-2:], strict=True)]
@@ -94,7 +97,8 @@ def view_of(manifest: Manifest, *, z: int | None, t: int | None, roi: str | None
                 raise OptionError(f"The result has no axis {axis}, only {axes}. Leave out --{axis}.")
             continue
         start, stop = extent[axis]
-        position = (start + stop) // 2 if asked is None and axis == "z" else start if asked is None else asked
+        usual = (start + stop) // 2 if is_spatial(axis) else start
+        position = usual if asked is None else asked
         if not start <= position < max(stop, start + 1):
             raise OptionError(f"--{axis} {position} is outside of the result. Use {start} to {stop - 1}.")
         planes[axis] = position - start
@@ -137,7 +141,7 @@ def product_plane(url: str, manifest: Manifest, entry: ArrayRecord, view: View) 
     return plane
 
 
-def class_counts(array: zarr.Array[Any]) -> NDArray[np.int64] | None:
+def class_counts(array: OpenedArray) -> NDArray[np.int64] | None:
     """Return the voxels of each value in a whole level of classes, read chunk by chunk; None of more than are read.
 
     Raises
@@ -159,7 +163,7 @@ def class_counts(array: zarr.Array[Any]) -> NDArray[np.int64] | None:
     return counts
 
 
-def product_levels(url: str, manifest: Manifest, entry: ArrayRecord) -> list[zarr.Array[Any]]:
+def product_levels(url: str, manifest: Manifest, entry: ArrayRecord) -> list[OpenedArray]:
     """Return the levels of a product, the finest first.
 
     Raises
@@ -180,7 +184,7 @@ def product_levels(url: str, manifest: Manifest, entry: ArrayRecord) -> list[zar
     return opened
 
 
-def _contradiction(levels: Sequence[zarr.Array[Any]], manifest: Manifest, entry: ArrayRecord) -> str:
+def _contradiction(levels: Sequence[OpenedArray], manifest: Manifest, entry: ArrayRecord) -> str:
     """Return in what arrays are not those of a product, "" if they can be."""
     finest, wanted = levels[0], manifest.shape(entry)
     if finest.shape != wanted:
@@ -197,10 +201,10 @@ def _contradiction(levels: Sequence[zarr.Array[Any]], manifest: Manifest, entry:
     return ""
 
 
-def _open_level(url: str, path: str) -> zarr.Array[Any]:
+def _open_level(url: str, path: str) -> OpenedArray:
     """Open an array of a result as a source would be: it may be a stranger's."""
     found = node.read_node(Location(url), path)
-    if found is None or found.kind != "array":
+    if found is None or not found.is_array:
         raise SinkError(f"there is no array {path}")
     return open_array(found)
 
@@ -215,19 +219,15 @@ def fitting_level(shapes: Sequence[tuple[int, ...]], axes: str, step: int) -> in
     fits = [
         number
         for number, shape in enumerate(shapes)
-        if all(_factor(shapes[0], shape, axes, axis) <= step for axis in "yx")
+        if all(by_axis(axes, factors_of(shapes[0], shape))[axis] <= step for axis in "yx")
     ]
     return fits[-1] if fits else 0
 
 
-def _factor(finest: tuple[int, ...], shape: tuple[int, ...], axes: str, axis: str) -> int:
-    return factors_of(finest, shape)[axes.index(axis)]
-
-
-def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[int, ...]) -> Plane:
+def read_level(array: OpenedArray, axes: str, view: View, *, factors: tuple[int, ...]) -> Plane:
     """Read every n-th pixel of a level's plane, a band of rows at a time, to exactly the picture's pixels."""
-    size = dict(zip(axes, array.shape, strict=True))
-    factor = dict(zip(axes, factors, strict=True))
+    size = by_axis(axes, array.shape)
+    factor = by_axis(axes, factors)
     (top, bottom), (left, right) = (
         (start // factor[axis], max(-(-stop // factor[axis]), start // factor[axis] + 1))
         for axis, (start, stop) in zip("yx", view.window, strict=True)
@@ -253,7 +253,7 @@ def read_level(array: zarr.Array[Any], axes: str, view: View, *, factors: tuple[
     return view.fit(_bands(read, top, bottom, band=band))
 
 
-def _read(array: zarr.Array[Any], selection: tuple[int | slice, ...]) -> Plane:
+def _read(array: OpenedArray, selection: tuple[int | slice, ...]) -> Plane:
     try:
         return np.asarray(array[selection])
     except Exception as error:  # whatever codecs make of a damaged chunk
@@ -262,7 +262,9 @@ def _read(array: zarr.Array[Any], selection: tuple[int | slice, ...]) -> Plane:
         ) from error
 
 
-def _bands(read: Callable[[int, int], Plane], top: int, bottom: int, *, band: int) -> Plane:
+def _bands(
+    read: Callable[[int, int], NDArray[Scalar]], top: int, bottom: int, *, band: int
+) -> NDArray[Scalar]:
     """Put together what was read band by band."""
     return np.concatenate(
         [read(first, min(first + band, bottom)) for first in range(top, bottom, band)], axis=-2
@@ -283,7 +285,9 @@ def holes_of(products: Mapping[str, Plane]) -> NDArray[np.bool_]:
     return first
 
 
-def source_plane(manifest: Manifest, view: View, consent: Consent) -> tuple[Plane | None, tuple[str, ...]]:
+def source_plane(
+    manifest: Manifest, view: View, consent: Consent
+) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
     """Return the source's plane, (y, x) or (c, y, x) of three channels, or None and why not."""
     source, notes = shown_source(manifest, consent)
     if source is None:
@@ -327,7 +331,7 @@ def source_levels(source: Source) -> list[Source]:
 
 def read_source(
     source: Source, view: View, factors: tuple[int, ...], channels: tuple[int, int] | None = None
-) -> Plane:
+) -> NDArray[np.float32]:
     """Read a plane of a level of the source, averaged to the picture's pixels, (c, y, x) float32.
 
     Parameters
@@ -338,8 +342,8 @@ def read_source(
     channels : the first, and the one after the last; None for all
     """
     axes = source.axes
-    factor = dict(zip(axes, factors, strict=True))
-    size = dict(zip(axes, source.shape, strict=True))
+    factor = by_axis(axes, factors)
+    size = by_axis(axes, source.shape)
     first, last = channels or (0, size["c"])
     (top, bottom), (left, right) = (
         (
@@ -350,14 +354,14 @@ def read_source(
     )
     down, along = (max(view.step // factor[axis], 1) for axis in "yx")
 
-    def read(low: int, high: int) -> Plane:
+    def read(low: int, high: int) -> NDArray[np.float32]:
         window = {"y": slice(low, high), "x": slice(left, right), "c": slice(first, last)}
         for axis, position in view.planes.items():
             at = min((position + view.corner[axis]) // factor[axis], size[axis] - 1)
             window[axis] = slice(at, at + 1)
         values = source.read(tuple(window[axis] for axis in axes))
         plane = values.reshape(last - first, *values.shape[-2:])
-        return averaged(plane.astype(np.float32), (1, down, along))
+        return np.asarray(averaged(plane.astype(np.float32), (1, down, along)), np.float32)
 
     rows = source.chunks[axes.index("y")]
     return view.fit(_bands(read, top, bottom, band=max(rows // down, 1) * down))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.manifest import Manifest
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Preview:
     source: bool
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the same for programs."""
         return asdict(self) | {"path": str(self.path)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import OptionError, SinkError
+from unet_dask.metrics.scores import Over
 from unet_dask.paths import local_path
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def draw_scores(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    swept = [score for score in evaluation.scores if score.over == "threshold"]
-    matched = [score for score in evaluation.scores if score.over == "overlap"]
+    swept = [score for score in evaluation.scores if score.over is Over.THRESHOLD]
+    matched = [score for score in evaluation.scores if score.over is Over.OVERLAP]
     count = len(swept) + bool(matched)
     if not count:
         raise OptionError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unet_dask.choices import BackendName, Device, Precision
+
 #: FLOP a second that a worker is taken to do, by device and precision; all others, those of "mps", are the same. CPUs
 #: are measured, on one core with AMX; without it a core takes longer, so that regions are larger than they need be.
 #: Cards are large ones of a data centre, as far as such a network makes use of them; not measured.
@@ -36,9 +38,19 @@ class Arithmetic:
     card: int = 0
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether processors multiply."""
+        return self.device == Device.CPU
+
+    @property
+    def on_card(self) -> bool:
+        """Whether cards of CUDA multiply, in memory of their own."""
+        return self.device == Device.CUDA
+
+    @property
     def compared(self) -> bool:
         """Whether a worker may run the network once in float32 by torch, to compare."""
-        return (self.precision, self.backend) != ("float32", "torch")
+        return (self.precision, self.backend) != (Precision.FLOAT32, BackendName.TORCH)
 
     @property
     def item(self) -> int:
@@ -57,4 +69,4 @@ class Arithmetic:
     @property
     def least_rate(self) -> float:
         """The same where nothing but float32 is fast: a CPU that is not may be all that there is to share the work."""
-        return self.rate if self.device == "cuda" else _RATES.get((self.device, "float32"), _OTHER_RATE)
+        return self.rate if self.on_card else _RATES.get((self.device, "float32"), _OTHER_RATE)

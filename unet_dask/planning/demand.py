@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from unet_dask.axes import is_channel
+from unet_dask.choices import BackendName
 from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.io.source import recent
 from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.cost import core_sides, largest_map, nnpack_bytes, pass_bytes
 from unet_dask.model.layers import parameter_count
+from unet_dask.model.step import product
 from unet_dask.model.strips import streams, strip_bytes, tile_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
     from unet_dask.planning.arithmetic import Arithmetic
     from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid, RegionGrid
+
+    #: A size or a number of bytes of every layout that is looked at.
+    Candidates = NDArray[np.float64]
 
 #: Resident bytes of a worker that has imported everything and loaded the smallest network, measured on Linux: 300 MiB;
 #: kernels of oneDNN, as many as it keeps, and what the heap holds beside large blocks: 32 MiB. Less without AVX-512.
@@ -42,9 +50,12 @@ _PINNED, _PINNED_MANY_SHAPES = 2, 4
 #: Numbers in an array that kernels of CUDA count in 32 bits; of larger ones some make nonsense, and some nothing.
 _COUNTED = 1 << 31
 
+#: Bytes of one layout, or of every candidate.
+Bytes = TypeVar("Bytes", int, "NDArray[np.float64]")
+
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Generic[Bytes]):
     """Predicted peak of one worker, in bytes.
 
     Attributes
@@ -60,12 +71,12 @@ class Memory:
 
     process: int
     network: int
-    activations: int
-    regions: int
-    card: int = 0
+    activations: Bytes
+    regions: Bytes
+    card: Bytes
 
     @property
-    def total(self) -> int:
+    def total(self) -> Bytes:
         """The predicted peak of the worker's process; the card's memory is another."""
         return self.process + self.network + self.activations + self.regions
 
@@ -99,15 +110,15 @@ class Demand:
 
     def memory(
         self,
-        tile: Sequence[Any],
-        probe: Sequence[Any],
-        longest: Sequence[Any],
+        tile: Sequence[Candidates],
+        probe: Sequence[Candidates],
+        longest: Sequence[Candidates],
         context: Sequence[int],
         others: int,
         *,
-        next_one: Any,
-    ) -> Any:
-        """Return the :class:`Memory` of tiles and regions; sizes may be arrays of candidates.
+        next_one: NDArray[np.bool_],
+    ) -> Memory[Candidates]:
+        """Return the memory of tiles and regions, each size an array of candidates.
 
         Parameters
         ----------
@@ -118,11 +129,11 @@ class Demand:
         others : planes of a region
         next_one : whether there is another region, which a worker has in hand meanwhile, see `engine.turns`
         """
-        read = math.prod(side + more for side, more in zip(longest, context, strict=True))
+        read = product([side + more for side, more in zip(longest, context, strict=True)])
         values = sum(
-            (self.network.classes if each.has_channels else 1) * np.dtype(each.dtype).itemsize
-            + (_NUMBERING if each.joined else 0)
-            for each in self.outputs
+            (self.network.classes if output.has_channels else 1) * np.dtype(output.dtype).itemsize
+            + (_NUMBERING if output.joined else 0)
+            for output in self.outputs
         )
         window = others * self.network.channels * self.source.dtype.itemsize * read
         kept = min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
@@ -132,69 +143,71 @@ class Demand:
             inputs
             + kept
             + others
-            * math.prod(longest)
+            * product(longest)
             * ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
         )
-        with_card = self.arithmetic.device == "cuda"
-        memory = (
-            self._with_card(tile, probe, regions) if with_card else self._without_card(tile, probe, regions)
-        )
+        place = self._with_card if self.arithmetic.on_card else self._without_card
+        memory = place(tile, probe, regions)
         # What is read before the network is run takes the place of feature maps.
         first = np.maximum(reading + kept, self.statistics_bytes) - memory.activations
         return replace(memory, regions=np.maximum(regions, first))
 
-    def _decoding(self, window: Any) -> Any:
+    def _decoding(self, window: Candidates) -> Candidates:
         """Return the bytes that reading a window takes beside it, of the source and then of the mask."""
         taken = self.source.decoding.beside(window)
-        return np.maximum(taken, self.mask_decoding.beside(window)) if self.mask_bytes else taken
+        if self.mask_bytes:
+            taken = np.maximum(taken, self.mask_decoding.beside(window))
+        return taken
 
     @property
     def decoded_bytes(self) -> int:
         """What reading the smallest window takes: the chunk that it lies in, as it is stored and decoded."""
         return int(self.source.decoding.beside(1))
 
-    def countable(self, tile: Sequence[Any]) -> Any:
+    def countable(self, tile: Sequence[Candidates]) -> NDArray[np.bool_]:
         """Return whether kernels can count the numbers of each feature map of a tile; on a CPU they always can."""
-        on_card = self.arithmetic.device == "cuda"
-        return np.logical_or(not on_card, largest_map(self.network, tile) < _COUNTED)
+        few: NDArray[np.bool_] = largest_map(self.network, tile) < _COUNTED
+        return few if self.arithmetic.on_card else np.ones_like(few)
 
-    def _without_card(self, tile: Sequence[Any], probe: Sequence[Any], regions: Any) -> Any:
+    def _without_card(
+        self, tile: Sequence[Candidates], probe: Sequence[Candidates], regions: Candidates
+    ) -> Memory[Candidates]:
         """Return the memory where the network is run in that of the machine."""
         how = self.arithmetic
         activations = self._activations(tile)
         weights = 2 * parameter_count(self.network) * how.item
-        if how.backend == "nnpack":
+        if how.backend == BackendName.NNPACK:
             weights += nnpack_bytes(self.network)
         if how.compared:
             weights += 2 * parameter_count(self.network) * 4
             activations = np.maximum(activations, self._comparison(probe))
-        return Memory(PROCESS_BYTES, weights, activations, regions)
+        return Memory(PROCESS_BYTES, weights, activations, regions, np.zeros_like(activations))
 
-    def _activations(self, tile: Sequence[Any]) -> Any:
+    def _activations(self, tile: Sequence[Candidates]) -> Candidates:
         """Return the bytes of a tile's pass, with what the heap holds beyond."""
         how, share = self.arithmetic, MANY_SHAPES_SHARE if self.mask_bytes else HEAP_SHARE
-        if how.device == "cpu" and streams(self.network):
+        if how.on_cpu and streams(self.network):
             return _streamed(
                 self.network, tile, how.item, averaged=how.averaged, many_shapes=bool(self.mask_bytes)
             )
         return (1 + share) * pass_bytes(self.network, tile, item=how.item, averaged=how.averaged)
 
-    def _comparison(self, probe: Sequence[Any]) -> Any:
+    def _comparison(self, probe: Sequence[Candidates]) -> Candidates:
         """Return the same of a pass in float32."""
-        if self.arithmetic.device == "cpu" and streams(self.network):
+        if self.arithmetic.on_cpu and streams(self.network):
             return _streamed(self.network, probe, 4)
         return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
 
-    def _with_card(self, tile: Sequence[Any], probe: Sequence[Any], regions: Any) -> Any:
+    def _with_card(
+        self, tile: Sequence[Candidates], probe: Sequence[Candidates], regions: Candidates
+    ) -> Memory[Candidates]:
         """Return the memory where the network is run in that of a card."""
         how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
         of_logits = 4 * network.classes
-        kept = of_logits if how.averaged or not all(product.of_classes for product in self.outputs) else 1
+        kept = of_logits if how.averaged or not all(output.of_classes for output in self.outputs) else 1
         here, maps = self._beside_card(tile, kept), pass_bytes(network, tile, item=how.item)
         there = weights * how.item
-        if (
-            how.compared
-        ):  # each of the two networks has pinned memory of its own; the classes of both are kept
+        if how.compared:  # each network has pinned memory of its own; the classes of both are kept
             here = here + 2 * self._beside_card(probe, of_logits + 8)
             maps = np.maximum(maps, pass_bytes(network, probe, item=4))
             there += weights * 4
@@ -206,38 +219,44 @@ class Demand:
             card=there + (1 + CARD_SHARE) * maps,
         )
 
-    def _beside_card(self, tile: Sequence[Any], kept: int) -> Any:
+    def _beside_card(self, tile: Sequence[Candidates], kept: int) -> Candidates:
         """Return the bytes of a tile on its way to a card, and of what is `kept` of each voxel on the way back."""
         network, averaged = self.network, self.arithmetic.averaged
         pinned = _PINNED_MANY_SHAPES if self.mask_bytes else _PINNED
-        image = 4 * network.channels * math.prod(tile)
-        core = math.prod(core_sides(network, tile))
+        image = 4 * network.channels * product(tile)
+        core = product(core_sides(network, tile))
         # Averaged, a turned copy of the tile and the sum over passes are there too.
         return (1 + averaged + pinned) * image + (pinned * kept + averaged * 4 * network.classes) * core
 
 
 def _streamed(
-    network: NetworkSpec, tile: Sequence[Any], item: int, *, averaged: bool = False, many_shapes: bool = False
-) -> Any:
+    network: NetworkSpec,
+    tile: Sequence[Candidates],
+    item: int,
+    *,
+    averaged: bool = False,
+    many_shapes: bool = False,
+) -> Candidates:
     """Return the bytes of a tile that passes in strips, with what the heap holds beyond."""
     beside = tile_bytes(network, tile, averaged=averaged)
-    strips = strip_bytes(network, tile, item=item)
+    kept, alive = strip_bytes(network, tile, item=item)
     if many_shapes:
-        return (1 + MANY_SHAPES_SHARE) * (beside + sum(strips))
-    return beside + sum((1 + share) * each for share, each in zip(STRIP_SHARES, strips, strict=True))
+        return (1 + MANY_SHAPES_SHARE) * (beside + (kept + alive))
+    of_kept, of_alive = STRIP_SHARES
+    return beside + ((1 + of_kept) * kept + (1 + of_alive) * alive)
 
 
-def predicted(demand: Demand, grid: RegionGrid) -> Memory:
+def predicted(demand: Demand, grid: RegionGrid) -> Memory[int]:
     """Return the memory that a worker needs for a layout."""
     dims = demand.network.dims
     spatial = grid.grids[-dims:]
     memory = demand.memory(
-        [each.tile for each in spatial],
-        [each.probe for each in spatial],
-        [each.longest for each in spatial],
-        [each.before + each.after for each in spatial],
-        planes(grid.axes, grid.grids[:-dims], lambda each: each.longest),
-        next_one=len(grid) > 1,
+        [np.array(along.tile, np.float64) for along in spatial],
+        [np.array(along.probe, np.float64) for along in spatial],
+        [np.array(along.longest, np.float64) for along in spatial],
+        [along.before + along.after for along in spatial],
+        planes(grid.axes, grid.grids[:-dims], lambda along: along.longest),
+        next_one=np.array(len(grid) > 1),
     )
     return Memory(
         memory.process, memory.network, int(memory.activations), int(memory.regions), int(memory.card)
@@ -246,4 +265,4 @@ def predicted(demand: Demand, grid: RegionGrid) -> Memory:
 
 def planes(axes: str, grids: Sequence[AxisGrid], length: Callable[[AxisGrid], int]) -> int:
     """Return the product of a length over the axes that are neither channels nor seen by the network."""
-    return math.prod(length(grid) for axis, grid in zip(axes, grids, strict=False) if axis != "c")
+    return math.prod(length(grid) for axis, grid in zip(axes, grids, strict=False) if not is_channel(axis))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unet_dask.axes import has_depth, without_channel
 from unet_dask.errors import ModelError
 from unet_dask.products import PRODUCTS, product_of
 
@@ -25,7 +26,7 @@ def wanted_products(
     OptionError
         If one cannot be made beside the others.
     """
-    voxels = [size for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"]
+    voxels = [source.sizes[axis] for axis in without_channel(source.axes)]
     for name in names:
         PRODUCTS[name].require(names, header.network.classes)
     return tuple(
@@ -36,14 +37,14 @@ def wanted_products(
 def check_fit(source: Source, header: ModelHeader) -> None:
     """Raise unless the network can be run on the source."""
     network = header.network
-    channels = source.shape[source.axes.index("c")]
+    channels = source.sizes["c"]
     if channels != network.channels:
         raise ModelError(
             f"The model takes {network.channels} channel(s), but {source.name} has {channels}. Choose with "
             f"--channels, such as --channels {','.join(map(str, range(network.channels)))}, or say with --axes which "
             "axis the channels are."
         )
-    if network.dims == 3 and "z" not in source.axes:
+    if network.dims == 3 and not has_depth(source.axes):
         raise ModelError(
             f"The model is three-dimensional, but {source.name} has the axes {source.axes}, without z. Use a 2-D "
             "model, or name the axes with --axes."

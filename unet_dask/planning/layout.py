@@ -9,13 +9,15 @@ the same for any of them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import is_channel
 from unet_dask.config import format_bytes
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.model.cost import pass_price
+from unet_dask.model.step import product
 from unet_dask.planning.demand import planes
 from unet_dask.tiling.region import AxisGrid, RegionGrid
 from unet_dask.tiling.valid import Context, aligned
@@ -23,7 +25,9 @@ from unet_dask.tiling.valid import Context, aligned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unet_dask.planning.demand import Demand
+    from numpy.typing import NDArray
+
+    from unet_dask.planning.demand import Demand, Memory
 
 #: Seconds that a region costs, beside what the network takes: its task, its files and their flush; 45 ms at worst.
 _REGION_PRICE = 0.035
@@ -43,11 +47,7 @@ _TILES = (1, 2, 3, 4, 6, 8)
 
 
 def choose(
-    demand: Demand,
-    *,
-    limit: int,
-    tile: tuple[int, ...] | None = None,
-    region: tuple[int, ...] | None = None,
+    demand: Demand, *, limit: int, tile: tuple[int, ...] | None = None, region: tuple[int, ...] | None = None
 ) -> RegionGrid:
     """Return the cheapest layout whose workers stay within `limit` bytes.
 
@@ -69,14 +69,14 @@ def choose(
     candidates = _candidates(demand, tile=tile, region=region)
     index = np.indices([len(each) for each in candidates]).reshape(network.dims, -1)
 
-    def gather(value: Callable[[AxisGrid], int]) -> list[Any]:
+    def gather(value: Callable[[AxisGrid], int]) -> list[NDArray[np.float64]]:
         return [
             np.array([value(grid) for grid in each], np.float64)[i]
             for each, i in zip(candidates, index, strict=True)
         ]
 
     sides = gather(lambda grid: grid.tile)
-    regions = math.prod(gather(lambda grid: grid.count)) * math.prod(each.count for each in others)
+    regions = product(gather(lambda grid: grid.count)) * math.prod(grid.count for grid in others)
     needed = demand.memory(
         sides,
         gather(lambda grid: grid.probe),
@@ -85,7 +85,7 @@ def choose(
         planes(axes, others, lambda each: each.longest),
         next_one=regions > 1,
     )
-    tiles = planes(axes, others, lambda each: each.stop - each.start) * math.prod(
+    tiles = planes(axes, others, lambda grid: grid.stop - grid.start) * product(
         gather(lambda grid: grid.tile_count)
     )
     countable = demand.countable(sides)
@@ -99,7 +99,13 @@ def choose(
     return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
 
 
-def _too_large(demand: Demand, limit: int, needed: Any, countable: Any, on_card: Any) -> str:
+def _too_large(
+    demand: Demand,
+    limit: int,
+    needed: Memory[NDArray[np.float64]],
+    countable: NDArray[np.bool_],
+    on_card: NDArray[np.bool_],
+) -> str:
     """Return why no layout fits, and what would: the least of the card for all, then of the machine for those left."""
     card = demand.arithmetic.card
     if not countable.any():
@@ -108,7 +114,7 @@ def _too_large(demand: Demand, limit: int, needed: Any, countable: Any, on_card:
             "Use a smaller --tile, or --device cpu."
         )
     if not on_card.any():
-        least = float(np.broadcast_to(needed.card, countable.shape)[countable].min())
+        least = float(needed.card[countable].min())
         return (
             f"A worker may use {format_bytes(card)} of its card, but the smallest tile of this network needs "
             f"{format_bytes(least)} there. Use --device cpu, or a narrower model."
@@ -127,14 +133,15 @@ def _too_large(demand: Demand, limit: int, needed: Any, countable: Any, on_card:
     )
 
 
-def _price(flop: Any, regions: Any, demand: Demand) -> Any:  # arrays of candidates
+def _price(flop: NDArray[np.float64], regions: NDArray[np.float64], demand: Demand) -> NDArray[np.float64]:
     """Return what layouts cost, in FLOP: their work, and a share of it for too few or too small regions."""
     how, many = demand.arithmetic, _MANY_WITHIN_MASK if demand.mask_bytes else _MANY_REGIONS
     seconds = flop / regions / how.rate
     too_few = np.maximum(1 - regions / many, 0)
     too_small = np.maximum(1 - seconds / _REGION_SECONDS, 0) * np.maximum(1 - many / regions, 0)
-    price = flop + regions * _REGION_PRICE * how.least_rate
-    return price * (1 + _MANY_REGIONS_WORTH * (too_few + too_small))
+    price: NDArray[np.float64] = flop + regions * _REGION_PRICE * how.least_rate
+    price *= 1 + _MANY_REGIONS_WORTH * (too_few + too_small)
+    return price
 
 
 def _other_grids(demand: Demand) -> tuple[AxisGrid, ...]:
@@ -143,7 +150,7 @@ def _other_grids(demand: Demand) -> tuple[AxisGrid, ...]:
     for axis, size, (start, stop), unit in zip(
         demand.source.axes, demand.source.shape, demand.roi, demand.units, strict=True
     ):
-        step = max(size, 1) if axis == "c" else unit
+        step = max(size, 1) if is_channel(axis) else unit
         grids.append(AxisGrid(size, start, stop, step, 1, Context()))
     return tuple(grids[: -demand.network.dims])
 
@@ -159,7 +166,7 @@ def _candidates(
                 f"A {name} of {len(wanted)} sizes was asked for, but the network looks along {network.dims} axes. "
                 f"Give one size for each of {', '.join('zyx'[-network.dims :])}."
             )
-    units = _UNITS_OF_CARD if demand.arithmetic.device == "cuda" else _UNITS
+    units = _UNITS_OF_CARD if demand.arithmetic.on_card else _UNITS
     rows = list(zip(demand.source.shape, demand.roi, demand.units, strict=True))[-network.dims :]
     return [
         _cut(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import is_channel
 from unet_dask.model.cost import pass_price, tile_flop
 from unet_dask.tiling.cover import fitted
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import RegionGrid
 
 #: Images, the planes or volumes of a region, that are looked at.
-_LOOKED_AT = 256
+LOOKED_AT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
     along = [*_planes(grid, network.dims), *(each.regions() for each in grid.grids[-network.dims :])]
     touched = np.expand_dims(occupancy.touched(along), grid.axes.index("c"))
     images = np.flatnonzero(touched)  # there may be millions
-    stride = max(len(images) / _LOOKED_AT, 1)
-    chosen = images[(np.arange(min(len(images), _LOOKED_AT)) * stride).astype(int)]
+    stride = max(len(images) / LOOKED_AT, 1)
+    chosen = images[(np.arange(min(len(images), LOOKED_AT)) * stride).astype(int)]
     indices = zip(*np.unravel_index(chosen, touched.shape), strict=True)
     boxes = ([each[at] for each, at in zip(along, index, strict=True)] for index in indices)
     sides = [tile for box in boxes for tile in _tiles(occupancy, grid, network, box)]
@@ -72,7 +73,7 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
 def _planes(grid: RegionGrid, dims: int) -> Iterator[list[Interval]]:
     """Yield the planes of a volume along each axis along which the network does not look; all channels are one."""
     for name, each in zip(grid.axes, grid.grids[:-dims], strict=False):
-        yield [(0, 1)] if name == "c" else [(at, at + 1) for at in range(each.start, each.stop)]
+        yield [(0, 1)] if is_channel(name) else [(at, at + 1) for at in range(each.start, each.stop)]
 
 
 def _tiles(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.axes import one_or_all
+from unet_dask.axes import by_axis, has_depth, one_or_all, space_of, times, without_channel
+from unet_dask.choices import Precision
 from unet_dask.config import format_bytes
 from unet_dask.engine.turns import IN_HAND
 from unet_dask.errors import GeometryError, MemoryPlanError
@@ -71,7 +72,7 @@ class Plan:
     grid: RegionGrid
     outputs: tuple[Product, ...]
     arrays: tuple[ArraySpec, ...]
-    memory: Memory
+    memory: Memory[int]
     limit: int
     precision: str
     device: str
@@ -93,15 +94,8 @@ class Plan:
     @property
     def planes(self) -> int:
         """How many images the network is run on: time points, and slices of a volume for a 2-D network."""
-        return math.prod(
-            stop - start
-            for axis, (start, stop) in zip(
-                self.grid.axes[: -self.header.network.dims],
-                self.grid.roi[: -self.header.network.dims],
-                strict=True,
-            )
-            if axis != "c"
-        )
+        dims = self.header.network.dims
+        return planes(self.grid.axes, self.grid.grids[:-dims], lambda along: along.stop - along.start)
 
     @property
     def tile(self) -> tuple[int, ...]:
@@ -138,8 +132,8 @@ class Plan:
             aligned(grid.stop - grid.start + grid.phase, context.stride) + context.slack + 2 * context.halo
             for grid, context in zip(self.spatial, network.contexts, strict=True)
         )
-        one_pass = float(self.planes) * tile_flop(network, [np.float64(side) for side in whole])  # type: ignore[type-var] # a float in place of an int: volumes overflow int64
-        return self.flop / one_pass if one_pass else 1.0
+        one_pass = float(self.planes) * tile_flop(network, [np.array(side, np.float64) for side in whole])
+        return self.flop / float(one_pass) if one_pass else 1.0
 
     @property
     def disk_bytes(self) -> int:
@@ -208,10 +202,10 @@ class Plan:
     def describe(self) -> Iterator[tuple[str, str]]:
         """Yield what a user should know before she pays: label and text."""
         source, network = self.source, self.header.network
-        sizes = " x ".join(f"{axis} {size}" for axis, size in zip(source.axes, source.shape, strict=True))
+        sizes = times(f"{axis} {size}" for axis, size in source.sizes.items())
         yield "source", f"{sizes}, {source.dtype}; axes {source.axes} ({source.origin_of_axes})"
         if self.grid.roi != tuple((0, size) for size in self.grid.shape):
-            yield "region of interest", _intervals(self.grid.axes, self.grid.roi)
+            yield "region of interest", self.grid.whole.text
         yield (
             "network",
             (
@@ -219,14 +213,14 @@ class Plan:
                 f"{network.classes} classes; halo {one_or_all(network.halo)}, lattice {one_or_all(network.stride)}"
             ),
         )
-        yield "regions", f"{len(self.grid)} of {_sides(self.region)} ({self.grid.axes})"
+        yield "regions", f"{len(self.grid)} of {times(self.region)} ({self.grid.axes})"
         if self.left:
             yield (
                 "mask",
                 f"{len(self.skipped)} regions are background, and not run; in the others tiles are fitted to it",
             )
         most = "about {} of at most" if self.left else "{} of"
-        yield "tiles", f"{most.format(self.tiles)} {_sides(self.tile)} in, {_sides(self.core)} out"
+        yield "tiles", f"{most.format(self.tiles)} {times(self.tile)} in, {times(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
         granted = format_bytes(self.card) if self.card else "unknown"
         card = f"; of the card {format_bytes(self.memory.card)} (limit {granted})" if self.memory.card else ""
@@ -321,7 +315,7 @@ def make_plan(
     """
     check_fit(source, header)
     wanted, arithmetic = wanted or Wanted(), arithmetic or Arithmetic()
-    if arithmetic.precision == "int8":
+    if arithmetic.precision == Precision.INT8:
         require_streamed(header.network)
     demand = Demand(
         source,
@@ -332,9 +326,7 @@ def make_plan(
         write_units(source.axes, header.network.dims, wanted.chunks),
         mask_bytes=occupancy.voxel_bytes if occupancy else 0.0,
         mask_decoding=occupancy.decoding if occupancy else WITHOUT,
-        statistics_bytes=IN_HAND * statistics.block_bytes(source)
-        if header.normalisation.kind == "volume"
-        else 0,
+        statistics_bytes=IN_HAND * statistics.block_bytes(source) if header.normalisation.of_volume else 0,
     )
     grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region)
     memory = predicted(demand, grid)
@@ -365,16 +357,16 @@ def write_units(axes: str, dims: int, chunks: tuple[int, ...] | None = None) -> 
     side = {"t": 1, "c": 1, "z": 1, "y": 512, "x": 512}
     if dims == 3:
         side |= {"z": 128, "y": 128, "x": 128}
-    elif "z" in axes:
+    elif has_depth(axes):
         side |= {"z": 8, "y": 256, "x": 256}
     if chunks is not None:
-        spatial = [axis for axis in axes if axis in "zyx"]
+        spatial = space_of(axes)
         if len(chunks) != len(spatial) or min(chunks) < 1:
             raise GeometryError(
-                f"Chunks of {_sides(chunks)} were asked for, but the volume has the axes {', '.join(spatial)}. Give "
+                f"Chunks of {times(chunks)} were asked for, but the volume has the axes {', '.join(spatial)}. Give "
                 "one size of at least 1 for each."
             )
-        side |= dict(zip(spatial, chunks, strict=True))
+        side |= by_axis(spatial, chunks)
     return tuple(side[axis] for axis in axes)
 
 
@@ -382,30 +374,15 @@ def _array(
     output: Product, source: Source, grid: RegionGrid, units: tuple[int, ...], classes: int
 ) -> ArraySpec:
     """Describe the array of a product; it covers the region of interest."""
-    shape = {axis: stop - start for axis, (start, stop) in zip(grid.axes, grid.roi, strict=True)}
-    chunk = dict(zip(grid.axes, units, strict=True))
-    region = {axis: each.step for axis, each in zip(grid.axes, grid.grids, strict=True)}
+    shape = by_axis(grid.axes, (stop - start for start, stop in grid.roi))
+    chunk = by_axis(grid.axes, units)
+    region = by_axis(grid.axes, (along.step for along in grid.grids))
     if output.has_channels:
         shape["c"], chunk["c"], region["c"] = classes, 1, classes
-    axes = grid.axes if output.has_channels else grid.axes.replace("c", "")
+    axes = grid.axes if output.has_channels else without_channel(grid.axes)
     sizes = tuple(shape[axis] for axis in axes)
     chunks = tuple(max(min(chunk[axis], shape[axis]), 1) for axis in axes)
     if output.has_channels:
         region["c"] = 1
     shards = shards_for(sizes, chunks, [region[axis] for axis in axes])
-    return ArraySpec(
-        output.name,
-        axes,
-        output.dtype,
-        chunks,
-        shards,
-        pyramid(axes, sizes, source.spacing),
-    )
-
-
-def _sides(sides: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sides))
-
-
-def _intervals(axes: str, roi: tuple[tuple[int, int], ...]) -> str:
-    return ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in zip(axes, roi, strict=True))
+    return ArraySpec(output.name, axes, output.dtype, chunks, shards, pyramid(axes, sizes, source.spacing))

@@ -1,4 +1,4 @@
-"""Where a report goes: known to be a place for one before the run begins, and written whole or not at all."""
+"""Where a report goes: known to be a place for one before the run begins."""
 
 from __future__ import annotations
 
@@ -54,13 +54,3 @@ def _reason(path: Path) -> str:
     except OSError as error:
         return str(error.strerror or error)
     return ""
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all, in the place of an earlier one."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

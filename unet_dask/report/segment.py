@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unet_dask.durable import write
 from unet_dask.errors import UnetDaskError
 from unet_dask.io import remote
 from unet_dask.pipeline import segment_store
 from unet_dask.report.facts import Asked, Outcome, gathered
 from unet_dask.report.journal import Journal
 from unet_dask.report.page import page
-from unet_dask.report.place import replace, require_place
+from unet_dask.report.place import require_place
 from unet_dask.run.events import Remark
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _segment(asked: Asked, tell: Listener) -> Run:
 def _write(path: Path, asked: Asked, journal: Journal, outcome: Outcome, tell: Listener) -> None:
     """Write the report; if it cannot be, say so in one line and nothing more: the run is over."""
     try:
-        replace(path, page(gathered(asked, journal, outcome), journal))
+        write(path, [page(gathered(asked, journal, outcome), journal).encode()])
     except Exception as error:  # whatever it is, the run is worth more
         tell(
             Remark(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.config import SegmentConfig
 from unet_dask.errors import MismatchError
 from unet_dask.io.remote import redact_url
+from unet_dask.setting import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What a failed region may make a user change before she resumes; the regions that are done do not see it.
-_MENDABLE = frozenset({"setting.nan", "source.content"})
 #: Fields of a fingerprint by their beginnings, causes first: a change of one of them changes later ones too.
 _CAUSES = (
     *("source.", "model.", "setting.", "software."),
@@ -41,11 +41,13 @@ def compare(
     MismatchError
         Naming the first field that differs, the most likely cause, and both values.
     """
+    # What a failed region may make a user change before she resumes; the regions that are done do not see it.
+    mendable = {"source.content"} | {each.values for each in settings_of(SegmentConfig) if each.mendable}
     for name in sorted({*stored, *current}, key=_cause):
         before, now = stored.get(name), current.get(name)
-        if before == now or (mended and name in _MENDABLE):
+        if before == now or (mended and name in mendable):
             continue
-        hint = ", add --mended if it was changed only where regions failed" if name in _MENDABLE else ""
+        hint = ", add --mended if it was changed only where regions failed" if name in mendable else ""
         raise MismatchError(
             f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
             f"with the same{hint}, or {otherwise}."

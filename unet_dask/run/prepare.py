@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unet_dask.choices import Precision
 from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
@@ -42,8 +43,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
-    from unet_dask.model.header import ModelHeader, Normalisation
-    from unet_dask.planning.plan import Plan
+    from unet_dask.model.header import Normalisation
     from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
@@ -117,30 +117,43 @@ def machine_of(workers: Cluster, config: SegmentConfig) -> Machine:
     device = worker_device(workers, config.device)
     precision = choose_precision("auto", device, config.backend)
     if config.precision == "auto" and not multiplies(workers, precision, device):
-        precision = "float32"
+        precision = Precision.FLOAT32
     return Machine(device, precision, _granted(config, device), worker_card(workers, device))
 
 
 def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepared:
     """Plan; nothing is asked, opened or written."""
-    header, config = inputs.model.header, inputs.config
+    source, header, config = inputs.source, inputs.model.header, inputs.config
     if stored:
         config = gone_on_with(config, stored.recorded)
     device, backend = machine.device, config.backend
     wished = machine.precision if config.precision == "auto" else config.precision
     precision = choose_precision(wished, device, backend)
     require_backend(backend, device=device, precision=precision, dims=header.network.dims)
-    plan = _plan(
-        inputs.source,
+    require_turnable(config.tta, header.network)
+    card = machine.card if stored is None or stored.card is None else stored.card
+    plan = make_plan(
+        source,
         header,
-        config,
-        inputs.occupancy,
+        outputs=wanted_products(config.products, config.probability_dtype, source, header),
         limit=config.memory or machine.limit,
-        precision=precision,
-        device=device,
-        card=machine.card if stored is None or stored.card is None else stored.card,
+        roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
+        arithmetic=Arithmetic(device, precision, backend, config.tta != "none", card),
+        wanted=Wanted(config.tile, config.region, config.chunks),
+        occupancy=inputs.occupancy,
     )
-    return Prepared(inputs.source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
+    plan = plan.making(_rule(config, header))
+    return Prepared(source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
+
+
+def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
+    """Return how objects are made: as the model says, or by a method of that name, but for what is said otherwise."""
+    rule = METHODS.get(config.objects, header.objects)
+    return ObjectRule(
+        rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
+        rule.min_size if config.min_size is None else config.min_size,
+        rule.split if config.split is None else config.split,
+    )
 
 
 def checked_arithmetic(
@@ -191,52 +204,8 @@ def _with_ranges(prepared: Prepared, ranges: Sequence[Sequence[float]]) -> Prepa
 def _in_float32(prepared: Prepared) -> Prepared:
     """Return the same run, planned for float32."""
     plan, config = prepared.plan, replace(prepared.config, precision="float32")
-    replanned = _plan(
-        prepared.source,
-        plan.header,
-        config,
-        prepared.occupancy,
-        limit=plan.limit,
-        precision="float32",
-        device=plan.device,
-        card=plan.card,
-    )
-    return replace(prepared, config=config, plan=replanned)
-
-
-def _plan(
-    source: Source,
-    header: ModelHeader,
-    config: SegmentConfig,
-    occupancy: Occupancy | None,
-    *,
-    limit: int,
-    precision: str,
-    device: str,
-    card: int,
-) -> Plan:
-    """Plan what a configuration asks for."""
-    require_turnable(config.tta, header.network)
-    return make_plan(
-        source,
-        header,
-        outputs=wanted_products(config.products, config.probability_dtype, source, header),
-        limit=limit,
-        roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(device, precision, config.backend, config.tta != "none", card),
-        wanted=Wanted(config.tile, config.region, config.chunks),
-        occupancy=occupancy,
-    ).making(_rule(config, header))
-
-
-def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
-    """Return how objects are made: as the model says, or by a method of that name, but for what is said otherwise."""
-    rule = METHODS.get(config.objects, header.objects)
-    return ObjectRule(
-        rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
-        rule.min_size if config.min_size is None else config.min_size,
-        rule.split if config.split is None else config.split,
-    )
+    inputs = Inputs(prepared.source, prepared.model, config, prepared.mask, prepared.occupancy)
+    return prepare(inputs, Machine(plan.device, "float32", plan.limit, plan.card), None)
 
 
 def _granted(config: SegmentConfig, device: str) -> int:

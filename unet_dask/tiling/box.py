@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from unet_dask.axes import by_axis, without_channel
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -48,7 +50,7 @@ class Box:
     @property
     def named(self) -> dict[str, Interval]:
         """Spans by the names of their axes."""
-        return dict(zip(self.axes, self.spans, strict=True))
+        return by_axis(self.axes, self.spans)
 
     @property
     def text(self) -> str:
@@ -86,7 +88,7 @@ class Box:
     @property
     def in_space_and_time(self) -> Box:
         """The box without the axis of channels."""
-        return self.over(self.axes.replace("c", ""))
+        return self.over(without_channel(self.axes))
 
     def relative_to(self, outer: Box) -> Box:
         """Return the box counted from the first voxel of another over the same axes.

@@ -20,7 +20,7 @@ It is sought in cells of some lattice points: coarse ones are found fast, fine o
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     #: Returns what boxes cost, given their lengths per axis: one number, or one for each of an array of boxes.
     Price = Callable[[Sequence[NDArray[np.int64]]], NDArray[np.float64]]
 
-Box = tuple["Interval", ...]
+Spans = tuple["Interval", ...]
 
 
 def fitted(
     wanted: NDArray[np.bool_], grids: Sequence[AxisGrid], lengths: Sequence[int], price: Price
-) -> list[Box]:
+) -> list[Spans]:
     """Return the cores of tiles that together hold what is wanted of a region.
 
     Parameters
@@ -74,7 +74,7 @@ def fitted(
     ]
 
 
-def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> list[Box]:
+def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> list[Spans]:
     """Return boxes that do not overlap and together hold every wanted cell.
 
     Parameters
@@ -109,7 +109,7 @@ def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> li
     return boxes
 
 
-def _shrunk(wanted: NDArray[np.bool_], box: Box) -> Box:
+def _shrunk(wanted: NDArray[np.bool_], box: Spans) -> Spans:
     """Return the smallest box that holds what a box holds."""
     view = wanted[tuple(slice(*each) for each in box)]
     ends = []
@@ -126,7 +126,8 @@ def _cheapest_cut(view: NDArray[np.bool_], longest: Sequence[int], price: Price)
         if length == 1:
             continue
         sides = [_sides(view, axis, other) for other in range(view.ndim)]
-        costs = sum(_priced([each[part] for each in sides], longest, price) for part in (0, 1))
+        one, other_one = ([pair[part] for pair in sides] for part in (0, 1))
+        costs = _priced(one, longest, price) + _priced(other_one, longest, price)
         at = int(np.argmin(costs))
         if costs[at] < best[2]:
             best = (axis, at + 1, float(costs[at]))
@@ -157,7 +158,7 @@ def _projected(view: NDArray[np.bool_], kept: tuple[int, ...]) -> NDArray[np.boo
     return np.asarray(view.any(axis=tuple(each for each in range(view.ndim) if each not in kept)))
 
 
-def _priced(sides: Sequence[NDArray[np.int64]], longest: Sequence[int], price: Price) -> Any:
+def _priced(sides: Sequence[NDArray[np.int64]], longest: Sequence[int], price: Price) -> NDArray[np.float64]:
     """Return what boxes cost, if what is too long is cut into equal parts."""
     parts = [-(-side // most) for side, most in zip(sides, longest, strict=True)]
     cut = [-(-side // number) for side, number in zip(sides, parts, strict=True)]

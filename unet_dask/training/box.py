@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
 
 
-def whole(shape: Sequence[int]) -> Box:
+def whole(shape: Sequence[int]) -> Window:
     """Return the box of everything."""
     return tuple(slice(0, side) for side in shape)
 
 
-def grown(box: Box, margin: int, shape: Sequence[int]) -> Box:
+def grown(box: Window, margin: int, shape: Sequence[int]) -> Window:
     """Return a box with `margin` pixels more on every side, as far as the image of `shape` goes.
 
     Examples
@@ -33,7 +33,7 @@ def grown(box: Box, margin: int, shape: Sequence[int]) -> Box:
     )
 
 
-def shifted(box: Box, outer: Box) -> Box:
+def shifted(box: Window, outer: Window) -> Window:
     """Return a box counted from the first pixel of another that holds it."""
     return tuple(
         slice(span.start - around.start, span.stop - around.start)
@@ -41,7 +41,7 @@ def shifted(box: Box, outer: Box) -> Box:
     )
 
 
-def overlap(one: Box, other: Box) -> Box | None:
+def overlap(one: Window, other: Window) -> Window | None:
     """Return what two boxes have in common, or None if that is nothing.
 
     Examples
@@ -74,7 +74,7 @@ def folded(at: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]
     return found
 
 
-def enclosing(at: NDArray[np.float32], shape: Sequence[int], *, margin: int = 0) -> Box:
+def enclosing(at: NDArray[np.float32], shape: Sequence[int], *, margin: int = 0) -> Window:
     """Return the box of the pixels around positions within the image.
 
     Parameters
@@ -92,6 +92,6 @@ def enclosing(at: NDArray[np.float32], shape: Sequence[int], *, margin: int = 0)
     return grown(tight, margin, shape)
 
 
-def origin(box: Box, dims: int) -> NDArray[np.float32]:
+def origin(box: Window, dims: int) -> NDArray[np.float32]:
     """Return the first pixel of a box as (axes, 1, ...), to subtract from positions of `dims` dimensions."""
     return np.array([span.start for span in box], dtype=np.float32).reshape(-1, *(1,) * dims)

@@ -9,19 +9,18 @@ It holds no state of a random generator, because there is none: the randomness o
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from unet_dask import private
 from unet_dask.errors import MismatchError, ModelError, SinkError
 from unet_dask.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
     from torch.amp import GradScaler
@@ -51,7 +50,7 @@ class Progress:
     iteration: int = 0
     best: float | None = None
     best_iteration: int = 0
-    scores: Mapping[str, Any] | None = None
+    scores: Mapping[str, object] | None = None
     seconds: float = 0.0
 
 
@@ -73,7 +72,7 @@ def save_checkpoint(
     scaler: GradScaler,
     *,
     progress: Progress,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Mapping[str, object],
 ) -> None:
     """Write a checkpoint atomically.
 
@@ -97,7 +96,10 @@ def save_checkpoint(
                 tensors[f"{_OPTIMISER}{name}:{key}"] = _stored(value)
     record = {"format": _FORMAT, "progress": asdict(progress), "fingerprint": fingerprint}
     record["scaler"] = scaler.state_dict()  # scale and counters; empty unless it is in use
-    _write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
+    try:
+        private.write(path, save(tensors, metadata={"unet_dask_checkpoint": json.dumps(record)}))
+    except OSError as error:
+        raise SinkError(f"The checkpoint cannot be written to {path}: {error.strerror or error}.") from error
 
 
 def load_checkpoint(
@@ -106,7 +108,7 @@ def load_checkpoint(
     optimiser: Optimizer,
     scaler: GradScaler,
     *,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Mapping[str, object],
 ) -> Progress:
     """Put networks and optimiser into the state of a checkpoint, in place.
 
@@ -156,7 +158,7 @@ def load_checkpoint(
     return progress
 
 
-def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same(before: Mapping[str, Any], now: Mapping[str, object]) -> None:
     """Compare fingerprints, setting by setting."""
     if before.get("files") != _plain(now)["files"]:
         raise MismatchError(
@@ -180,22 +182,10 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(record: Mapping[str, object]) -> dict[str, Any]:
     """Return a record as JSON gives it back: with lists for tuples."""
     return dict(json.loads(json.dumps(record)))
 
 
 def _stored(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to disk, rename."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise SinkError(f"The checkpoint cannot be written to {path}: {error.strerror or error}.") from error

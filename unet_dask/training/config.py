@@ -6,7 +6,6 @@ the TOML file only replace fields of this class; neither has defaults of its own
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from unet_dask.errors import OptionError
 from unet_dask.model.header import NetworkSpec
 from unet_dask.paths import local_path
+from unet_dask.setting import nearest
 
 if TYPE_CHECKING:
     import os
@@ -231,9 +231,8 @@ class TrainConfig:
         known = [each.name for each in fields(self)]
         for name in settings:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else f" Known are: {', '.join(known)}."
-                raise OptionError(f"The training has no setting {name!r}.{hint}")
+                hint = nearest(name, known, f"Known are: {', '.join(known)}.")
+                raise OptionError(f"The training has no setting {name!r}. {hint}")
         return replace(self, **{name: _frozen(value) for name, value in settings.items()})
 
     def to_record(self) -> dict[str, Any]:

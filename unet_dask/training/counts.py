@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.survey import Survey, Values
     from unet_dask.training.target import Decision, Target
@@ -51,7 +51,7 @@ def class_counts(
     -------
     (classes,)
     """
-    if decision.kind == "classes" and not config.ignore_background:
+    if not decision.of_instances and not config.ignore_background:
         counts = [_of_values(each.values, decision, config.classes) for each in surveys]
         total: NDArray[np.int64] = np.stack(counts).sum(axis=0)
         return total
@@ -75,7 +75,7 @@ def _of_values(values: Values, decision: Decision, classes: int) -> NDArray[np.i
     return found
 
 
-def _of_target(target: Target, classes: int, inside: Box = ()) -> NDArray[np.int64]:
+def _of_target(target: Target, classes: int, inside: Window = ()) -> NDArray[np.int64]:
     known = target.known[inside]
     return np.bincount(target.classes[inside][known], minlength=classes)
 
@@ -104,7 +104,7 @@ def _of_blocks(
     return found
 
 
-def _spread(blocks: list[tuple[range, Box]]) -> list[tuple[range, Box]]:
+def _spread(blocks: list[tuple[range, Window]]) -> list[tuple[range, Window]]:
     """Return all blocks, or evenly spread ones that hold about as many pixels as may be prepared."""
     sizes = [len(planes) * math.prod(span.stop - span.start for span in box) for planes, box in blocks]
     wanted = max(len(blocks) * MOST // max(sum(sizes), 1), 1)

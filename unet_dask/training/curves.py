@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from unet_dask.durable import write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,12 +38,11 @@ def read_curves(path: Path, *, until: int) -> list[CurvePoint]:
 
 def write_curves(path: Path, points: list[CurvePoint]) -> None:
     """Write the whole record; it is short."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with io.StringIO(newline="") as text:
+        writer = csv.writer(text)
         writer.writerow(_COLUMNS)
         writer.writerows([[getattr(point, name) for name in _COLUMNS] for point in points])
-    partial.replace(path)
+        write(path, [text.getvalue().encode()])
 
 
 def draw_curves(path: Path, points: list[CurvePoint]) -> None:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import ndimage
 
+from unet_dask.training.box import folded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -134,19 +136,7 @@ def look_up(
     array([2. , 1.5, 2. ])
     """
     if order == 0:
-        nearest = tuple(
-            _folded(np.rint(line).astype(np.intp), size) for line, size in zip(at, array.shape, strict=True)
-        )
-        return array[nearest]
+        nearest: NDArray[np.number] = array[tuple(folded(np.rint(at), array.shape).astype(np.intp))]
+        return nearest
     # scipy calls "mirror" what numpy calls "reflect": the edge sample is not repeated.
-    found: NDArray[np.number] = ndimage.map_coordinates(array, at, order=order, mode="mirror")
-    return found
-
-
-def _folded(position: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Mirror positions back into ``[0, size)``, as `tiling.mirror.mirrored` does for ranges."""
-    if size == 1:
-        return np.zeros_like(position)
-    period = 2 * (size - 1)
-    position = np.abs(position) % period
-    return np.minimum(position, period - position)
+    return ndimage.map_coordinates(array, at, order=order, mode="mirror")

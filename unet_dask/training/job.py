@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from unet_dask.choices import AUTO, Device
 from unet_dask.engine.device import require_precision
 from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
@@ -96,7 +97,7 @@ class Job:
     start: Model | None = None
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """What a checkpoint must agree with."""
         return {
             "config": self.config.to_record(),
@@ -139,8 +140,8 @@ def device_of(config: TrainConfig) -> torch.device:
         If torch cannot use it here, or it has no bfloat16 and that was asked for.
     """
     name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == AUTO:
+        name = Device.CUDA if torch.cuda.is_available() else Device.CPU
     try:
         device = own_gpu(torch.device(name))
         torch.empty(1, device=device)
@@ -204,10 +205,7 @@ def model_of(job: Job, state: State) -> Model:
     killed and resumed ends with the bytes of one that was not. The CSV beside it has the seconds.
     """
     config, data, progress = job.config, job.data, state.progress
-    names = config.class_names or (
-        "background",
-        *(f"class {index}" for index in range(1, config.classes)),
-    )
+    names = config.class_names or ("background", *(f"class {index}" for index in range(1, config.classes)))
     header = ModelHeader(
         network=state.kept.spec,
         normalisation=data.normalisation,
@@ -231,8 +229,8 @@ def model_of(job: Job, state: State) -> Model:
     return Model(state.kept, header, tensor_checksum(state.kept.state_dict()))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """Replace NaN, which JSON does not know, by None."""
     if isinstance(value, tuple | list):
-        return [_finite(each) for each in value]
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.ahead import in_order
 from unet_dask.errors import OptionError, SinkError
 from unet_dask.io.images.annotated_volume import open_annotated
 from unet_dask.model.file import save_model
@@ -203,14 +203,7 @@ def _patches(job: Job, done: int) -> Generator[Patch]:
         rng = np.random.default_rng([job.config.seed, 2, job.team.draw(iteration)])
         return draw_patch(job.data.images, rng, cores=job.cores, config=job.config)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="patches") as pool:
-        ahead = pool.submit(draw, done) if done < job.config.iterations else None
-        for iteration in range(done, job.config.iterations):
-            assert ahead is not None
-            patch = ahead.result()
-            following = iteration + 1
-            ahead = pool.submit(draw, following) if following < job.config.iterations else None
-            yield patch
+    return in_order(draw, range(done, job.config.iterations), threads=1, ahead=1)
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:

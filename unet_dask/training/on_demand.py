@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
     from unet_dask.model.header import Normalisation
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.target import Decision
@@ -65,11 +65,11 @@ class OnDemand:
         """Channels of the image."""
         return self.annotated.channels
 
-    def grey(self, box: Box) -> NDArray[np.float32]:
+    def grey(self, box: Window) -> NDArray[np.float32]:
         """Return the normalised image in a box: (c, *box)."""
         return normalise(self.annotated.read_image(box), self.constants)
 
-    def truth(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def truth(self, box: Window) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return classes and weight map in a box."""
         config = self.config
         margin = surroundings(self.decision, config)
@@ -91,7 +91,7 @@ class OnDemand:
         )
         return target.classes[inside], weights
 
-    def loaded(self, box: Box | None = None) -> TrainingImage:
+    def loaded(self, box: Window | None = None) -> TrainingImage:
         """Return a box, or all of it, in memory."""
         chosen = whole(self.shape) if box is None else box
         return TrainingImage(self.name, self.grey(chosen), *self.truth(chosen))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import distributed
 
+from unet_dask.choices import Device
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def team(device: torch.device) -> Iterator[Team]:
         yield Team()
         return
     try:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        distributed.init_process_group("nccl" if device.type == Device.CUDA else "gloo")
     except (RuntimeError, ValueError) as error:
         raise OptionError(
             f"{size} processes were asked for, but they cannot find each other ({error}). Start them with torchrun."
@@ -112,5 +113,5 @@ def team(device: torch.device) -> Iterator[Team]:
 def own_gpu(device: torch.device) -> torch.device:
     """Return the GPU of this process, where several share a machine."""
     local = os.environ.get("LOCAL_RANK")
-    chosen = str(device)
-    return torch.device("cuda", int(local)) if chosen == "cuda" and local is not None else device
+    unnumbered = device == torch.device("cuda")
+    return torch.device("cuda", int(local)) if unnumbered and local is not None else device

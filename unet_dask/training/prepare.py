@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.sample import Drawable, TrainingImage
     from unet_dask.training.survey import Moments
@@ -105,10 +107,10 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
     ready = [
         OnDemand(
             part,
-            _constants(each.moments) if normalisation.kind == "volume" else normalisation,
+            _constants(each.moments) if normalisation.of_volume else normalisation,
             decision,
             # Where targets are classes, the weights of held-out images only say what is known.
-            weights if number < len(training) or decision.kind == "instances" else None,
+            weights if number < len(training) or decision.of_instances else None,
             config,
         )
         for number, (part, each) in enumerate(zip([*training, *held_out], surveys, strict=True))
@@ -169,7 +171,7 @@ def _bounded(images: Sequence[OnDemand]) -> tuple[TrainingImage, ...]:
     return tuple(each.loaded(middle(each.shape, HELD // count)) for each in chosen)
 
 
-def middle(shape: Sequence[int], pixels: int) -> Box:
+def middle(shape: Sequence[int], pixels: int) -> Window:
     """Return the middle of an image, of at most some number of pixels and with sides as equal as they can be.
 
     Examples
@@ -255,10 +257,7 @@ def normalisation_of(moments: Sequence[Moments], config: TrainConfig) -> Normali
     """Return what the model file stores: mean and deviation over all training pixels, or "volume"."""
     if config.normalisation == "volume":
         return Normalisation("volume")
-    total = moments[0]
-    for each in moments[1:]:
-        total = total + each
-    return _constants(total)
+    return _constants(reduce(add, moments))
 
 
 def _constants(moments: Moments) -> Normalisation:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
     from unet_dask.training.config import TrainConfig
 
 #: Share of the core that a patch may lie beyond the image, so that pixels at its border are seen too.
@@ -49,10 +49,10 @@ class Drawable(Protocol):
     def channels(self) -> int:
         """Channels of the image."""
 
-    def grey(self, box: Box) -> NDArray[np.float32]:
+    def grey(self, box: Window) -> NDArray[np.float32]:
         """Return the normalised image in a box: (c, *box)."""
 
-    def truth(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def truth(self, box: Window) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return classes and weight map in a box."""
 
 
@@ -83,11 +83,11 @@ class TrainingImage:
         """Channels of the image."""
         return len(self.image)
 
-    def grey(self, box: Box) -> NDArray[np.float32]:
+    def grey(self, box: Window) -> NDArray[np.float32]:
         """Return the normalised image in a box: (c, *box)."""
         return self.image[(slice(None), *box)]
 
-    def truth(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def truth(self, box: Window) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return classes and weight map in a box."""
         return self.target[box], self.weight_map[box]
 
@@ -143,11 +143,7 @@ def tile_cores(config: TrainConfig, shapes: Sequence[Sequence[int]]) -> tuple[in
 
 
 def draw_patch(
-    images: Sequence[Drawable],
-    rng: np.random.Generator,
-    *,
-    cores: Sequence[int],
-    config: TrainConfig,
+    images: Sequence[Drawable], rng: np.random.Generator, *, cores: Sequence[int], config: TrainConfig
 ) -> Patch:
     """Draw one augmented patch that has at least one annotated pixel.
 
@@ -226,7 +222,6 @@ def _true(image: Drawable, at: NDArray[np.float32]) -> tuple[NDArray[np.int64], 
 
 
 def _grey(image: Drawable, at: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Interpolate the image."""
     # Cubic keeps the sharpness that the network will meet; in 3D its 64 neighbours cost too much.
     order: Literal[1, 3] = 3 if len(at) == 2 else 1
     box = enclosing(at, image.shape, margin=_SPLINE if order == 3 else 1)

@@ -43,7 +43,8 @@ def step(job: Job, state: State, patch: Patch, rate: float) -> float:
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
                 module.eval()
-    with torch.autocast(device.type, _DTYPES[config.precision], enabled=config.precision != "float32"):
+    dtype = _DTYPES[config.precision]
+    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         logits = network(torch.from_numpy(patch.image[np.newaxis]).to(device))
     loss = weighted_cross_entropy(
         logits.float(),

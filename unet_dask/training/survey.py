@@ -8,30 +8,30 @@ depends on the array alone, so that the same data give the same network.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
+from unet_dask.ahead import in_order
 from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.training.box import overlap, shifted
+from unet_dask.training.box import overlap, shifted, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from unet_dask.io.images.annotated import AnnotatedImage
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.labels import Annotation
-    from unet_dask.io.images.stack import Box, Stack
+    from unet_dask.io.images.stack import Stack, Window
 
 #: Values that are converted to float64 at once: their copies stay in the cache of the processor.
-_PORTION = 1 << 20
+PORTION = 1 << 20
 #: Blocks that are read at the same time: while one is decoded, another is added up.
 _THREADS = 2
 #: Values below this are counted one by one: classes fit into a byte.
@@ -111,7 +111,7 @@ def moments_of(image: NDArray[np.generic]) -> Moments:
     >>> moments_of(np.array([[1.0, 3.0]])).deviation
     array([1.])
     """
-    return _summed(_moments(each) for each in _portions(image))
+    return reduce(add, map(_moments, _portions(image)))
 
 
 def _moments(image: NDArray[np.generic]) -> Moments:
@@ -159,16 +159,12 @@ def survey(
         return _survey_of_volumes(volumes, foreground)
     found = [
         Survey(
-            moments_of(each.read_image(_everything(each))),
-            values_of(each.read_annotation(_everything(each)), foreground=foreground),
+            moments_of(part.read_image(whole(part.shape))),
+            values_of(part.read_annotation(whole(part.shape)), foreground=foreground),
         )
-        for each in parts
+        for part in parts
     ]
     return found, tuple(sorted({pair for each in parts for pair in each.files}))
-
-
-def _everything(part: Annotated) -> Box:
-    return tuple(slice(0, side) for side in part.shape)
 
 
 def _survey_of_volumes(
@@ -190,20 +186,18 @@ def _survey_of_volumes(
 
 
 def _read_once(
-    stack: Stack,
-    parts: Sequence[AnnotatedVolume],
-    look: Callable[[AnnotatedVolume, NDArray[np.generic]], _T],
+    stack: Stack, parts: Sequence[AnnotatedVolume], look: Callable[[AnnotatedVolume, NDArray[np.generic]], _T]
 ) -> tuple[list[_T], str]:
     """Read an array in blocks; return what was found per part, added up, and the digest of all."""
     of_image: dict[int, list[int]] = {}
     for number, part in enumerate(parts):
         of_image.setdefault(part.index, []).append(number)
 
-    def work(block: tuple[range, Box]) -> tuple[bytes, list[tuple[int, _T]]]:
+    def work(block: tuple[range, Window]) -> tuple[bytes, list[tuple[int, _T]]]:
         planes, box = block
         values = stack.read(planes, box)
         found = [
-            (number, _summed(look(parts[number], each) for each in _portions(inside)))
+            (number, reduce(add, (look(parts[number], portion) for portion in _portions(inside))))
             for plane, index in zip(values, planes, strict=True)
             for number in of_image.get(index, ())
             if (inside := _inside(plane, box, parts[number])).size
@@ -212,14 +206,14 @@ def _read_once(
 
     total = hashlib.sha256(f"{stack.source.dtype.str} {stack.source.shape}".encode())
     sums: dict[int, _T] = {}
-    for digest, found in _in_order(work, stack.blocks()):
+    for digest, found in in_order(work, stack.blocks(), threads=_THREADS, ahead=_THREADS):
         total.update(digest)
         for number, each in found:
             sums[number] = sums[number] + each if number in sums else each
     return [sums[number] for number in range(len(parts))], total.hexdigest()
 
 
-def _inside(values: NDArray[np.generic], box: Box, part: AnnotatedVolume) -> NDArray[np.generic]:
+def _inside(values: NDArray[np.generic], box: Window, part: AnnotatedVolume) -> NDArray[np.generic]:
     """Return what lies in a part, of values of (c, *box)."""
     common = overlap(box, part.box)
     return values[:, :0] if common is None else values[(slice(None), *shifted(common, box))]
@@ -227,30 +221,6 @@ def _inside(values: NDArray[np.generic], box: Box, part: AnnotatedVolume) -> NDA
 
 def _portions(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
     """Yield (c, *spatial) in slabs along the first axis of space."""
-    rows = max(_PORTION // max(values[:, :1].size, 1), 1)
+    rows = max(PORTION // max(values[:, :1].size, 1), 1)
     for start in range(0, values.shape[1], rows):
         yield values[:, start : start + rows]
-
-
-def _summed(each: Iterable[_T]) -> _T:
-    found = iter(each)
-    total = next(found)
-    for one in found:
-        total = total + one
-    return total
-
-
-_Block = TypeVar("_Block")
-_Found = TypeVar("_Found")
-
-
-def _in_order(work: Callable[[_Block], _Found], blocks: Iterable[_Block]) -> Iterator[_Found]:
-    """Yield the result of each block in order, while the next ones are at work."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="survey") as pool:
-        ahead: deque[Future[_Found]] = deque()
-        for block in blocks:
-            ahead.append(pool.submit(work, block))
-            if len(ahead) > _THREADS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()

@@ -41,6 +41,11 @@ class Decision:
     foreground: int | None
     reason: str
 
+    @property
+    def of_instances(self) -> bool:
+        """Whether values number objects, which are all of one class."""
+        return self.kind == "instances"
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -85,14 +90,14 @@ def decide(targets: Sequence[tuple[str, Values]], config: TrainConfig) -> Decisi
     if config.foreground_value is not None:
         return _foreground(values, config)
     binary = values <= {0, 255} and 255 in values
-    kind = config.target_kind
-    if kind == "instances" or (kind == "auto" and not binary and max(values, default=0) >= config.classes):
+    kind, asked = config.target_kind, config.target_kind != "auto"
+    if kind == "instances" or (not asked and not binary and max(values, default=0) >= config.classes):
         if config.classes != 2:
             raise OptionError(
                 f"Instances make two classes, background and object, not {config.classes}. "
                 "Use --classes 2, or targets that hold classes with --target-kind classes."
             )
-        told = "as asked" if kind == "instances" else f"values up to {max(values)}"
+        told = "as asked" if asked else f"values up to {max(values)}"
         return Decision("instances", None, told)
     if binary:
         return Decision("classes", 255, "all values are 0 or 255, 255 is class 1")
@@ -102,9 +107,7 @@ def decide(targets: Sequence[tuple[str, Values]], config: TrainConfig) -> Decisi
             f"The target of {name} has the value {max(values)}, but there are only {config.classes} classes, "
             f"0 to {config.classes - 1}. Use --classes {max(values) + 1}, or --target-kind instances."
         )
-    return Decision(
-        "classes", None, "as asked" if kind == "classes" else f"values 0 to {max(values, default=0)}"
-    )
+    return Decision("classes", None, "as asked" if asked else f"values 0 to {max(values, default=0)}")
 
 
 def _foreground(values: set[int], config: TrainConfig) -> Decision:
@@ -131,7 +134,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
     """
     known = annotated.known
     annotation = np.where(known, annotated.target, 0)
-    if decision.kind == "instances":
+    if decision.of_instances:
         labels = connected(annotation)
         separated = separate(labels, border=config.border)
         classes = (separated > 0).astype(np.uint8)
@@ -148,7 +151,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
 
 def surroundings(decision: Decision, config: TrainConfig) -> int:
     """Return how far away, in pixels, an annotation can matter for classes and known mask of a pixel."""
-    border = config.border if decision.kind == "instances" else 0
+    border = config.border if decision.of_instances else 0
     return max(border, config.trusted_ring + 1 if config.ignore_background else 0)
 
 
@@ -177,8 +180,7 @@ def connected(values: NDArray[np.integer]) -> NDArray[np.int32]:
         low = values[(slice(None),) * axis + (slice(0, -1),)]
         high = values[(slice(None),) * axis + (slice(1, None),)]
         fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = (low == high) & (low != 0)
-    labels: NDArray[np.int32] = ndimage.label(fine)[0][whole].astype(np.int32)
-    return labels
+    return ndimage.label(fine)[0][whole].astype(np.int32)
 
 
 def separate(labels: NDArray[np.int32], *, border: int = 1) -> NDArray[np.int32]:

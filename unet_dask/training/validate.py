@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Largest core of a validation tile, in pixels per axis.
 _LARGEST = {2: 512, 3: 64}
+#: What makes probabilities of logits, by the head of the network.
+_ACTIVATIONS = {"softmax": partial(torch.softmax, dim=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def probabilities(
             tile = np.take(tile, position, axis=axis + 1)
         with torch.inference_mode():
             logits = network(torch.from_numpy(tile[np.newaxis]).to(device))
-            out = torch.softmax(logits.float(), dim=1)[0].cpu().numpy()
+            out = _ACTIVATIONS[spec.head](logits.float())[0].cpu().numpy()
         into = [slice(start, start + core) for start, core in zip(starts, cores, strict=True)]
         room = found[(slice(None), *into)]
         room[...] = out[(slice(None), *(slice(0, side) for side in room.shape[1:]))]

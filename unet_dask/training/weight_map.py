@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box
+    from unet_dask.io.images.stack import Window
 
 #: The second term is cut off where it falls below this.
 NEGLIGIBLE = 1e-7
 
 
 def separation_term(
-    cells: NDArray[np.integer], *, w0: float = 10.0, sigma: float = 5.0, inside: Box | None = None
+    cells: NDArray[np.integer], *, w0: float = 10.0, sigma: float = 5.0, inside: Window | None = None
 ) -> NDArray[np.float32]:
     """Return the second term of eq. 2 [1]_.
 
@@ -84,7 +84,7 @@ def reach(w0: float, sigma: float) -> int:
 
 
 def nearest_two(
-    cells: NDArray[np.integer], *, reach: int, inside: Box | None = None
+    cells: NDArray[np.integer], *, reach: int, inside: Window | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distances to the nearest and to the second nearest cell.
 
@@ -237,7 +237,7 @@ def weight_map(
     known: NDArray[np.bool_] | None = None,
     w0: float = 10.0,
     sigma: float = 5.0,
-    inside: Box | None = None,
+    inside: Window | None = None,
 ) -> NDArray[np.float32]:
     """Return the weight of every pixel in the loss.
 

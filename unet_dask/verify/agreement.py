@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from unet_dask import axes as axes_
+from unet_dask.choices import Precision
 from unet_dask.io.sink import pyramid
 from unet_dask.io.sink.multiscale import image_metadata
 from unet_dask.run.join import joined_array
@@ -63,13 +64,13 @@ def _twice(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, str]]:
 def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]:
     """Yield what follows from something else that the manifest says, and whether it does."""
     plan, identity, mask = manifest.plan, manifest.fingerprint, manifest.mask
-    sizes = dict(zip(plan.axes, plan.shape, strict=True))
+    sizes = axes_.by_axis(plan.axes, plan.shape)
     source = manifest.source
     yield "source.axes", axes_.canonical(source.axes) == plan.axes
     yield "source.channels", source.channels is None or len(source.channels) == sizes["c"]
     told = {"dims": len(plan.halo), "channels": sizes["c"], "classes": len(manifest.classes)}
     if plan.lattice is None:  # all poolings are by 2, and the halo tells how many they are
-        told["depth"] = ((plan.halo[0] + 4) // 6).bit_length() - 1
+        told["depth"] = grid.grids[-1].context.stride.bit_length() - 1
     network = identity.get("model.network", "").partition("(")[2].rstrip(")").split(", ")
     yield (
         "model.network",
@@ -83,7 +84,7 @@ def _related(manifest: Manifest, grid: RegionGrid) -> Iterator[tuple[str, bool]]
     yield "skipped regions", plan.skipped <= (plan.regions if mask else 0)
     yield "memory", plan.limit_bytes in (None, manifest.memory)
     yield "card", plan.card_limit_bytes in (None, manifest.card or 0)
-    yield "ranges", bool(manifest.ranges) <= (plan.precision == "int8")
+    yield "ranges", bool(manifest.ranges) <= (plan.precision == Precision.INT8)
     yield "mask", (mask is not None) == ("mask.url" in identity) == ("plan.tiling" in identity)
     if mask not in (None, "auto"):
         address = "/".join(identity[name] for name in ("mask.url", "mask.key") if identity.get(name))
@@ -114,8 +115,8 @@ def image_text(ome: Mapping[str, Any], spec: ArraySpec, classes: Sequence[str]) 
     """
     (image,) = ome["multiscales"]
     first = image["datasets"][0]["coordinateTransformations"]
-    spacing = dict(zip(spec.axes, map(float, first[0]["scale"]), strict=True))
-    shift = dict(zip(spec.axes, map(float, first[1]["translation"]), strict=True))
+    spacing = axes_.by_axis(spec.axes, map(float, first[0]["scale"]))
+    shift = axes_.by_axis(spec.axes, map(float, first[1]["translation"]))
     unit = {axis["name"]: axis.get("unit") for axis in image["axes"]}
     expected = image_metadata(
         spec.axes, spec.levels, name=str(image["name"]), spacing=spacing, unit=unit, translation=shift
@@ -155,7 +156,12 @@ def among_products(images: Images) -> list[Finding]:
     findings = []
     for what in ("spacing", "unit", "translation"):
         every = [physical[what] for physical in told.values()]
-        if any(one[axis] != every[0].get(axis, one[axis]) for one in every for axis in one if axis != "c"):
+        if any(
+            one[axis] != every[0].get(axis, one[axis])
+            for one in every
+            for axis in one
+            if not axes_.is_channel(axis)
+        ):
             text = f"the OME-Zarr metadata of {', '.join(told)} contradict each other about the {what}. {RESTORE}"
             findings.append(Finding("metadata", text))
     return findings
@@ -182,8 +188,7 @@ def against_model(manifest: Manifest, model: ModelFile) -> list[Finding]:
         "classes": manifest.classes == header.class_names,
         "network": identity.get("model.network") == str(header.network),
         "context": (plan.halo, plan.lattice or stride) == (header.network.halo, stride),
-        "normalisation": constants.kind != "constant"
-        or (offset, scale) == (constants.offset, constants.scale),
+        "normalisation": constants.of_volume or (offset, scale) == (constants.offset, constants.scale),
     }
     return [
         Finding("metadata", f"the manifest and the model contradict each other about the {what}. {RESTORE}")

@@ -13,10 +13,12 @@ farthest recomputed one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from unet_dask.axes import has_channel, is_channel
+from unet_dask.choices import Device, Precision
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.engine.device import choose_device, multiplies
 from unet_dask.engine.infer import Counter
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 #: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
 _SIDES = {2: 192, 3: 64}
 _ACTIVATION_BYTES = 1 << 30
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def draw(stored: Stored, origin: Origin, random: np.random.Generator) -> RegionG
     side = _side(stored, origin)
     grids = []
     for axis, (name, whole) in enumerate(zip(stored.grid.axes, stored.grid.grids, strict=True)):
-        if name == "c":
+        if is_channel(name):
             grids.append(whole)
             continue
         length = min(side if axis >= first else 1, whole.stop - whole.start)
@@ -112,7 +116,7 @@ def unable(stored: Stored) -> str:
     device, precision = _device(plan.device)[0], plan.precision
     if multiplies(precision, device):
         return ""
-    what = "card" if device == "cuda" else "processor"
+    what = "card" if device == Device.CUDA else "processor"
     return f"the run was in {precision}, which this {what} does not have; verify where there is one that has"
 
 
@@ -168,7 +172,7 @@ def _probabilities(
 ) -> NDArray[np.float32]:
     """Return float32 probabilities of a crop, in the axes of the grid, with a channel per class."""
     settings, model = stored.manifest.settings, origin.model
-    ranges = stored.manifest.ranges if by.precision == "int8" else ()
+    ranges = stored.manifest.ranges if by.precision == Precision.INT8 else ()
     task = RegionTask(
         grid=grid,
         outputs=(Probabilities("float32"),),
@@ -188,9 +192,9 @@ def _probabilities(
     return np.asarray(values, np.float32)
 
 
-def _classes_first(values: NDArray[Any], axes: str) -> NDArray[Any]:
+def _classes_first(values: NDArray[Scalar], axes: str) -> NDArray[Scalar]:
     """Return values with the channel axis, if they have one, before all others."""
-    return np.moveaxis(values, axes.index("c"), 0) if "c" in axes else values
+    return np.moveaxis(values, axes.index("c"), 0) if has_channel(axes) else values
 
 
 def _regions(stored: Stored, box: Box) -> list[tuple[int, ...]]:

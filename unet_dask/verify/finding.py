@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from unet_dask.config import format_bytes
 from unet_dask.io.remote import redact_url
+from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,13 +44,14 @@ class Finding:
     def place(self) -> str:
         """The place for people: product, level and box, as far as there are any."""
         level = "" if self.level is None else f"level {self.level}"
-        return ", ".join(part for part in (self.product, level, _box_text(self.box or {})) if part)
+        box = Box("".join(self.box), tuple(self.box.values())).text if self.box else ""
+        return ", ".join(part for part in (self.product, level, box) if part)
 
     def line(self) -> str:
         """Return one line for people."""
         return f"{self.kind}: {self.place}: {self.text}" if self.place else f"{self.kind}: {self.text}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Mapping[str, object]:
         """Return the same for programs."""
         box = None if self.box is None else {axis: list(interval) for axis, interval in self.box.items()}
         found = {"kind": self.kind, "product": self.product or None, "level": self.level, "box": box}
@@ -108,7 +110,7 @@ class Verification:
         ]
         return "; ".join(part for part in told if part)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the outcome for programs."""
         return {
             "sink": redact_url(self.sink),
@@ -122,7 +124,3 @@ class Verification:
             "repaired": self.repaired,
             "seconds": self.seconds,
         }
-
-
-def _box_text(box: Mapping[str, tuple[int, int]]) -> str:
-    return ", ".join(f"{axis} {start}:{stop}" for axis, (start, stop) in box.items())

@@ -15,10 +15,11 @@ looked at that are within the mask from end to end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import has_channel, is_channel, without_channel
 from unet_dask.tiling.box import Box
 from unet_dask.verify.finding import Finding
 
@@ -140,8 +141,8 @@ def _within(mask: Mask, stored: Stored, array: ArraySpec, axis: str, box: Box) -
     """Return which lines across a face are within the mask from end to end, one value for every step of a plane."""
     place = {**stored.shown(0, box), "c": (0, 1)}
     inside = mask.inside([place[name] for name in stored.grid.axes])
-    lines = inside.all(axis=stored.grid.axes.replace("c", "").index(axis), keepdims=True)
-    if "c" in array.axes:
+    lines = inside.all(axis=without_channel(stored.grid.axes).index(axis), keepdims=True)
+    if has_channel(array.axes):
         lines = np.expand_dims(lines, array.axes.index("c"))
     return np.broadcast_to(lines, box.along(axis, (0, 1)).shape).ravel()
 
@@ -158,7 +159,7 @@ def _windows(
     looked = stored.grid.axes[-stored.dims :]
     shape = array.levels[0].shape
     sides = [
-        size if name == "c" else min(_SIDES[stored.dims] if name in looked else 1, max(size, 1))
+        size if is_channel(name) else min(_SIDES[stored.dims] if name in looked else 1, max(size, 1))
         for name, size in zip(array.axes, shape, strict=True)
     ]
     counts = [size // side if side else 0 for size, side in zip(shape, sides, strict=True)]
@@ -177,7 +178,7 @@ def _windows(
 
 
 def _steps(
-    product: Product, values: NDArray[Any], axis: int, within: NDArray[np.bool_] | None
+    product: Product, values: NDArray[np.generic], axis: int, within: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]:
     """Return the mean step between neighbouring planes, of some lines."""
     planes = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

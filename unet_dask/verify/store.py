@@ -7,13 +7,12 @@ which leave the interpreter free.
 from __future__ import annotations
 
 import time
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unet_dask.ahead import in_order
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import ModelError, OptionError, UnetDaskError
 from unet_dask.io import remote
@@ -31,7 +30,7 @@ from unet_dask.verify.values import examine
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from distributed import Client
 
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
 
     #: Called with the pieces of work that were read so far, and their number.
     OnPiece = Callable[[int, int], None]
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -215,9 +211,9 @@ def _values(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
         return None if digest is None else examine(stored, piece, digest)
 
     foreign = 0
-    for done, seen in enumerate(
-        _in_threads(look, stored.pieces_of(record.entries), how.workers or available_cores()), 1
-    ):
+    threads = how.workers or available_cores()
+    pieces = stored.pieces_of(record.entries)
+    for done, seen in enumerate(in_order(look, pieces, threads=threads, ahead=2 * threads), 1):
         how.on_piece(done, total)
         if seen is None:
             continue
@@ -229,18 +225,6 @@ def _values(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
         tally.notes.append(
             f"{foreign} files hold the right values, but not in the bytes that this version of the compressor makes"
         )
-
-
-def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, a few items at a time: unlike `map`, which submits them all."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Any] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _of_model(stored: Stored, model: str | os.PathLike[str] | None) -> list[Finding]:
@@ -264,7 +248,6 @@ def _seams_and_crops(
 
 
 def _seams(stored: Stored, tally: _Tally, random: np.random.Generator, how: Thoroughness) -> None:
-    """Look at faces between tiles."""
     mask, reason = mask_at_hand(stored.manifest, how.consent)
     try:
         if not reason:

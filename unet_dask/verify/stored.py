@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from unet_dask.axes import by_axis
 from unet_dask.errors import SinkError
 from unet_dask.io import remote
-from unet_dask.io.bounded import bounded_array, described_array
+from unet_dask.io.bounded import OpenedArray, bounded_array, described_array
 from unet_dask.io.sink import node, pyramid
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink.multiscale import Level
-from unet_dask.io.sink.store import ArraySpec, Sink, array_settings
+from unet_dask.io.sink.store import ArraySpec, Sink, new_array
 from unet_dask.run.dependents import region_box, within
 from unet_dask.verify import agreement
 from unet_dask.verify.agreement import RESTORE
@@ -83,8 +84,8 @@ class Stored:
     manifest: Manifest
     grid: RegionGrid
     arrays: tuple[ArraySpec, ...]
-    opened: Mapping[tuple[str, int], zarr.Array[Any]]
-    images: Mapping[str, Mapping[str, Any]]
+    opened: Mapping[tuple[str, int], OpenedArray]
+    images: Mapping[str, Mapping[str, object]]
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -153,9 +154,8 @@ class Stored:
 
     def shown(self, level: int, box: Box) -> dict[str, Interval]:
         """Return a box for people: at level 0 in voxels of the source."""
-        corner = {
-            axis: start for axis, (start, _) in self.grid.whole.named.items() if level == 0 and axis != "c"
-        }
+        volume = self.grid.whole.in_space_and_time
+        corner = {} if level else by_axis(volume.axes, volume.start)
         return {
             axis: (start + corner.get(axis, 0), stop + corner.get(axis, 0))
             for axis, (start, stop) in box.named.items()
@@ -187,8 +187,8 @@ def open_stored(url: str) -> tuple[Stored | None, list[Finding]]:
             Finding("metadata", f"zarr.json of the root group is not what was written. {RESTORE}")
         )
     arrays: list[ArraySpec] = []
-    opened: dict[tuple[str, int], zarr.Array[Any]] = {}
-    images: dict[str, Mapping[str, Any]] = {}
+    opened: dict[tuple[str, int], OpenedArray] = {}
+    images: dict[str, Mapping[str, object]] = {}
     for number, name in enumerate(names):
         try:
             spec, levels, ome = _product(url, manifest, number, grid)
@@ -237,7 +237,7 @@ def _bare_manifest(url: str) -> Manifest | None:
 
 def _product(
     url: str, manifest: Manifest, number: int, grid: RegionGrid
-) -> tuple[ArraySpec, list[zarr.Array[Any]], Mapping[str, Any]]:
+) -> tuple[ArraySpec, list[OpenedArray], Mapping[str, Any]]:
     """Open a product; raise if its metadata is not that which a run writes."""
     entry, identity = manifest.arrays[number], manifest.fingerprint
     name, axes = entry.name, entry.axes
@@ -251,7 +251,7 @@ def _product(
         # The fingerprint holds one for each product, as a text.
         _require(str(value) in identity.get(f"plan.{field}", ""), f"{field} are {value}")
     for level, array in enumerate(described):
-        expected = zarr.create_array({}, **array_settings(spec, level))
+        expected = new_array({}, spec, level)
         _require(
             array.metadata.to_dict() == expected.metadata.to_dict(),
             f"zarr.json of level {level} is not what was written",
@@ -277,7 +277,7 @@ def _as_written(url: str, path: str, manifest: Manifest) -> bool:
     return manifest.nodes is None or bool(node.checksum(url, path) == manifest.nodes[path])
 
 
-def _levels(levels: list[zarr.Array[Any]], name: str) -> tuple[Level, ...]:
+def _levels(levels: list[OpenedArray], name: str) -> tuple[Level, ...]:
     """Return the pyramid that arrays form: each axis is halved or not from level to level."""
     made = [Level(tuple(levels[0].shape), (1,) * levels[0].ndim)]
     for number, (finer, array) in enumerate(pairwise(levels), 1):

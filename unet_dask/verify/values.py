@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from zarr.storage import MemoryStore
 
 from unet_dask.errors import SinkLostError
 from unet_dask.io import remote
-from unet_dask.io.sink.store import array_settings, checksum
+from unet_dask.io.sink.store import checksum, new_array
 from unet_dask.products.sentinel import is_sentinel
 from unet_dask.tiling.box import hull
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from zarr.core.buffer import Buffer
 
     from unet_dask.tiling.box import Box
     from unet_dask.verify.stored import Piece, Stored
@@ -102,7 +102,7 @@ def _located(stored: Stored, piece: Piece) -> Finding:
     return _finding(stored, piece, "values", text, hull(wrong) if wrong else None)
 
 
-def _files(stored: Stored, piece: Piece, values: NDArray[Any]) -> tuple[list[str], int]:
+def _files(stored: Stored, piece: Piece, values: NDArray[np.generic]) -> tuple[list[str], int]:
     """Compare files with what their values are encoded to.
 
     Returns
@@ -135,11 +135,9 @@ def _files(stored: Stored, piece: Piece, values: NDArray[Any]) -> tuple[list[str
     return damaged, foreign
 
 
-def _encoded(stored: Stored, piece: Piece, values: NDArray[Any]) -> dict[str, bytes]:
+def _encoded(stored: Stored, piece: Piece, values: NDArray[np.generic]) -> dict[str, bytes]:
     """Return the files, by their names within the piece, that values are written as."""
     spec = stored.array(piece.product)
-    settings = array_settings(spec, piece.level) | {"shape": values.shape}
-    files: dict[str, Any] = {}
-    array = zarr.create_array(MemoryStore(files), **settings)
-    array[...] = values
+    files: dict[str, Buffer] = {}
+    new_array(MemoryStore(files), spec, piece.level, shape=values.shape)[...] = values
     return {name: data.to_bytes() for name, data in files.items() if name != "zarr.json"}

@@ -7,7 +7,7 @@ always read: going closer would not make it cheaper.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.volume import Source
     from unet_dask.picture.plane import View
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
 
 #: Voxels that are decoded for one tile at most, some tenths of a second of work.
 MOST_DECODED = 1 << 26
@@ -80,7 +80,7 @@ class StoredProduct:
                 break
         return plane
 
-    def voxel(self, at: Mapping[str, int]) -> NDArray[Any]:
+    def voxel(self, at: Mapping[str, int]) -> NDArray[np.generic]:
         """Return the value of a voxel, in all channels."""
         return np.asarray(self._levels[0][tuple(at.get(axis, slice(None)) for axis in self.axes)])
 
@@ -113,10 +113,9 @@ class Image:
         stored = dict(zip(level.spec.axes, level.decoding.chunk, strict=True))
         chunks = tuple(stored.get(axis, 1) for axis in self.axes)
         _require_bounded(view, self.axes, view.in_source, chunks, factors)
-        plane: NDArray[np.float32] = read_source(level, view, factors, channels)
-        return plane
+        return read_source(level, view, factors, channels)
 
-    def voxel(self, at: Mapping[str, int]) -> NDArray[Any]:
+    def voxel(self, at: Mapping[str, int]) -> NDArray[np.generic]:
         """Return the values of a voxel, all channels."""
         window = (
             slice(at[axis], at[axis] + 1) if axis in at else slice(0, self.channels) for axis in self.axes
@@ -137,10 +136,7 @@ def _require_bounded(
 
 
 def decoded(
-    axes: str,
-    window: tuple[tuple[int, int], tuple[int, int]],
-    chunks: Sequence[int],
-    factors: Sequence[int],
+    axes: str, window: tuple[tuple[int, int], tuple[int, int]], chunks: Sequence[int], factors: Sequence[int]
 ) -> int:
     """Return the voxels of the chunks that a window of a plane touches.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from unet_dask.products.colour import Painting, Veil
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
     #: (y, x, 4) uint8
     Pixels = NDArray[np.uint8]
 
 
-def grey_pixels(plane: Plane, low: float, high: float) -> Pixels:
+def grey_pixels(plane: NDArray[np.float32], low: float, high: float) -> Pixels:
     """Return channels (c, y, x), one or three, stretched from a range of values; not a number is black."""
     stretched = np.clip((np.nan_to_num(plane, nan=low) - low) / max(high - low, 1e-9), 0, 1)
     return _pixels(np.moveaxis(np.broadcast_to(stretched, (3, *plane.shape[1:])), 0, -1))

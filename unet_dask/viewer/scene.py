@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from unet_dask.axes import has_time, without_channel
 from unet_dask.io import remote
 from unet_dask.io.sink import place as places
 from unet_dask.io.source.received import Consent
@@ -24,12 +25,14 @@ from unet_dask.viewer import paint
 from unet_dask.viewer.layer import Image, StoredProduct, TooFarOutError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from unet_dask.products import Product
     from unet_dask.viewer.paint import Pixels
 
-    Plane = NDArray[Any]
+    Plane = NDArray[np.generic]
 
 #: Side of a tile in pixels.
 TILE = 256
@@ -59,6 +62,16 @@ class Where:
     z: int | None = None
 
 
+class Layer(NamedTuple):
+    """What can be shown; choices and legend are pairs of a value, or a colour, and what people call it."""
+
+    name: str
+    choices: Sequence[tuple[str, str]]
+    on: bool = True  # at first
+    opacity: float = 1.0
+    legend: Sequence[tuple[str, str]] = ()
+
+
 class NotShownError(Exception):
     """There is no such layer, choice or place in what is shown."""
 
@@ -81,7 +94,7 @@ class Scene:
         self._url = sink = remote.location(sink, "sink")
         manifest = places.require_manifest(sink)
         plan = manifest.plan
-        self._extent = {axis: (start, stop) for axis, (start, stop) in plan.extent.items() if axis != "c"}
+        self._extent = {axis: plan.extent[axis] for axis in without_channel(plan.axes)}
         self._classes = [remote.printable(name) for name in manifest.classes]
         self._work = manifest.work
         self._products = {entry.name: StoredProduct(sink, manifest, entry) for entry in manifest.arrays}
@@ -113,7 +126,7 @@ class Scene:
             "coarsest": self._coarsest,
             "extent": {axis: self._extent[axis] for axis in "yx"},
             "planes": {axis: self._extent[axis] for axis in "tz" if axis in self._extent},
-            "layers": list(self._layers()),
+            "layers": [layer._asdict() for layer in self._layers()],
         }
 
     @property
@@ -122,12 +135,12 @@ class Scene:
         (top, bottom), (left, right) = self._extent["y"], self._extent["x"]
         return fitting_step(((0, bottom - top), (0, right - left)), TILE)
 
-    def _layers(self) -> Any:
-        """Yield what can be shown, from below: name, choices, whether it is on at first, opacity, legend."""
+    def _layers(self) -> Iterator[Layer]:
+        """Yield what can be shown, from below."""
         if self._image is not None:
             colour = [("colour", "in colour")] if self._image.channels == 3 else []
             each = [(str(n), f"channel {name}") for n, name in enumerate(self._image.names)]
-            yield _layer("source", [*colour, *each])
+            yield Layer("source", [*colour, *each])
         kinds = in_order(product.kind for product in self._products.values())
         for kind in sorted(kinds, key=lambda kind: not kind.amounts):
             legend = [
@@ -136,8 +149,8 @@ class Scene:
             ]
             opacity = 0.7 if kind.amounts else 0.45
             choices = kind.choices(self._classes)
-            yield _layer(kind.name, choices, on=kind is kinds[0], opacity=opacity, legend=legend)
-        yield _layer("unwritten", [("all", "all")])
+            yield Layer(kind.name, choices, kind is kinds[0], opacity, legend)
+        yield Layer("unwritten", [("all", "all")])
 
     def tile(self, layer: str, choice: str, where: Where, contrast: tuple[float, float] | None) -> Pixels:
         """Return what a layer shows at a place.
@@ -156,7 +169,7 @@ class Scene:
             If it would take too many voxels.
         """
         if choice not in {
-            value for each in self._layers() if each["name"] == layer for value, _ in each["choices"]
+            value for known in self._layers() if known.name == layer for value, _ in known.choices
         }:
             raise NotShownError(f"{layer}/{choice}")
         view = self._view(where)
@@ -189,7 +202,7 @@ class Scene:
                 found[name] = self._told(product.kind, product.voxel(inner))
         return found
 
-    def _told(self, kind: Product, value: NDArray[Any]) -> str:
+    def _told(self, kind: Product, value: NDArray[np.generic]) -> str:
         """Return a product's value at a voxel for people."""
         if unwritten(value.reshape(-1, 1, 1)).any():
             return "not written"
@@ -229,14 +242,14 @@ class Scene:
 
     def _source_plane(self, choice: str, view: View) -> NDArray[np.float32]:
         assert self._image is not None
-        first = 0 if choice == "colour" else int(choice)
+        channels = (0, 3) if choice == "colour" else (int(choice), int(choice) + 1)
         with self._gate:
-            return self._image.plane(view, (first, 3 if choice == "colour" else first + 1))
+            return self._image.plane(view, channels)
 
     def _sampled_contrast(self, choice: str) -> tuple[float, float]:
         """Return percentiles of the whole middle plane, or of a few tiles where that would be too much."""
         middle = {axis: (start + stop) // 2 for axis, (start, stop) in self._extent.items()}
-        t, z = self._extent["t"][0] if "t" in middle else None, middle.get("z")
+        t, z = self._extent["t"][0] if has_time(middle) else None, middle.get("z")
         try:
             samples = [self._source_plane(choice, self._view(Where(self._coarsest, 0, 0, t, z)))]
         except TooFarOutError:
@@ -252,18 +265,7 @@ class Scene:
         return float(low), float(high)
 
 
-def _layer(
-    name: str,
-    choices: Any,  # of pairs
-    *,
-    on: bool = True,
-    opacity: float = 1.0,
-    legend: Any = (),  # of pairs
-) -> dict[str, Any]:
-    return {"name": name, "choices": list(choices), "on": on, "opacity": opacity, "legend": list(legend)}
-
-
-def _listed(texts: Any) -> str:
+def _listed(texts: Iterable[str]) -> str:
     """Return the first of several values in a line."""
     found = list(texts)
     return ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")

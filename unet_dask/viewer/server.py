@@ -18,7 +18,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from unet_dask import private
@@ -136,7 +136,7 @@ class Server(ThreadingHTTPServer):
         """URL of the page, with the token that lets its reader in."""
         return f"http://{_HOST}:{self.server_port}/?{self.guest.query}"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # socketserver's signature
+    def handle_error(self, request: object, client_address: object) -> None:  # socketserver's signature
         """Say nothing: a browser that goes away is no news."""
 
 
@@ -170,12 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
         asked = urlsplit(self.path)
         options = dict(parse_qsl(asked.query))
         scene = self.server.scene
-        if asked.path == "/":
-            return "text/html; charset=utf-8", files(__package__).joinpath("page.html").read_bytes()
-        if asked.path == "/scene.json":
-            return _json(scene.describe())
-        if asked.path == "/voxel.json":
-            return _json(scene.voxel(_number(options, "y"), _number(options, "x"), **_plane(options)))
+        match asked.path:
+            case "/":
+                return "text/html; charset=utf-8", files(__package__).joinpath("page.html").read_bytes()
+            case "/scene.json":
+                return _json(scene.describe())
+            case "/voxel.json":
+                return _json(scene.voxel(_number(options, "y"), _number(options, "x"), **_plane(options)))
         if found := _CONTRAST.fullmatch(asked.path):
             return _json(scene.contrast(found[1]))
         if found := _TILE.fullmatch(asked.path):
@@ -200,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 # http.server's name
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # http.server's name
         """Write no log: the terminal is the user's."""
 
 
@@ -227,5 +228,5 @@ def _level(options: dict[str, str], name: str) -> float:
     return value
 
 
-def _json(value: Any) -> tuple[str, bytes]:
+def _json(value: object) -> tuple[str, bytes]:
     return "application/json", json.dumps(value).encode()

@@ -42,13 +42,13 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[
     array = zarr.create_array(str(path), shape=(64, 64), chunks=(32, 32), dtype="u1", compressors=None)
     array[...] = 7
     stores: list[Counting] = []
-    plain = zarr_source._store
+    plain = zarr_source.store_of
 
     def counting(location: Any) -> Counting:
         stores.append(Counting(plain(location)))
         return stores[-1]
 
-    monkeypatch.setattr(zarr_source, "_store", counting)
+    monkeypatch.setattr(zarr_source, "store_of", counting)
     window._opened_in.cache_clear()
     return path, stores
 

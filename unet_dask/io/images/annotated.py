@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.picture import Picture
-    from unet_dask.io.images.stack import Box, Layout
+    from unet_dask.io.images.stack import Layout, Window
 
 WORDS = ("image", "target")
 
@@ -67,16 +67,16 @@ class AnnotatedImage:
         """Channels of the image."""
         return len(self.image)
 
-    def within(self, box: Box, name: str) -> AnnotatedImage:
+    def within(self, box: Window, name: str) -> AnnotatedImage:
         """Return a part of it, by another name; nothing is copied."""
         image, target, known = self.image[(slice(None), *box)], self.target[box], self.known[box]
         return replace(self, name=name, image=image, target=target, known=known)
 
-    def read_image(self, box: Box) -> NDArray[np.generic]:
+    def read_image(self, box: Window) -> NDArray[np.generic]:
         """Return (c, *box) in the stored data type."""
         return self.image[(slice(None), *box)]
 
-    def read_annotation(self, box: Box) -> Annotation:
+    def read_annotation(self, box: Window) -> Annotation:
         """Return target and known mask of a box."""
         return Annotation(self.name, self.target[box], self.known[box])
 
@@ -191,9 +191,9 @@ def require_grey_values(values: NDArray[np.generic], name: str) -> None:
     DataError
         If some are not finite, or too large.
     """
-    if values.dtype.kind not in "biuf":
+    if not np.isdtype(values.dtype, ("bool", "integral", "real floating")):
         raise InputError(f"{name} holds {values.dtype} values, which are no grey values. Convert it first.")
-    if values.dtype.kind != "f" or not values.size:
+    if not (np.isdtype(values.dtype, "real floating") and values.size):
         return
     if not np.isfinite(values).all():
         raise DataError(f"{name} has values that are not finite (NaN or infinite). Replace them first.")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Box, Stack
+    from unet_dask.io.images.stack import Stack, Window
 
 #: Bytes per value of an image that is held: as stored and as float32. Of a target: target, known mask, class, weight.
 _HELD_IMAGE, _HELD_TARGET = 4, 10
@@ -60,7 +60,7 @@ class AnnotatedVolume:
     image: Stack
     target: Stack
     index: int
-    box: Box
+    box: Window
     ignore: int | None
     files: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -85,11 +85,11 @@ class AnnotatedVolume:
         """Channels of the image."""
         return self.image.layout.channels
 
-    def within(self, box: Box, name: str) -> AnnotatedVolume:
+    def within(self, box: Window, name: str) -> AnnotatedVolume:
         """Return a part of it, by another name; nothing is read."""
         return replace(self, name=name, box=self._stored(box))
 
-    def read_image(self, box: Box) -> NDArray[np.generic]:
+    def read_image(self, box: Window) -> NDArray[np.generic]:
         """Return (c, *box) in the stored data type.
 
         Raises
@@ -100,7 +100,7 @@ class AnnotatedVolume:
         found: NDArray[np.generic] = self.image.read(range(self.index, self.index + 1), self._stored(box))[0]
         return found
 
-    def read_annotation(self, box: Box) -> Annotation:
+    def read_annotation(self, box: Window) -> Annotation:
         """Return target and known mask of a box.
 
         Raises
@@ -114,7 +114,7 @@ class AnnotatedVolume:
         """Return the annotation that stored values of (c, *spatial) mean."""
         return replace(annotate(values, self.target.name, ignore=self.ignore), name=self.name)
 
-    def _stored(self, box: Box) -> Box:
+    def _stored(self, box: Window) -> Window:
         """Return a box of this part as a box of the whole image."""
         return tuple(
             slice(own.start + span.start, own.start + span.stop)

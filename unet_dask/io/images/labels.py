@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -48,15 +48,15 @@ def annotate(
     """
     first = _one_channel(values, name, what)
     known = np.ones(first.shape, np.bool_) if ignore is None else np.asarray(first != ignore)
-    if first.dtype.kind not in "biuf":
+    if not np.isdtype(first.dtype, ("bool", "integral", "real floating")):
         raise InputError(f"The {what} {name} is of type {first.dtype}; {what}s are whole numbers.")
     whole = np.where(known, first, np.zeros((), first.dtype))
-    if first.dtype.kind == "f":
+    if np.isdtype(first.dtype, "real floating"):
         _require_whole(whole, name, what)
         whole = whole.astype(np.int64)
-    elif first.dtype.kind == "b":
+    elif np.isdtype(first.dtype, "bool"):
         whole = whole.astype(np.uint8)
-    elif first.dtype.kind == "i" and whole.size and whole.min() < 0:
+    elif whole.size and whole.min() < 0:
         raise _negative(name, what, int(whole.min()))
     if whole.size and whole.max() > np.iinfo(np.int64).max:
         raise InputError(
@@ -70,8 +70,8 @@ def whole_numbers(values: NDArray[np.generic], name: str, *, what: str = "target
     return annotate(values, name, what=what).target
 
 
-def _one_channel(values: NDArray[np.generic], name: str, what: str) -> NDArray[Any]:
-    first: NDArray[Any] = values[0]
+def _one_channel(values: NDArray[np.generic], name: str, what: str) -> NDArray[np.generic]:
+    first: NDArray[np.generic] = values[0]
     if not all(not channel.any() or np.array_equal(channel, first) for channel in values[1:]):
         raise InputError(
             f"The {what} {name} is a colour image whose channels differ. Save classes or instances as "

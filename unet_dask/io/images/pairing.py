@@ -98,10 +98,8 @@ def _ways(
     """Yield ways to pair, and the pairs that they give; a way that pairs a part only gives none."""
     equal = left.keys() & right.keys()
     if equal:
-        yield (
-            "by equal names",
-            [(name, name) for name in right] if _whole(left, right, equal, spare) else None,
-        )
+        whole = len(equal) == len(right) and (spare or len(equal) == len(left))
+        yield "by equal names", [(name, name) for name in right] if whole else None
         return  # a name that both have means itself, so no other way can be right
     affixes = _affixes(left, right, spare=spare)
     if affixes is not None:
@@ -109,10 +107,6 @@ def _ways(
         yield f"by names{_without(one, other)}", _by(left, right, *(_strip(each) for each in (one, other)))
         return
     yield "by the last number in the names", _numbered(left, right, spare=spare)
-
-
-def _whole(left: dict[str, Path], right: dict[str, Path], common: set[str], spare: bool) -> bool:
-    return len(common) == len(right) and (spare or len(common) == len(left))
 
 
 def _affixes(left: dict[str, Path], right: dict[str, Path], *, spare: bool) -> _Affixes | None:

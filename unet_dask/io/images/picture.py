@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import space_of
 from unet_dask.errors import InputError
 from unet_dask.io.images.pairing import is_zarr
 from unet_dask.io.images.stack import layout_of, open_stack
@@ -33,7 +34,7 @@ class Picture:
     ----------
     name : of the file, for messages
     array : its values
-    axes : one letter per axis, as TIFF has them
+    axes : canonical, one letter per axis
     spacing : pixel size per axis of space, z first if known, None if nobody says
     unit : of the spacing
     digest : SHA-256 of the file, or of the values of an array in Zarr
@@ -74,15 +75,11 @@ def read_picture(place: str, key: str | None = None, *, dims: int = 2, axes: str
     return _read(open_stack(place, key, dims=dims, axes=axes), path)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _read(stack: Stack, file: Path | None = None) -> Picture:
     """Read a stack whole; its digest is that of its file, if it is one."""
     source = stack.source
     values = source.read(tuple(slice(0, size) for size in source.shape))
-    space = "".join(axis for axis in source.axes if axis in "zyx")
-    spacing, unit = known_spacing(source.spacing, source.unit, space)
-    digest = _digest(file.read_bytes() if file else np.ascontiguousarray(values).tobytes())
-    return Picture(stack.name, values, source.axes.upper(), spacing, unit, digest)
+    spacing, unit = known_spacing(source.spacing, source.unit, space_of(source.axes))
+    content = file.read_bytes() if file else np.ascontiguousarray(values).tobytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return Picture(stack.name, values, source.axes, spacing, unit, digest)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import by_axis, has_depth, has_time, stack_of
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.images.annotated import same_image
@@ -54,7 +55,7 @@ class Planes:
 
     name: str
     names: tuple[str, ...]
-    read: Callable[[int], NDArray[Any]]
+    read: Callable[[int], NDArray[np.generic]]
     classes: tuple[str, ...] = ()
     spacing: tuple[float, ...] | None = None
     unit: str | None = None
@@ -166,10 +167,9 @@ def _pair_folders(found: Path, true: Path) -> tuple[Planes, Planes, str]:
 
 def _of_region(targets: Planes, manifest: Manifest) -> Planes:
     """Return the part of a truth that a result covers, if the truth is of the whole source."""
-    axes, sizes = manifest.plan.axes, manifest.plan.shape
-    covered = {axis: range(*each) for axis, each in zip(axes, manifest.plan.roi, strict=True)}
-    size = dict(zip(axes, sizes, strict=True))
-    stacked = [axis for axis in axes if axis in "tz"]
+    covered = {axis: range(*span) for axis, span in manifest.plan.extent.items()}
+    size = by_axis(manifest.plan.axes, manifest.plan.shape)
+    stacked = stack_of(size)
     places = list(product(*(range(size[axis]) for axis in stacked)))
     if len(targets) != len(places):
         return targets
@@ -180,7 +180,7 @@ def _of_region(targets: Planes, manifest: Manifest) -> Planes:
     ]
     rows, columns = (slice(covered[axis].start, covered[axis].stop) for axis in "yx")
 
-    def read(index: int) -> NDArray[Any]:
+    def read(index: int) -> NDArray[np.generic]:
         values = targets.read(inside[index])
         return values[..., rows, columns] if values.shape[-2:] == (size["y"], size["x"]) else values
 
@@ -191,7 +191,7 @@ def _joined(name: str, parts: Sequence[Planes]) -> Planes:
     """Put the planes of several files one after the other."""
     which = [(part, number) for part in parts for number in range(len(part))]
 
-    def read(index: int) -> NDArray[Any]:
+    def read(index: int) -> NDArray[np.generic]:
         part, number = which[index]
         return part.read(number)
 
@@ -222,13 +222,12 @@ def _open_product(url: str, name: str) -> Planes:
 
 
 def _of_source(source: Source, name: str, classes: tuple[str, ...]) -> Planes:
-    size = dict(zip(source.axes, source.shape, strict=True))
-    stacked = [axis for axis in source.axes if axis in "tz"]
-    places = list(product(*(range(size[axis]) for axis in stacked)))
+    stacked = stack_of(source.axes)
+    places = list(product(*(range(source.sizes[axis]) for axis in stacked)))
     slab = _Slab(source)
 
-    def read(index: int) -> NDArray[Any]:
-        return slab.plane(dict(zip(stacked, places[index], strict=True)))
+    def read(index: int) -> NDArray[np.generic]:
+        return slab.plane(by_axis(stacked, places[index]))
 
     names = tuple(
         " ".join(f"{axis} {at}" for axis, at in zip(stacked, each, strict=True)) or "plane" for each in places
@@ -243,31 +242,30 @@ class _Slab:
 
     source: Source
     _at: tuple[int, int] | None = field(default=None, init=False)
-    _values: NDArray[Any] = field(default_factory=lambda: np.zeros(0), init=False)
+    _values: NDArray[np.generic] = field(default_factory=lambda: np.zeros(0), init=False)
 
-    def plane(self, place: dict[str, int]) -> NDArray[Any]:
+    def plane(self, place: dict[str, int]) -> NDArray[np.generic]:
         """Return the plane (c, y, x) at positions along t and z."""
-        axes, shape = self.source.axes, self.source.shape
-        size = dict(zip(axes, shape, strict=True))
+        axes, size = self.source.axes, self.source.sizes
         z, depth = place.get("z", 0), self._depth(size)
         first = z - z % depth
         if self._at != (place.get("t", 0), first):
             self._values = np.zeros(0)  # the old slab goes before the new one comes
             window = {axis: slice(0, size[axis]) for axis in axes}
-            if "t" in place:
+            if has_time(place):
                 window["t"] = slice(place["t"], place["t"] + 1)
-            if "z" in place:
+            if has_depth(place):
                 window["z"] = slice(first, min(first + depth, size["z"]))
             values = self.source.read(tuple(window[axis] for axis in axes))
-            position = axes.index("z") if "z" in axes else None
+            position = axes.index("z") if has_depth(axes) else None
             values = values[np.newaxis] if position is None else np.moveaxis(values, position, 0)
             self._values = values.reshape(values.shape[0], size["c"], size["y"], size["x"])
             self._at = (place.get("t", 0), first)
-        plane: NDArray[Any] = self._values[z - first]
+        plane: NDArray[np.generic] = self._values[z - first]
         return plane
 
     def _depth(self, size: dict[str, int]) -> int:
-        if "z" not in size:
+        if not has_depth(size):
             return 1
         one = max(size["c"] * size["y"] * size["x"] * self.source.dtype.itemsize, 1)
         chunk = self.source.chunks[self.source.axes.index("z")]

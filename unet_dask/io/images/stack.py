@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import by_axis, has_depth, without_channel
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.source import choice, formats
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.volume import Source
 
 #: One span per spatial axis, in pixels.
-Box = tuple[slice, ...]
+Window = tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class Layout:
 
     Attributes
     ----------
-    order : positions of the axes of planes, of channels if there are any, and of space
-    channels : how many there are, 1 without an axis of them
-    planes : sizes of the axes that come before space, without channels: those of unknown meaning, t, z
+    order : positions of the axes of planes, of channels and of space
+    channels : how many there are
+    planes : sizes of the axes along which planes are stacked: t, and z where the network does not look along it
     spatial : sizes of the axes of space
     """
 
@@ -73,8 +74,8 @@ def layout_of(shape: Sequence[int], axes: str, *, dims: int, name: str) -> Layou
     Parameters
     ----------
     shape : of the array
-    axes : one letter per axis as TIFF has them: C or S for channels, T, Z, Y, X, others for planes
-    dims : of the network; for one of three, the last axis of planes of unknown meaning is depth if there is no z
+    axes : canonical, one letter per axis
+    dims : of the network
     name : for the message
 
     Raises
@@ -84,42 +85,28 @@ def layout_of(shape: Sequence[int], axes: str, *, dims: int, name: str) -> Layou
 
     Examples
     --------
-    >>> layout_of((7, 64, 48), "ZYX", dims=2, name="a")
-    Layout(order=(0, 1, 2), channels=1, planes=(7,), spatial=(64, 48))
-    >>> layout_of((48, 64, 2, 5), "XYCT", dims=2, name="a")
-    Layout(order=(3, 2, 1, 0), channels=2, planes=(5,), spatial=(64, 48))
+    >>> layout_of((7, 1, 64, 48), "zcyx", dims=2, name="a")
+    Layout(order=(0, 1, 2, 3), channels=1, planes=(7,), spatial=(64, 48))
+    >>> layout_of((5, 2, 9, 64, 48), "tczyx", dims=3, name="a")
+    Layout(order=(0, 1, 2, 3, 4), channels=2, planes=(5,), spatial=(9, 64, 48))
     """
-    letters = axes.upper()
-    if "S" in letters and "C" in letters:
-        raise InputError(f"{name} has channels and colours at once ({letters}). Save each channel in grey.")
-    letters = letters.replace("S", "C")
-    spatial = [letters.index(axis) for axis in "YX"]
-    others = [at for at, letter in enumerate(letters) if letter not in "CYX"]
-    others.sort(key=lambda at: "TZ".find(letters[at]))
-    if dims == 3:
-        spatial.insert(0, _depth(letters, others, shape, name))
-        others.remove(spatial[0])
-    channel = [letters.index("C")] if "C" in letters else []
-    return Layout(
-        order=(*others, *channel, *spatial),
-        channels=math.prod(shape[at] for at in channel),
-        planes=tuple(shape[at] for at in others),
-        spatial=tuple(shape[at] for at in spatial),
-    )
-
-
-def _depth(letters: str, others: list[int], shape: Sequence[int], name: str) -> int:
-    """Return the axis that is depth."""
-    named = [at for at in others if letters[at] == "Z"] or [at for at in others if letters[at] != "T"]
-    if named:
-        return named[-1]
-    if others and shape[others[-1]] > 1:
+    sizes, space = by_axis(axes, shape), "zyx"[-dims:]
+    if dims == 3 and not has_depth(axes):
+        if sizes.get("t", 1) > 1:
+            raise InputError(
+                f"{name} has the axes {axes.upper()}, and time is no depth to a network of 3 dimensions. Use --dims 2, "
+                "or save it with an axis z."
+            )
         raise InputError(
-            f"{name} has the axes {letters}, and time is no depth to a network of 3 dimensions. Use --dims 2, or save "
-            "it with an axis z."
+            f"{name} is an array of {tuple(shape)}, too few dimensions for a network of 3. A network of --dims 2 may "
+            "fit."
         )
-    raise InputError(
-        f"{name} is an array of {tuple(shape)}, too few dimensions for a network of 3. A network of --dims 2 may fit."
+    planes = [axis for axis in without_channel(axes) if axis not in space]
+    return Layout(
+        order=tuple(map(axes.index, (*planes, "c", *space))),
+        channels=sizes["c"],
+        planes=tuple(sizes[axis] for axis in planes),
+        spatial=tuple(sizes[axis] for axis in space),
     )
 
 
@@ -158,7 +145,7 @@ class Stack:
         """Letters of the axes before space, without channels: at most t and z."""
         return "".join(axis for axis in self.source.axes if axis not in f"c{self.spatial}")
 
-    def read(self, planes: range, box: Box) -> NDArray[np.generic]:
+    def read(self, planes: range, box: Window) -> NDArray[np.generic]:
         """Return a window.
 
         Parameters
@@ -191,10 +178,10 @@ class Stack:
         flat = np.moveaxis(values, position, -len(box) - 1)
         return flat.reshape(len(planes), self.layout.channels, *flat.shape[-len(box) :])
 
-    def blocks(self) -> Iterator[tuple[range, Box]]:
+    def blocks(self) -> Iterator[tuple[range, Window]]:
         """Yield windows of whole chunks, about 16 Mpixel, that cover the array once."""
         for _, window in windows(self.source):
-            spans = dict(zip(self.source.axes, window, strict=True))
+            spans = by_axis(self.source.axes, window)
             box = tuple(spans[axis] for axis in self.spatial)
             leading = [spans[axis] for axis in self.leading]
             inner = leading[-1] if leading else slice(0, 1)
@@ -245,7 +232,7 @@ def axes_for(place: str, key: str | None, axes: str | None) -> str | None:
 
 def _is_colour(place: str, key: str | None, dims: int) -> bool:
     """Tell whether the last axis of an array in Zarr without names of its axes is colour; files say what theirs are."""
-    if formats.format_of(place) != "zarr":
+    if not formats.reads_zarr(place):
         return False
     chosen = choice.choose(*choice.locate(place, key), None)
     shape = chosen.node.shape

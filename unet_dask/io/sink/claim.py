@@ -17,7 +17,7 @@ import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -25,9 +25,12 @@ from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.lock import held
 from unet_dask.io.sink.place import LOCK, RUN_FOLDER, locate, names_in, read_manifest
+from unet_dask.private import ON_POSIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fsspec import AbstractFileSystem
 
     from unet_dask.io.sink.manifest import Manifest
 
@@ -101,14 +104,14 @@ class _Watch:
         owner = content.decode(errors="replace").partition(";")[0]
         self.owner = owner or "another process"
         if isinstance(self._fs, LocalFileSystem) and owner.endswith(f" on {_machine()}"):
-            return not _held(path)  # the kernel knows its own processes
+            return ON_POSIX and not held(Path(path))  # the kernel knows its own processes
         return time.monotonic() - self._seen[2] > SILENCE
 
 
 class _Claim:
     """The right to create a sink."""
 
-    def __init__(self, fs: Any, folder: str, number: int) -> None:
+    def __init__(self, fs: AbstractFileSystem, folder: str, number: int) -> None:
         self._fs = fs
         self._folder = folder
         self._path = _path(folder, number)
@@ -154,7 +157,7 @@ class _Claim:
     def _create_locally(self) -> None:
         os.makedirs(self._folder, exist_ok=True)  # noqa: PTH103 # the file system's own path
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        if os.name == "posix":
+        if ON_POSIX:
             import fcntl
 
             with suppress(OSError):  # a file system without locks has the signs of life
@@ -186,7 +189,7 @@ def _beating(claim: _Claim) -> Iterator[None]:
         claim.withdraw()
 
 
-def _highest(fs: Any, folder: str) -> int:
+def _highest(fs: AbstractFileSystem, folder: str) -> int:
     """Return the number of the claim that counts, -1 if there is none."""
     fs.invalidate_cache()
     found = (re.fullmatch(rf"{LOCK}\.creator-(\d+)", name) for name in names_in(fs, folder))
@@ -197,10 +200,5 @@ def _path(folder: str, number: int) -> str:
     return f"{folder}/{LOCK}.creator-{number}"
 
 
-def _held(path: str) -> bool:
-    """Return whether a process of this machine holds a local claim."""
-    return os.name != "posix" or held(Path(path))
-
-
 def _machine() -> str:
-    return os.uname().nodename if os.name == "posix" else os.environ.get("COMPUTERNAME", "")
+    return os.uname().nodename if ON_POSIX else os.environ.get("COMPUTERNAME", "")

@@ -24,6 +24,7 @@ from unet_dask.errors import SinkError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink.place import LOCK, RUN_FOLDER, locate
 from unet_dask.part import WHOLE, Part
+from unet_dask.private import ON_POSIX
 from unet_dask.regular import IrregularError, open_regular
 
 #: Bytes of what a lock says of its owner that are shown.
@@ -117,7 +118,7 @@ def held(file: Path) -> bool:
 def _folder(url: str) -> Path | None:
     """Return the folder of the locks, None where there are none."""
     fs, path = locate(url)
-    return Path(path) / RUN_FOLDER if isinstance(fs, LocalFileSystem) and os.name == "posix" else None
+    return Path(path) / RUN_FOLDER if isinstance(fs, LocalFileSystem) and ON_POSIX else None
 
 
 def _require_none_held(folder: Path, part: Part, url: str, *, but: str = "") -> None:

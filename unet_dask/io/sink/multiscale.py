@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.axes import has_depth, is_lateral
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -58,13 +60,15 @@ def pyramid(axes: str, shape: Sequence[int], spacing: Mapping[str, float]) -> tu
     [(1500, 900), (750, 450), (375, 225)]
     """
     levels = [Level(tuple(shape), (1,) * len(axes))]
-    while max(size for axis, size in zip(axes, levels[-1].shape, strict=True) if axis in "yx") > _COARSEST:
+    while (
+        max(size for axis, size in zip(axes, levels[-1].shape, strict=True) if is_lateral(axis)) > _COARSEST
+    ):
         finer = levels[-1]
         size_of = {
             axis: spacing.get(axis, 1.0) * factor for axis, factor in zip(axes, finer.factor, strict=True)
         }
         halved = {"y", "x"}
-        if "z" in axes and size_of["z"] <= _ISOTROPY * min(size_of["y"], size_of["x"]):
+        if has_depth(axes) and size_of["z"] <= _ISOTROPY * min(size_of["y"], size_of["x"]):
             halved.add("z")
         step = [2 if axis in halved and size > 1 else 1 for axis, size in zip(axes, finer.shape, strict=True)]
         levels.append(

@@ -16,18 +16,21 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from unet_dask.durable import sync_folder
 from unet_dask.errors import SinkError, SinkLostError, UnetDaskError
 from unet_dask.io.remote import redact_url
-from unet_dask.io.sink.durable import sync_folder
 from unet_dask.io.sink.manifest_parser import LARGEST, parse, parse_json
 from unet_dask.products import PRODUCTS
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from zarr.core.common import JSON
 
     from unet_dask.io.sink.manifest import Manifest
 
@@ -108,7 +111,7 @@ def is_unfinished(url: str) -> bool:
         return False  # as above
 
 
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(manifest: Mapping[str, object]) -> dict[str, JSON]:
     """Return a manifest as plain JSON, with a checksum of itself: everything else that is read trusts it."""
     plain = json.loads(json.dumps({name: value for name, value in manifest.items() if name != _SEAL}))
     return {**plain, _SEAL: hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()}
@@ -296,7 +299,7 @@ def sweep(url: str) -> None:
             stray.unlink(missing_ok=True)
 
 
-def locate(url: str) -> tuple[Any, str]:
+def locate(url: str) -> tuple[AbstractFileSystem, str]:
     """Return fsspec's file system and the path of a sink in it."""
     try:
         fs, path = fsspec.core.url_to_fs(url)
@@ -307,12 +310,12 @@ def locate(url: str) -> tuple[Any, str]:
     return fs, str(path).rstrip("/")
 
 
-def is_local(fs: Any) -> bool:
+def is_local(fs: AbstractFileSystem) -> bool:
     """Return whether a file system is one of this machine."""
     return isinstance(fs, LocalFileSystem)
 
 
-def names_in(fs: Any, path: str) -> list[str]:
+def names_in(fs: AbstractFileSystem, path: str) -> list[str]:
     """Return the names in a folder, without what is half-written and what others try the place with."""
     if not fs.isdir(path):
         return []
@@ -320,7 +323,7 @@ def names_in(fs: Any, path: str) -> list[str]:
     return [name for name in names if not name.endswith(".partial") and not name.startswith(_PROBE)]
 
 
-def _is_void(fs: Any, path: str) -> bool:
+def _is_void(fs: AbstractFileSystem, path: str) -> bool:
     """Return whether a file is not there, or has lost its bytes: none are left, or noughts."""
     try:
         return not _content(fs, path).strip(b"\0")
@@ -330,7 +333,7 @@ def _is_void(fs: Any, path: str) -> bool:
         return False
 
 
-def _attribute(fs: Any, path: str) -> Any:  # any JSON
+def _attribute(fs: AbstractFileSystem, path: str) -> Any:  # any JSON
     """Return our attribute of a Zarr node, None if there is none or the node is damaged."""
     try:
         return read_document(fs, path)["attributes"][MARK]
@@ -338,7 +341,7 @@ def _attribute(fs: Any, path: str) -> Any:  # any JSON
         return None
 
 
-def read_document(fs: Any, path: str) -> Any:  # any JSON
+def read_document(fs: AbstractFileSystem, path: str) -> Any:  # any JSON
     """Return the document of a Zarr node in a sink, which may be a stranger's.
 
     Raises
@@ -351,7 +354,7 @@ def read_document(fs: Any, path: str) -> Any:  # any JSON
     return parse_json(_content(fs, f"{path}/zarr.json"))
 
 
-def _content(fs: Any, path: str) -> bytes:
+def _content(fs: AbstractFileSystem, path: str) -> bytes:
     """Return the bytes of a document, which of a local store has to be a file; of one that is too large, a part."""
     if not is_local(fs):
         return bytes(fs.cat_file(path, start=0, end=LARGEST + 1))

@@ -6,9 +6,11 @@ block times the step: no halo, any order, resumable.
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import TYPE_CHECKING
 
+from unet_dask.axes import is_spatial
 from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
@@ -23,11 +25,9 @@ _BLOCK_VOXELS = 1 << 20
 def block_shape(array: ArraySpec) -> tuple[int, ...]:
     """Return the size of the blocks of every coarser level: whole write units."""
     block = list(array.write_unit)
-    voxels = 1
-    for side in block:
-        voxels *= side
+    voxels = math.prod(block)
     for axis in reversed(range(len(block))):
-        if array.axes[axis] in "zyx" and 2 * voxels <= _BLOCK_VOXELS:
+        if is_spatial(array.axes[axis]) and 2 * voxels <= _BLOCK_VOXELS:
             block[axis] *= 2
             voxels *= 2
     return tuple(block)

@@ -29,9 +29,9 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
+from unet_dask.durable import sync_file, sync_folder
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
-from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.place import NUMBERS, RUN_FOLDER, SESSION, is_local, locate, names_in
 
 if TYPE_CHECKING:

@@ -23,19 +23,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import fsspec
 import numpy as np
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import ZstdCodec
-from zarr.storage import StorePath
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import StoreLike, StorePath
 
+from unet_dask.axes import by_axis
+from unet_dask.durable import sync_file, sync_folder
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import node, session
-from unet_dask.io.sink.durable import sync_file, sync_folder
 from unet_dask.io.sink.multiscale import Level, image_metadata
 from unet_dask.io.sink.place import MARK, NUMBERS, RUN_FOLDER, locate, sealed
 from unet_dask.products import product_of
@@ -47,11 +49,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from zarr.abc.store import Store
 
+    from unet_dask.io.bounded import OpenedArray
     from unet_dask.products import Product
     from unet_dask.tiling.box import Box
 
 #: Above this many chunks, chunks are bundled into shards: file systems suffer before we do.
-_MANY_CHUNKS = 10_000
+MANY_CHUNKS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class ArraySpec:
 
     def box(self, part: Box) -> Box:
         """Return a part of the result as a box of level 0, with all channels that the product has."""
-        channels = dict(zip(self.axes, self.levels[0].shape, strict=True)).get("c", 1)
+        channels = by_axis(self.axes, self.levels[0].shape).get("c", 1)
         return part.along("c", (0, channels)).over(self.axes)
 
     @property
@@ -193,13 +196,13 @@ class Sink:
             if (array.product.joined if name == NUMBERS else array.name == name)
         )
 
-    def _array(self, name: str, level: int) -> zarr.Array[Any]:
+    def _array(self, name: str, level: int) -> OpenedArray:
         spec = self._spec(name)
         return _open_array(
             self.url, _path(name, level), spec.levels[level].shape, spec.chunks, spec.shards, spec.dtype
         )
 
-    def _writable(self, name: str, level: int) -> zarr.Array[Any]:
+    def _writable(self, name: str, level: int) -> OpenedArray:
         """Return an array as this attempt writes it: into files of its own, or object by object while it may."""
         array = self._array(name, level)
         if not self.session:
@@ -209,11 +212,8 @@ class Sink:
         else:
             store = session.GuardedObjects(self.url, self.session)
         there = array.async_array
-        return zarr.Array(
-            zarr.AsyncArray(
-                metadata=there.metadata, store_path=StorePath(store, there.path), config=there.config
-            )
-        )
+        assert isinstance(there.metadata, ArrayV3Metadata)
+        return zarr.Array(zarr.AsyncArray(there.metadata, StorePath(store, there.path), there.config))
 
     def _flush(self, name: str, level: int, start: Sequence[int], shape: Sequence[int]) -> None:
         """Flush every file under the written window, then their folders, up to the array's own: any may be new."""
@@ -232,7 +232,6 @@ class Sink:
 
 
 def _path(name: str, level: int) -> str:
-    """Return the path of an array in a sink."""
     return name if name == NUMBERS else f"{name}/{level}"
 
 
@@ -251,14 +250,14 @@ def shards_for(shape: Sequence[int], chunks: Sequence[int], region: Sequence[int
     the chunks.
     """
     count = np.prod([-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)], dtype=np.float64)
-    if count <= _MANY_CHUNKS or any(side % chunk for side, chunk in zip(region, chunks, strict=True)):
+    if count <= MANY_CHUNKS or any(side % chunk for side, chunk in zip(region, chunks, strict=True)):
         return None
     return tuple(int(side) for side in region)
 
 
 def create(
     sink: Sink,
-    manifest: Mapping[str, Any],
+    manifest: Mapping[str, object],
     *,
     class_names: Sequence[str],
     spacing: Mapping[str, float],
@@ -289,7 +288,7 @@ def create(
             attributes |= spec.product.described(class_names)
             group = root.create_group(spec.name, attributes={"ome": attributes})
             for number in range(len(spec.levels)):
-                group.create_array(str(number), **array_settings(spec, number))
+                new_array(group.store_path, spec, number, name=str(number))
         create_numbers(sink)
         _sync_tree(sink)
         paths = [f"{spec.name}/{number}" for spec in sink.arrays for number in range(len(spec.levels))]
@@ -315,7 +314,7 @@ def create_numbers(sink: Sink) -> None:
             fs, path = locate(sink.url)
             if not fs.exists(f"{path}/{NUMBERS}/zarr.json"):
                 # A store of its own: within that of the sink, Zarr would make a group of the folder above.
-                zarr.create_array(f"{sink.url.rstrip('/')}/{NUMBERS}", **array_settings(spec, 0))
+                new_array(f"{sink.url.rstrip('/')}/{NUMBERS}", spec, 0)
 
 
 def remove_numbers(sink: Sink) -> None:
@@ -325,21 +324,25 @@ def remove_numbers(sink: Sink) -> None:
         fs.rm(f"{path}/{NUMBERS}", recursive=True)
 
 
-def array_settings(spec: ArraySpec, level: int) -> dict[str, Any]:
-    """Return how the array of a level is created: what Zarr needs to know, and nothing that it may choose."""
-    return {
-        "shape": spec.levels[level].shape,
-        "dtype": spec.dtype,
-        "chunks": spec.chunks,
-        "shards": spec.shards,
-        "fill_value": spec.unwritten,
-        "compressors": ZstdCodec(level=1, checksum=True),
-        "dimension_names": list(spec.axes),
-        "config": {"write_empty_chunks": True},
-    }
+def new_array(
+    place: StoreLike, spec: ArraySpec, level: int, *, name: str | None = None, shape: tuple[int, ...] = ()
+) -> OpenedArray:
+    """Create the array of a level, or one like it of another shape; Zarr chooses nothing by itself."""
+    return zarr.create_array(
+        place,
+        name=name,
+        shape=shape or spec.levels[level].shape,
+        dtype=spec.dtype,
+        chunks=spec.chunks,
+        shards=spec.shards,
+        fill_value=spec.unwritten,
+        compressors=ZstdCodec(level=1, checksum=True),
+        dimension_names=list(spec.axes),
+        config={"write_empty_chunks": True},
+    )
 
 
-def restamp(sink: Sink, manifest: Mapping[str, Any]) -> None:
+def restamp(sink: Sink, manifest: Mapping[str, object]) -> None:
     """Replace the manifest of a sink whose source was mended."""
     zarr.open_array(sink.url, path=RUN_FOLDER, mode="r+").update_attributes({MARK: sealed(manifest)})
     _sync_tree(sink)
@@ -367,7 +370,7 @@ def _open_array(
     chunks: tuple[int, ...],
     shards: tuple[int, ...] | None,
     dtype: str,
-) -> zarr.Array[Any]:
+) -> OpenedArray:
     """Open an array of a sink for writing, once per process and layout.
 
     A worker outlives runs: a sink that was replaced since has other chunks under the same path, and writing by the

@@ -16,6 +16,7 @@ from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
 from unet_dask.io.source import foreign, node, ome
+from unet_dask.paths import is_chained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ def locate(url: str, key: str | None) -> tuple[Location, str]:
 
 def _clean_key(key: str) -> str:
     parts = [part for part in key.split("/") if part]
-    if any(part in (".", "..") for part in parts) or "\\" in key:
+    if parts and not ome.stays_inside("/".join(parts)):
         raise InputError(
             f"The key {key!r} is no path inside a store. Use names separated by /, such as --key volumes/raw."
         )
@@ -95,7 +96,7 @@ def _root_of(path: Path) -> Path | None:
 
 def _locate_remote(url: str) -> tuple[Location, str]:
     """Split at the first component that ends in .zarr, if there is a store; parents are not probed."""
-    if "::" in url:
+    if is_chained(url):
         return Location(url.rstrip("/")), ""
     parts = urlsplit(url)
     names = parts.path.rstrip("/").split("/")
@@ -119,7 +120,7 @@ def choose(location: Location, key: str, level: int | None) -> Chosen:
     found = node.read_node(location, key)
     if found is None:
         _refuse_missing(location, key)
-    if found.kind == "array":
+    if found.is_array:
         if level is not None:
             raise InputError(
                 f"--level {level} was given, but {found.shown} is a single array without levels. Leave out "
@@ -143,7 +144,7 @@ def _refuse_missing(location: Location, key: str) -> NoReturn:
             f"Check the address; it must name the folder of the store itself."
         )
     above = node.read_node(location, posixpath.dirname(key)) or node.read_node(location, "")
-    inside = _listing(list(node.descend(above))) if above is not None and above.kind == "group" else ""
+    inside = _listing(list(node.descend(above))) if above is not None and not above.is_array else ""
     raise InputError(
         f"The store {location.describe('')} has no array or group {key!r}. "
         + (f"It holds: {inside}. Choose one with --key." if inside else "Check the key.")
@@ -159,7 +160,7 @@ def _level(group: Node, image: ome.Multiscale, level: int) -> Chosen:
         )
     key = posixpath.join(group.key, image.levels[level].path)
     array = node.read_node(group.location, key)
-    if array is None or array.kind != "array":
+    if array is None or not array.is_array:
         raise InputError(
             f"The OME-Zarr metadata of {group.shown} names {image.levels[level].path!r} as level {level}, "
             f"but there is no array. Restore it, or choose another level with --level."
@@ -185,8 +186,8 @@ def _with_image(array: Node) -> Chosen:
 
 def _only_array(group: Node, level: int | None) -> Chosen:
     below = list(node.descend(group))
-    found = [child for child in below if child.kind == "array" or "multiscales" in child.ome]
-    images = [child for child in found if child.kind == "group" or not _is_coordinate(child, below)]
+    found = [child for child in below if child.is_array or child.is_image]
+    images = [child for child in found if not (child.is_array and _is_coordinate(child, below))]
     if len(images) == 1:
         return choose(group.location, images[0].key, level)
     if not found:
@@ -211,10 +212,10 @@ def _is_coordinate(array: Node, among: list[Node]) -> bool:
 def _listing(nodes: list[Node]) -> str:
     entries = [
         f"{remote.printable(child.key, 200)} {child.shape} {child.dtype_name}"
-        if child.kind == "array"
+        if child.is_array
         else f"{remote.printable(child.key, 200)} (OME-Zarr image)"
         for child in nodes
-        if child.kind == "array" or "multiscales" in child.ome
+        if child.is_array or child.is_image
     ]
     rest = len(entries) - _LISTED
     return ", ".join(entries[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

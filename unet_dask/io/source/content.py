@@ -7,7 +7,7 @@ import os
 import posixpath
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.io import remote
 from unet_dask.regular import IrregularError, open_regular
@@ -15,8 +15,7 @@ from unet_dask.regular import IrregularError, open_regular
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import zarr
-
+    from unet_dask.io.bounded import OpenedArray
     from unet_dask.io.remote import Location
 
 #: Files of which path, size and time are taken.
@@ -29,7 +28,7 @@ FILE_SAMPLE_BYTES = 1024**2
 _DOCUMENTS = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 
 
-def digest(location: Location, key: str, array: zarr.Array[Any]) -> str:
+def digest(location: Location, key: str, array: OpenedArray) -> str:
     """Return the digest that `Source.identity` describes.
 
     Raises
@@ -110,7 +109,7 @@ def _files(folder: Path | str) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _remote_digest(location: Location, key: str, array: zarr.Array[Any]) -> str:
+def _remote_digest(location: Location, key: str, array: OpenedArray) -> str:
     grid = [-(-size // chunk) for size, chunk in zip(array.shape, array.shards or array.chunks, strict=True)]
     total = sha256()
     for index in _spread(math.prod(grid), REMOTE_SAMPLES):

@@ -11,17 +11,18 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from unet_dask.axes import has_depth
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import local_path, shorten
 from unet_dask.io.source import content, foreign, formats
 from unet_dask.io.source.numbered import SUFFIXES as IMAGES
 from unet_dask.io.source.numbered import in_order
 from unet_dask.io.source.protocol import Found, Wanted
-from unet_dask.io.source.stamps import ChangedError, Look, file_at
+from unet_dask.io.source.stamps import ChangedError, File, Look, file_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ class FolderArray:
         return (len(self.names), *self.first.stored.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         """Type of the values."""
         return self.first.stored.dtype
 
@@ -76,7 +77,7 @@ class FolderArray:
         return replace(one, chunk=(1, *one.chunk), copies=one.copies + _OPEN)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """How many files there are, and what the first of them is."""
         one = dict(self.first.stored.facts)
         return one | {"chunks": list(self.unit), "format": f"{len(self.names)} files, {one['format']}"}
@@ -86,11 +87,11 @@ class FolderArray:
         names = self.names[selection[0]]
         return Look({name: file_at(str(self.folder / name)) for name in names}, {})
 
-    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look]:
+    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[np.generic], Look]:
         """Return a part of the values, and the files that it was read from."""
         first, inner = selection[0], selection[1:]
         values = np.empty([part.stop - part.start for part in selection], self.dtype.newbyteorder("="))
-        seen: dict[str, Any] = {}
+        seen: dict[str, File] = {}
         for place, number in enumerate(range(first.start, first.stop)):
             stored = self._stored(number)
             try:
@@ -152,7 +153,7 @@ def find(place: str, wanted: Wanted) -> Found:
     for path in files[1:]:
         _require_like(first, _member(path, inner))
     array = FolderArray(folder, tuple(path.name for path in files), first)
-    axes = wanted.axes or ("t" if "z" in first.axes else "z") + first.axes
+    axes = wanted.axes or ("t" if has_depth(first.axes) else "z") + first.axes
     if len(set(axes)) < len(axes):
         raise InputError(
             f"The files of {shorten(str(folder))} have the axes {first.axes}, and so cannot be stacked."
@@ -199,7 +200,7 @@ def digest(spec: SourceSpec) -> str:
     return content.folder_digest(local_path(spec.url))
 
 
-def levels(_: SourceSpec) -> list[dict[str, Any]]:
+def levels(_: SourceSpec) -> list[dict[str, object]]:
     """Return nothing: a folder has no levels."""
     return []
 

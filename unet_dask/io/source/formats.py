@@ -46,6 +46,11 @@ def format_of(place: str) -> str:
         remote.Location(str(there)).refuse(error)
 
 
+def reads_zarr(place: str) -> bool:
+    """Return whether a path or URL is read as a Zarr store."""
+    return format_of(place) == _LAST
+
+
 def split_file(place: str, key: str | None) -> tuple[Path, str]:
     """Return the file that a path is or leads into, and the path in it that the rest and `key` mean together."""
     path = remote.local_path(place).absolute()

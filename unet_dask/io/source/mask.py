@@ -12,10 +12,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from unet_dask.axes import (
+    by_axis,
+    is_channel,
+    is_lateral,
+    is_spatial,
+    is_time,
+    space_of,
+    times,
+    without_channel,
+)
+from unet_dask.choices import AUTO
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.source.volume import Source, SourceSpec, levels, open_source, read_window
@@ -75,16 +86,17 @@ class Mask:
         -------
         one value per voxel, without the channel axis
         """
-        wanted = dict(zip(self.over_axes, box, strict=True))
+        wanted = by_axis(self.over_axes, box)
         at = {
-            axis: self.pixels(axis, np.arange(*wanted.get(axis, (0, 1)))) for axis in self.axes if axis != "c"
+            axis: self.pixels(axis, np.arange(*wanted.get(axis, (0, 1))))
+            for axis in without_channel(self.axes)
         }
-        ranges = {axis: (int(each.min()), int(each.max()) + 1) for axis, each in at.items()}
+        ranges = {axis: (int(pixels.min()), int(pixels.max()) + 1) for axis, pixels in at.items()}
         found = self.read(ranges)
         for position, axis in enumerate(ranges):
             found = np.take(found, at[axis] - ranges[axis][0], axis=position)
         # A mask of a plane holds for all planes.
-        order = [axis for axis in self.over_axes if axis != "c"]
+        order = without_channel(self.over_axes)
         sizes = [wanted[axis][1] - wanted[axis][0] for axis in order]
         own = [axis for axis in ranges if axis in order]
         found = found.reshape([len(at[axis]) for axis in own])
@@ -93,33 +105,37 @@ class Mask:
 
     def pixels(self, axis: str, voxels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the pixels of the mask that cover voxels of the source, along one axis."""
-        own = dict(zip(self.axes, self.shape, strict=True))
-        over = dict(zip(self.over_axes, self.over_shape, strict=True))
-        pairs = {each: (over.get(each, 1), size) for each, size in own.items()}
+        own, over = by_axis(self.axes, self.shape), by_axis(self.over_axes, self.over_shape)
+        pairs = {name: (over.get(name, 1), size) for name, size in own.items()}
         size = own[axis]
-        shared = _whole(*(pairs[each] for each in "yx")) if axis in "yx" else None
+        shared = _whole(pairs["y"], pairs["x"]) if is_lateral(axis) else None
         within = Fraction(shared or _whole(pairs[axis]) or Fraction(*pairs[axis]))
         return np.minimum(voxels * within.denominator // within.numerator, size - 1)
 
     def read(self, ranges: dict[str, Interval]) -> NDArray[np.bool_]:
         """Return the mask's own pixels, per axis but the channels."""
-        own = dict(zip(self.axes, self.shape, strict=True))
+        own = by_axis(self.axes, self.shape)
         wide = {
             axis: (max(start - self.margin, 0), min(stop + self.margin, own[axis]))
-            if axis in "zyx"
+            if is_spatial(axis)
             else (start, stop)
             for axis, (start, stop) in ranges.items()
         }
-        window = tuple(slice(*wide[axis]) if axis != "c" else slice(0, own["c"]) for axis in self.axes)
+        window = tuple(slice(0, own[axis]) if is_channel(axis) else slice(*wide[axis]) for axis in self.axes)
         values = np.moveaxis(read_window(self.spec, window), self.axes.index("c"), 0)
-        found = saturation(values) > self.threshold if self.rule == "tissue" else (values != 0).any(axis=0)
-        if self.margin:
-            for axis in (position for position, name in enumerate(wide) if name in "zyx"):
-                found = _widened(found, self.margin, axis)
+        found = saturation(values) > self.threshold if self.of_tissue else (values != 0).any(axis=0)
+        for position, axis in enumerate(wide):
+            if self.margin and is_spatial(axis):
+                found = _widened(found, self.margin, position)
         inner = tuple(
             slice(start - wide[axis][0], stop - wide[axis][0]) for axis, (start, stop) in ranges.items()
         )
         return np.asarray(found[inner], np.bool_)
+
+    @property
+    def of_tissue(self) -> bool:
+        """Whether it holds what has colour."""
+        return self.rule == "tissue"
 
     @property
     def voxel_bytes(self) -> float:
@@ -130,10 +146,11 @@ class Mask:
         complement.
         """
         channels = self.shape[self.axes.index("c")]
-        pixel = channels * (opened(self.spec).dtype.itemsize + 1) + (16 if self.rule == "tissue" else 2)
-        sizes = {axis: size for axis, size in zip(self.axes, self.shape, strict=True) if axis != "c"}
-        over = dict(zip(self.over_axes, self.over_shape, strict=True))
-        share = math.prod(min(size / max(over.get(axis, size), 1), 1) for axis, size in sizes.items())
+        pixel = channels * (opened(self.spec).dtype.itemsize + 1) + (16 if self.of_tissue else 2)
+        own, over = by_axis(self.axes, self.shape), by_axis(self.over_axes, self.over_shape)
+        share = math.prod(
+            min(own[axis] / max(over.get(axis, own[axis]), 1), 1) for axis in without_channel(own)
+        )
         return share * pixel + 4
 
     @property
@@ -159,7 +176,7 @@ def find_mask(name: str | None, source: Source) -> Mask | None:
     """Return the mask of a name: a path, "auto" to look for what is not empty, None for none."""
     if name is None:
         return None
-    return automatic_mask(source, list(levels(source))) if name == "auto" else open_mask(name, source)
+    return automatic_mask(source, list(levels(source))) if name == AUTO else open_mask(name, source)
 
 
 def open_mask(path: str, source: Source) -> Mask:
@@ -175,21 +192,18 @@ def open_mask(path: str, source: Source) -> Mask:
     InputError
         If there is no such array, or it cannot be over the source.
     """
-    spatial = [axis for axis in source.axes if axis in "zyx"]
-    found = open_source(path, dims=len(spatial))
-    sizes = dict(zip(found.axes, found.shape, strict=True))
-    over = dict(zip(source.axes, source.shape, strict=True))
-    extra = [axis for axis in found.axes if axis != "c" and axis not in over and sizes[axis] > 1]
-    missing = [axis for axis in "yx" if axis not in sizes]
-    if extra or missing:
+    found = open_source(path, dims=len(space_of(source.axes)))
+    sizes, over = found.sizes, source.sizes
+    extra = any(sizes[axis] > 1 and axis not in over for axis in without_channel(found.axes))
+    if extra or not {"y", "x"} <= sizes.keys():
         raise InputError(
             f"The mask {found.name} has the axes {found.axes}, but the source has {source.axes}. Make a mask of the "
             "source's axes, or of y and x, which then holds for all planes."
         )
     one = _one_factor(*((over[axis], sizes[axis]) for axis in "yx"))
-    for axis in (axis for axis in sizes if axis in over and axis != "c"):
-        fits = sizes[axis] <= over[axis] and (axis not in "yx" or one)
-        if not fits or (axis == "t" and sizes[axis] not in (1, over[axis])):
+    for axis in without_channel(axis for axis in sizes if axis in over):
+        fits = sizes[axis] <= over[axis] and (one or not is_lateral(axis))
+        if not fits or (is_time(axis) and sizes[axis] not in (1, over[axis])):
             raise InputError(
                 f"The mask {found.name} is {_sizes(found)} pixels and the source {_sizes(source)}: they cannot be "
                 "the same field. Make the mask from a level of the source's pyramid."
@@ -235,7 +249,7 @@ def automatic_mask(source: Source, coarser: Sequence[Source]) -> Mask:
     return replace(mask, rule="tissue", threshold=min(threshold, _MOST_SATURATION))
 
 
-def saturation(values: NDArray[Any]) -> NDArray[np.float32]:
+def saturation(values: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return the saturation of (3, *spatial) uint8 colours, as in HSV: 0 for grey, black included, to 1.
 
     Examples
@@ -305,13 +319,8 @@ def _widened(found: NDArray[np.bool_], margin: int, axis: int) -> NDArray[np.boo
 
 def _extent(level: Source) -> int:
     """Return the pixels of a level, all channels of a pixel counted once."""
-    count = 1
-    for axis, size in zip(level.axes, level.shape, strict=True):
-        count *= size if axis != "c" else 1
-    return count
+    return math.prod(level.sizes[axis] for axis in without_channel(level.axes))
 
 
 def _sizes(source: Source) -> str:
-    return " x ".join(
-        f"{axis} {size}" for axis, size in zip(source.axes, source.shape, strict=True) if axis != "c"
-    )
+    return times(f"{axis} {source.sizes[axis]}" for axis in without_channel(source.axes))

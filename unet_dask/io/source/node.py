@@ -37,7 +37,8 @@ _V2_NAMES = {"b": "bool", "i": "int", "u": "uint", "f": "float"}
 _SEARCH_DEPTH = 6
 _SEARCH_NODES = 512
 
-Json = dict[str, Any]
+Json = dict[str, object]
+NodeKind = Literal["array", "group"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,11 +58,21 @@ class Node:
 
     location: Location
     key: str
-    kind: Literal["array", "group"]
+    kind: NodeKind
     zarr_format: Literal[2, 3]
     document: bytes
     metadata: Json
     attributes: Json
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it holds values, and no other nodes."""
+        return self.kind == "array"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is the group of an OME-Zarr image."""
+        return not self.is_array and "multiscales" in self.ome
 
     @property
     def shown(self) -> str:
@@ -115,7 +126,8 @@ def read_node(location: Location, key: str) -> Node | None:
     current = _document(location, key, "zarr.json")
     if current is not None:
         return _node_v3(location, key, *current)
-    for name, kind in ((".zarray", "array"), (".zgroup", "group")):
+    kinds: tuple[tuple[str, NodeKind], ...] = ((".zarray", "array"), (".zgroup", "group"))
+    for name, kind in kinds:
         old = _document(location, key, name)
         if old is not None:
             raw, metadata = old
@@ -123,7 +135,7 @@ def read_node(location: Location, key: str) -> Node | None:
             return Node(
                 location=location,
                 key=key,
-                kind="array" if kind == "array" else "group",
+                kind=kind,
                 zarr_format=2,
                 document=raw + b"\n" + extra[0],
                 metadata=metadata,
@@ -191,7 +203,7 @@ def descend(root: Node) -> Iterator[Node]:
                     below.append(child)
                 if seen >= _SEARCH_NODES:
                     return
-        wave = [node for node in below if node.kind == "group" and "multiscales" not in node.ome]
+        wave = [node for node in below if not (node.is_array or node.is_image)]
 
 
 def _child_names(group: Node) -> list[str]:

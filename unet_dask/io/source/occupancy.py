@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.axes import by_axis, without_channel
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from unet_dask.tiling.region import RegionGrid
 
 #: Pixels of the pooled mask, and of what is read at once.
-_LARGEST = 1 << 24
+LARGEST = 1 << 24
 
 
 class Occupancy:
@@ -44,14 +46,14 @@ class Occupancy:
         self._mask = mask
         self.voxel_bytes = mask.voxel_bytes
         self.decoding = mask.decoding
-        self._axes = [axis for axis in mask.axes if axis != "c"]
+        self._axes = without_channel(mask.axes)
         sizes = [mask.shape[mask.axes.index(axis)] for axis in self._axes]
         self._step = 1
-        while np.prod([-(-size // self._step) for size in sizes], dtype=np.float64) > _LARGEST:
+        while np.prod([-(-size // self._step) for size in sizes], dtype=np.float64) > LARGEST:
             self._step *= 2
         pooled = self._pooled(sizes)
         self.share = float(pooled.mean()) if pooled.size else 0.0
-        table = pooled.astype(np.int32)  # no more than _LARGEST
+        table = pooled.astype(np.int32)  # no more than LARGEST
         for axis in range(table.ndim):
             table = np.cumsum(table, axis=axis, dtype=np.int32)
         self._table = np.pad(table, [(1, 0)] * table.ndim)
@@ -67,10 +69,8 @@ class Occupancy:
         -------
         one value per combination, of as many axes as the source has without the channels
         """
-        over = [axis for axis in self._mask.over_axes if axis != "c"]
-        given = {
-            axis: each for axis, each in zip(self._mask.over_axes, intervals, strict=True) if axis in over
-        }
+        over = without_channel(self._mask.over_axes)
+        given = by_axis(self._mask.over_axes, intervals)
         ends = []
         for axis in self._axes:
             bounds = np.array(given.get(axis, [(0, 1)]), np.int64).reshape(-1, 2)
@@ -107,10 +107,10 @@ class Occupancy:
         """Return the mask, its largest value in each cell of `step` pixels, read a band at a time."""
         step = self._step
         pooled = np.zeros([-(-size // step) for size in sizes], np.bool_)
-        band = max(_LARGEST // max(int(np.prod(sizes[1:], dtype=np.int64)), 1) // step, 1) * step
+        band = max(LARGEST // max(int(np.prod(sizes[1:], dtype=np.int64)), 1) // step, 1) * step
         for start in range(0, sizes[0], band):
             stop = min(start + band, sizes[0])
-            ranges = dict(zip(self._axes, [(start, stop), *((0, size) for size in sizes[1:])], strict=True))
+            ranges = by_axis(self._axes, [(start, stop), *((0, size) for size in sizes[1:])])
             values = self._mask.read(ranges)
             for axis in range(values.ndim if step > 1 else 0):
                 values = np.maximum.reduceat(values, range(0, values.shape[axis], step), axis=axis)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io.remote import printable
 
 if TYPE_CHECKING:
-    from unet_dask.io.source.node import Node
+    from unet_dask.io.source.node import Json, Node
 
 #: Beyond every physical size, in any unit.
 _LARGEST = 1e100
@@ -84,7 +84,9 @@ def multiscale(node: Node) -> Multiscale | None:
         name=str(image.get("name") or ""),
         axes=_axes(named),
         units=tuple(_unit(axis) for axis in named),
-        levels=tuple(_level(node, entry, outer, len(named)) for entry in datasets or ()),
+        levels=tuple(_level(node, entry, outer, len(named)) for entry in datasets)
+        if isinstance(datasets, list)
+        else (),
     )
 
 
@@ -97,8 +99,9 @@ def refuse_collection(node: Node) -> None:
         For a plate, a well or a group of labels; the message names what can be chosen.
     """
     found = node.ome
-    if isinstance(found.get("plate"), dict):
-        wells = found["plate"].get("wells")
+    plate = found.get("plate")
+    if isinstance(plate, dict):
+        wells = plate.get("wells")
         listed = [well for well in wells if isinstance(well, dict)] if isinstance(wells, list) else []
         first = printable(listed[0].get("path")) if listed else "A/1"
         raise InputError(
@@ -126,7 +129,7 @@ def default_key(node: Node) -> str | None:
     return None
 
 
-def _first(node: Node, entries: object, what: str) -> dict[str, Any]:
+def _first(node: Node, entries: object, what: str) -> Json:
     if isinstance(entries, list) and entries and isinstance(entries[0], dict):
         return entries[0]
     raise InputError(
@@ -135,15 +138,15 @@ def _first(node: Node, entries: object, what: str) -> dict[str, Any]:
     )
 
 
-def _axes(named: list[Any]) -> str | None:
+def _axes(named: list[object]) -> str | None:
     """Return one letter per axis, by name or, for time and channels of any name, by type."""
     letters = []
     for axis in named:
         entry = axis if isinstance(axis, dict) else {"name": axis}
         by_type = {"time": "t", "channel": "c"}.get(str(entry.get("type")))
         letters.append(by_type or axes_.SYNONYMS.get(str(entry.get("name")).lower()))
-    joined = "".join(letter or "?" for letter in letters)
-    sound = "?" not in joined and len(set(joined)) == len(joined) and {"y", "x"} <= set(joined)
+    joined = "".join(letter or "" for letter in letters)
+    sound = all(letters) and axes_.fit_an_image(joined)
     return joined if sound else None
 
 
@@ -154,7 +157,7 @@ def _unit(axis: object) -> str | None:
 
 def _level(node: Node, entry: object, outer: object, count: int) -> Level:
     path = entry.get("path") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(path, str) or not _stays_inside(path):
+    if not isinstance(entry, dict) or not isinstance(path, str) or not stays_inside(path):
         raise InputError(
             f"The OME-Zarr metadata of {node.shown} names the dataset {printable(path)!r}, which is no path "
             f"inside the group. Name the array itself with --key and its axes with --axes."
@@ -169,7 +172,7 @@ def _level(node: Node, entry: object, outer: object, count: int) -> Level:
     )
 
 
-def _stays_inside(path: str) -> bool:
+def stays_inside(path: str) -> bool:
     """Tell whether a path from metadata stays below its group."""
     parts = path.strip("/").split("/")
     return (

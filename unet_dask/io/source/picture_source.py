@@ -8,7 +8,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -60,9 +60,9 @@ class PictureArray(SingleFile):
     path: Path
     kind: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     version: tuple[int, int]
-    _kept: tuple[tuple[int, ...], NDArray[Any]] | None = field(default=None, init=False)
+    _kept: tuple[tuple[int, ...], NDArray[np.generic]] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
@@ -81,11 +81,11 @@ class PictureArray(SingleFile):
         return Decoding(self.unit, self.nbytes, _COPIES)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """That it is one picture."""
         return {"chunks": list(self.unit), "shards": None, "format": self.kind}
 
-    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look]:
+    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[np.generic], Look]:
         """Return a part of the values, and what the file was that it was read from."""
         # One thread decodes, the others wait for what it keeps.
         with (
@@ -97,7 +97,7 @@ class PictureArray(SingleFile):
             values = self._values(file, version)
         return values[selection].copy(), Look({self.path.name: version}, {})
 
-    def _values(self, file: BinaryIO, version: tuple[int, ...]) -> NDArray[Any]:
+    def _values(self, file: BinaryIO, version: tuple[int, ...]) -> NDArray[np.generic]:
         if self._kept is not None and self._kept[0] == version:
             return self._kept[1]
         if version[0] > self.nbytes + self.nbytes // 8 + _GROWTH:
@@ -179,7 +179,7 @@ def digest(spec: SourceSpec) -> str:
     return content.file_digest(local_path(spec.url))
 
 
-def levels(_: SourceSpec) -> list[dict[str, Any]]:
+def levels(_: SourceSpec) -> list[dict[str, object]]:
     """Return nothing: a picture has no levels."""
     return []
 
@@ -225,7 +225,7 @@ def _shape(height: int, width: int, samples: int) -> tuple[int, ...]:
     return (height, width) if colours == 1 else (height, width, colours)
 
 
-def _decoded(encoded: bytes, kind: str) -> NDArray[Any]:
+def _decoded(encoded: bytes, kind: str) -> NDArray[np.generic]:
     """Return the values of a picture; palettes come as their colours, alpha goes."""
     import imagecodecs
 

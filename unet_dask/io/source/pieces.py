@@ -11,7 +11,7 @@ import math
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from zarr.core.buffer import default_buffer_prototype
@@ -24,8 +24,9 @@ from unet_dask.io.decoding import JOINED, BoundedCodec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import zarr
     from numpy.typing import NDArray
+
+    from unet_dask.io.bounded import OpenedArray
 
 #: Decoded bytes of a piece, unless one chunk has more; and chunks in it.
 PIECE_BYTES, PIECE_CHUNKS = 32 << 20, 1024
@@ -38,6 +39,8 @@ _INDEX = 48
 
 #: Windows up to this size are read without a look at the machine.
 _SMALL = 1 << 30
+
+Bytes = TypeVar("Bytes", int, "NDArray[np.float64]")
 
 alone = threading.Lock()
 
@@ -59,9 +62,9 @@ class Decoding:
     copies: int = 1
     index_bytes: int = 0
 
-    def beside(self, window: Any) -> Any:
+    def beside(self, window: Bytes) -> Bytes:
         """Return the bytes taken at once beside a window of so many bytes, one or an array of them."""
-        piece = np.maximum(np.minimum(window, PIECE_BYTES), self.chunk_bytes)
+        piece: Bytes = np.maximum(np.minimum(window, PIECE_BYTES), self.chunk_bytes)
         return self.copies * piece + self.index_bytes + _TASKS
 
 
@@ -69,7 +72,7 @@ class Decoding:
 WITHOUT = Decoding()
 
 
-def decoding(array: zarr.Array[Any]) -> Decoding:
+def decoding(array: OpenedArray) -> Decoding:
     """Return what reading an array takes."""
     chunk = math.prod(array.chunks)
     in_shard = math.prod(array.shards) // max(chunk, 1) if array.shards else 0
@@ -78,7 +81,7 @@ def decoding(array: zarr.Array[Any]) -> Decoding:
     )
 
 
-def _copies(array: zarr.Array[Any]) -> int:
+def _copies(array: OpenedArray) -> int:
     """Return how many times a chunk is in memory while it is decoded: as in the file, decoded, and after filters.
 
     Or joined from the parts that it is decoded to.
@@ -100,7 +103,7 @@ def _name(codec: Any) -> str:
     return str(name).removeprefix("numcodecs.")
 
 
-def read(array: zarr.Array[Any], selection: tuple[slice, ...]) -> NDArray[Any]:
+def read(array: OpenedArray, selection: tuple[slice, ...]) -> NDArray[np.generic]:
     """Return the values of a selection, one slice without a step per axis.
 
     Raises

@@ -8,7 +8,7 @@ channels in `window`, planning's view in `volume`, masks, statistics, the look a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from unet_dask.io import remote
 
@@ -82,7 +82,7 @@ class Stored(Protocol):
         """Stored shape."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         """Type of the values, in any byte order."""
 
     @property
@@ -94,13 +94,13 @@ class Stored(Protocol):
         """What reading takes beside what is read."""
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """What to tell of how it is stored, as JSON, for `info`."""
 
     def look(self, selection: tuple[slice, ...]) -> Look | None:
         """Look at the files that hold a part, one slice per axis; None where there are no files."""
 
-    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look | None]:
+    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[np.generic], Look | None]:
         """Return a part of the values, and the files that it was read from.
 
         Raises
@@ -195,5 +195,5 @@ class Format(Protocol):
             If it cannot be looked at.
         """
 
-    def levels(self, spec: SourceSpec) -> list[dict[str, Any]]:
+    def levels(self, spec: SourceSpec) -> list[dict[str, object]]:
         """Return path and shape of every level of the pyramid, the finest first, for `info`; [] if there is none."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Bytes of rows that are read at once where a window has only some of their columns.
 BAND = 4 << 20
@@ -31,7 +34,7 @@ class Page:
     raw: int | None
     tables: bytes | None = None
     header: bytes | None = None
-    decode: Callable[..., Any] | None = None
+    decode: Callable[..., tuple[NDArray[np.generic], ...]] | None = None
 
 
 def follow(offsets: Sequence[int], counts: Sequence[int], size: int) -> bool:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 
 #: Compressions of TIFF whose data say themselves how large they are when decoded.
@@ -60,17 +61,19 @@ class TiffArray(SingleFile):
     """
 
     path: Path
-    file: Any
-    images: Sequence[Any]
+    file: TiffFile
+    images: Sequence[TiffPageSeries]
     version: tuple[int, int]
     samples: int
     keep: bool = False
     _pages: OrderedDict[int, Page] = field(default_factory=OrderedDict, init=False)
-    _recent: OrderedDict[tuple[Any, ...], NDArray[Any]] = field(default_factory=OrderedDict, init=False)
+    _recent: OrderedDict[tuple[int, ...], NDArray[np.generic]] = field(
+        default_factory=OrderedDict, init=False
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
-    def keyframe(self) -> Any:
+    def keyframe(self) -> TiffPage:
         """The page that all others are like."""
         return self.images[0].keyframe
 
@@ -100,9 +103,9 @@ class TiffArray(SingleFile):
         return (*self.leading, *page)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         """Type of the values, in native byte order."""
-        stored: np.dtype[Any] = np.dtype(self.images[0].dtype)
+        stored: np.dtype[np.generic] = np.dtype(self.images[0].dtype)
         return stored.newbyteorder("=")
 
     @property
@@ -143,7 +146,7 @@ class TiffArray(SingleFile):
         return Decoding(self.unit, math.prod(self.segment) * self.dtype.itemsize, _COPIES)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """What kind of TIFF it is, its segments and their compression."""
         file, compression = self.file, self.keyframe.compression
         kinds = (
@@ -160,7 +163,7 @@ class TiffArray(SingleFile):
             "compression": getattr(compression, "name", str(compression)).lower(),
         }
 
-    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look]:
+    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[np.generic], Look]:
         """Return a part of the values, and what the file was that it was read from."""
         sizes = [part.stop - part.start for part in selection]
         pieces.require_room(math.prod(sizes) * self.dtype.itemsize)
@@ -178,7 +181,7 @@ class TiffArray(SingleFile):
         return values, Look({self.path.name: version}, {})
 
     def _fill(
-        self, values: NDArray[Any], selection: tuple[slice, ...], file: int, version: tuple[int, ...]
+        self, values: NDArray[np.generic], selection: tuple[slice, ...], file: int, version: tuple[int, ...]
     ) -> None:
         count = len(self.leading)
         lead, inner = selection[:count], selection[count:]
@@ -227,7 +230,7 @@ class TiffArray(SingleFile):
 
     def _decode(
         self,
-        out: NDArray[Any],
+        out: NDArray[np.generic],
         inner: tuple[slice, ...],
         file: int,
         number: int,
@@ -247,7 +250,9 @@ class TiffArray(SingleFile):
             values = self._segment(file, page, index, (number, index, *version))
             out[target] = self.keyframe.nodata if values is None else values[taken]
 
-    def _segment(self, file: int, page: Page, index: int, name: tuple[Any, ...]) -> NDArray[Any] | None:
+    def _segment(
+        self, file: int, page: Page, index: int, name: tuple[int, ...]
+    ) -> NDArray[np.generic] | None:
         """Return a decoded segment along the axes of a page, None of one that was left out."""
         with self._lock:
             if name in self._recent:
@@ -260,7 +265,7 @@ class TiffArray(SingleFile):
             self._keep(name, values)
         return values
 
-    def _decoded(self, file: int, page: Page, index: int, size: int) -> NDArray[Any] | None:
+    def _decoded(self, file: int, page: Page, index: int, size: int) -> NDArray[np.generic] | None:
         if index >= min(len(page.offsets), len(page.counts)):
             raise ValueError(f"segment {index} is not in the file")
         count = int(page.counts[index])
@@ -271,11 +276,11 @@ class TiffArray(SingleFile):
         encoded = exactly(file, int(page.offsets[index]), count)
         self._require_small(encoded)
         assert page.decode is not None
-        decoded = page.decode(encoded, index, jpegtables=page.tables, jpegheader=page.header)[0]
+        decoded = np.asarray(page.decode(encoded, index, jpegtables=page.tables, jpegheader=page.header)[0])
         depth, length, width, samples = decoded.shape
         letters = self.letters[-len(self.page_shape) :]
         shape = {"Z": depth, "Y": length, "X": width, "S": samples if letters[-1] == "S" else 1}
-        return np.asarray(decoded).reshape([shape.get(letter, depth) for letter in letters])
+        return decoded.reshape([shape.get(letter, depth) for letter in letters])
 
     def _require_small(self, encoded: bytes) -> None:
         """Refuse a compressed segment that says that it is far larger than its place."""
@@ -285,14 +290,14 @@ class TiffArray(SingleFile):
         if found is not None and math.prod(found) > 4 * math.prod(self.segment) + (1 << 20):
             raise ValueError(f"a segment that claims {found[0]} x {found[1]} pixels")
 
-    def _keep(self, name: tuple[Any, ...], values: NDArray[Any]) -> None:
+    def _keep(self, name: tuple[int, ...], values: NDArray[np.generic]) -> None:
         """Keep a decoded segment, and let go of the oldest."""
         with self._lock:
             self._recent[name] = values
             while sum(kept.nbytes for kept in self._recent.values()) > LIMIT:
                 self._recent.popitem(last=False)
 
-    def _copy(self, out: NDArray[Any], inner: tuple[slice, ...], file: int, start: int) -> None:
+    def _copy(self, out: NDArray[np.generic], inner: tuple[slice, ...], file: int, start: int) -> None:
         """Copy a window of values that lie in the file as they are, a band of rows at a time."""
         letters = self.letters[-len(self.page_shape) :]
         rows_at = letters.index("Y")

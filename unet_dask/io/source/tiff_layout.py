@@ -11,14 +11,16 @@ import logging
 import math
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
 from unet_dask.spacing import metres, unit_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 #: What tifffile logs where a page or a value of the file is out of its reach.
 _LOST = re.compile(
@@ -29,7 +31,7 @@ _ALPHA = (1, 2)
 
 
 @contextmanager
-def opened_tiff(path: Path) -> Iterator[Any]:
+def opened_tiff(path: Path) -> Iterator[TiffFile]:
     """Open a TIFF; what tifffile logs of pages that it cannot find is an error.
 
     Raises
@@ -65,7 +67,7 @@ class _Listener(logging.Handler):
         logging.getLogger("tifffile").removeHandler(self)
 
 
-def series_of(file: Any, path: Path) -> list[Any]:
+def series_of(file: TiffFile, path: Path) -> list[TiffPageSeries]:
     """Return the images of an open TIFF, all of one shape, type and order of axes.
 
     Copies of lower resolution, as of a pyramid, are no images of their own.
@@ -75,9 +77,8 @@ def series_of(file: Any, path: Path) -> list[Any]:
     InputError
         If there are images of several kinds, pages that belong to none, or pages that are missing.
     """
-    found = [each for each in file.series if each.kind != "thumbnail" and not _is_reduced(each)] or list(
-        file.series
-    )
+    every = list(file.series)
+    found = [series for series in every if series.kind != "thumbnail" and not _is_reduced(series)] or every
     kinds = {(tuple(each.shape), each.dtype, str(each.axes)): each for each in found}
     if len(kinds) > 1:
         shown = "; ".join(
@@ -92,16 +93,16 @@ def series_of(file: Any, path: Path) -> list[Any]:
     return found
 
 
-def _is_reduced(series: Any) -> bool:
+def _is_reduced(series: TiffPageSeries) -> bool:
     return all(page is not None and bool(getattr(page, "is_reduced", False)) for page in series.pages)
 
 
-def _described(series: Any) -> str:
+def _described(series: TiffPageSeries) -> str:
     name = f" {series.name!r}" if series.name else ""
     return f"{name} of {' x '.join(map(str, series.shape))} ({series.axes}), {series.dtype}".strip()
 
 
-def _require_own_pages(found: list[Any], path: Path) -> None:
+def _require_own_pages(found: list[TiffPageSeries], path: Path) -> None:
     """Refuse a file that is one of several of an image, and one whose planes are not there."""
     pages = [page for series in found for page in series.pages]
     missing = sum(page is None for page in pages)
@@ -118,8 +119,8 @@ def _require_own_pages(found: list[Any], path: Path) -> None:
         )
 
 
-def _require_all_pages(file: Any, found: list[Any], path: Path) -> None:
-    planes = sum(_planes(series) for series in found)
+def _require_all_pages(file: TiffFile, found: list[TiffPageSeries], path: Path) -> None:
+    planes = sum(_planes(series, series.shape) for series in found)
     promised = _promised(file)
     if promised is not None and promised != planes:
         raise InputError(
@@ -136,15 +137,15 @@ def _require_all_pages(file: Any, found: list[Any], path: Path) -> None:
         )
 
 
-def _planes(series: Any) -> int:
-    return int(math.prod(series.shape)) // max(int(math.prod(series.keyframe.shape)), 1)
+def _planes(series: TiffPageSeries, shape: Sequence[int]) -> int:
+    return int(math.prod(shape)) // max(int(math.prod(series.keyframe.shape)), 1)
 
 
-def _in_subifds(level: Any) -> bool:
+def _in_subifds(level: TiffPageSeries) -> bool:
     return all(page is not None and isinstance(page.index, tuple | list) for page in level.pages)
 
 
-def _promised(file: Any) -> int | None:
+def _promised(file: TiffFile) -> int | None:
     """Return the number of planes that ImageJ or tifffile wrote down; None if neither did."""
     imagej = file.imagej_metadata
     if isinstance(imagej, dict):
@@ -158,15 +159,14 @@ def _promised(file: Any) -> int | None:
         or not all(isinstance(each, list | tuple) for each in shapes)
     ):
         return None
-    kept = [
-        int(math.prod(shape)) // max(int(math.prod(series.keyframe.shape)), 1)
+    return sum(
+        _planes(series, shape)
         for shape, series in zip(shapes, file.series, strict=True)
         if shape and not _is_reduced(series)
-    ]
-    return sum(kept)
+    )
 
 
-def samples(series: Any) -> int:
+def samples(series: TiffPageSeries) -> int:
     """Return how many samples of a pixel are grey values or colours: alpha is none."""
     page = series.keyframe
     count = int(page.samplesperpixel)
@@ -174,7 +174,7 @@ def samples(series: Any) -> int:
     return max(count - alpha, 1)
 
 
-def spacing_of(file: Any, series: Any) -> tuple[tuple[float, ...] | None, str | None]:
+def spacing_of(file: TiffFile, series: TiffPageSeries) -> tuple[tuple[float, ...] | None, str | None]:
     """Return the pixel size that OME, ImageJ or Aperio wrote, z first if it has one.
 
     The resolution tags alone are not believed: most programs write 72 or 96 dots per inch there.
@@ -186,7 +186,7 @@ def spacing_of(file: Any, series: Any) -> tuple[tuple[float, ...] | None, str | 
     return _imagej_spacing(file.imagej_metadata, series.keyframe)
 
 
-def channel_names_of(file: Any, count: int) -> tuple[str, ...]:
+def channel_names_of(file: TiffFile, count: int) -> tuple[str, ...]:
     """Return the names that OME gives the channels of its first image, () if it does not name every one."""
     document = file.ome_metadata or ""
     image = document[document.find("<Pixels") : document.find("</Pixels>")]
@@ -227,7 +227,7 @@ def _ome_spacing(document: str) -> tuple[tuple[float, ...] | None, str | None]:
     ), unit
 
 
-def _imagej_spacing(imagej: object, page: Any) -> tuple[tuple[float, ...] | None, str | None]:
+def _imagej_spacing(imagej: object, page: TiffPage) -> tuple[tuple[float, ...] | None, str | None]:
     tags = getattr(page, "tags", {})
     if not isinstance(imagej, dict) or "unit" not in imagej or "XResolution" not in tags:
         return None, None

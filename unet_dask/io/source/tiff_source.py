@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import posixpath
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
@@ -19,19 +19,15 @@ from unet_dask.io.source.formats import split_file, stem
 from unet_dask.io.source.protocol import Found
 from unet_dask.io.source.stamps import file_at
 from unet_dask.io.source.tiff_array import TiffArray
-from unet_dask.io.source.tiff_layout import (
-    channel_names_of,
-    opened_tiff,
-    samples,
-    series_of,
-    spacing_of,
-)
+from unet_dask.io.source.tiff_layout import channel_names_of, opened_tiff, samples, series_of, spacing_of
 from unet_dask.kinds import BIG_TIFF, TIFF, kind_of
 from unet_dask.regular import IrregularError, require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from tifffile import TiffFile, TiffPageSeries
 
     from unet_dask.io.source.protocol import SourceSpec, Wanted
 
@@ -86,7 +82,9 @@ def find(place: str, wanted: Wanted) -> Found:
         spacing=None if spacing is None else [spacing.get(axis, 1.0) for axis in stored],
         units=[unit if spacing and axis in spacing else None for axis in stored],
         level=level if len(levels) > 1 else None,
-        channel_names=channel_names_of(array.file, array.shape[stored.index("c")]) if "c" in stored else (),
+        channel_names=channel_names_of(array.file, array.shape[stored.index("c")])
+        if axes_.has_channel(stored)
+        else (),
     )
 
 
@@ -118,7 +116,7 @@ def digest(spec: SourceSpec) -> str:
     return content.file_digest(local_path(spec.url))
 
 
-def levels(spec: SourceSpec) -> list[dict[str, Any]]:
+def levels(spec: SourceSpec) -> list[dict[str, object]]:
     """Return path and shape of every level of the pyramid, the finest first."""
     array, _, _, found = _open(local_path(spec.url), spec.key, None)
     above = posixpath.dirname(spec.key)
@@ -128,7 +126,7 @@ def levels(spec: SourceSpec) -> list[dict[str, Any]]:
 
 def _open(
     path: Path, inner: str, level: int | None, *, keep: bool = False
-) -> tuple[TiffArray, str, int, list[Any]]:
+) -> tuple[TiffArray, str, int, list[TiffPageSeries]]:
     """Return an image of a file, its key, the number of its level, and all of its levels."""
     try:
         require_regular(path)
@@ -163,7 +161,7 @@ def _numbers(inner: str, path: Path) -> tuple[int | None, int | None]:
     return (numbers[0] if numbers else None), (numbers[1] if len(numbers) > 1 else None)
 
 
-def _chosen(file: Any, path: Path, number: int | None) -> tuple[list[Any], int | None]:
+def _chosen(file: TiffFile, path: Path, number: int | None) -> tuple[list[TiffPageSeries], int | None]:
     """Return the series that are meant and the number of it, None of several equal ones."""
     every = list(file.series)
     if not every:
@@ -242,21 +240,20 @@ def _axes(array: TiffArray, shown: str, wanted: Wanted) -> tuple[str, str]:
                 f"({letters}). Name each dimension once."
             )
         return given, "--axes"
-    known = [_LETTERS.get(letter, "?") for letter in letters]
+    known = [_LETTERS.get(letter, "") for letter in letters]
     free = [axis for axis in "zt" if axis not in known]
-    unknown = [at for at, axis in enumerate(known) if axis == "?"]
+    unknown = [at for at, axis in enumerate(known) if not axis]
     for at in reversed(unknown):  # planes that nobody named: nearest to the plane is depth
-        if at == unknown[-1] and "c" not in known and _are_channels(shape[at], wanted):
+        if at == unknown[-1] and not axes_.has_channel(known) and _are_channels(shape[at], wanted):
             known[at] = "c"
         elif free:
             known[at] = free.pop(0)
-    joined = "".join(known)
-    if "?" in joined or len(set(joined)) < len(joined) or not {"y", "x"} <= set(joined):
+    if not all(known) or not axes_.fit_an_image(known):
         raise InputError(
             f"{shown} has the axes {letters}, {shape}, which are not all of an image's t, c, z, y and x, each once. "
             "Say what they are with --axes, or save it with axes that are named."
         )
-    return joined, f"guessed from {letters}" if unknown else str(array.facts["format"])
+    return "".join(known), f"guessed from {letters}" if unknown else str(array.facts["format"])
 
 
 def _are_channels(size: int, wanted: Wanted) -> bool:
@@ -265,7 +262,7 @@ def _are_channels(size: int, wanted: Wanted) -> bool:
 
 
 def _spacing(
-    array: TiffArray, levels: Sequence[Any], level: int
+    array: TiffArray, levels: Sequence[TiffPageSeries], level: int
 ) -> tuple[dict[str, float] | None, str | None]:
     """Return the size of a pixel per axis of space, at a level, and its unit; None if nobody says."""
     sizes, unit = spacing_of(array.file, levels[0])

@@ -35,7 +35,7 @@ class Unread:
 
     spec: SourceSpec
     window: tuple[tuple[int, int], ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     run: str = ""
 
     @property

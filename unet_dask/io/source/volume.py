@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Source:
     spec: SourceSpec
     axes: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     chunks: tuple[int, ...]
     spacing: dict[str, float]
     unit: dict[str, str | None]
@@ -68,7 +68,12 @@ class Source:
     decoding: Decoding = WITHOUT
     channel_names: tuple[str, ...] = ()
 
-    def read(self, window: tuple[slice, ...]) -> NDArray[Any]:
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The shape by axis."""
+        return axes_.by_axis(self.axes, self.shape)
+
+    def read(self, window: tuple[slice, ...]) -> NDArray[np.generic]:
         """Return the values of a window: canonical order, native byte order, contiguous.
 
         Parameters
@@ -151,12 +156,12 @@ def open_source(
         format=name,
     )
     order = axes_.canonical(stored)
-    sizes = dict(zip(stored, found.stored.shape, strict=True))
-    chunks = dict(zip(stored, found.stored.unit, strict=True))
+    sizes = axes_.by_axis(stored, found.stored.shape)
+    chunks = axes_.by_axis(stored, found.stored.unit)
     if picked is not None:
         sizes["c"] = len(picked)
         chunks["c"] = min(chunks.get("c", 1), len(picked))
-    space = order.replace("c", "")
+    space = axes_.without_channel(order)
     return Source(
         spec=spec,
         axes=order,
@@ -179,7 +184,7 @@ def open_source(
 def levels(source: Source) -> Iterator[Source]:
     """Yield a source and the coarser levels of its pyramid, the finest first."""
     yield source
-    if source.level is None or source.spec.key == "":
+    if source.level is None or not source.spec.key:
         return
     spec, group = source.spec, posixpath.dirname(source.spec.key)
     for level in itertools.count(source.level + 1):
@@ -194,8 +199,8 @@ def levels(source: Source) -> Iterator[Source]:
 def _picked(found: Found, channels: Sequence[int] | None) -> tuple[int, ...] | None:
     if channels is None:
         return None
-    stored, shape = found.axes, found.stored.shape
-    count = shape[stored.index("c")] if "c" in stored else 1
+    stored = found.axes
+    count = axes_.by_axis(stored, found.stored.shape).get("c", 1)
     outside = [channel for channel in channels if not 0 <= channel < count]
     if outside or not channels:
         asked = ",".join(map(str, channels)) or "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceSpec", "opened", "read_stamped", "read_window", "stamp_of"]
 
 
-def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> NDArray[Any]:
+def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> NDArray[np.generic]:
     """Return the values of a window, as `Source.read` does, in any process.
 
     The array is opened once per process, spec and run.
@@ -45,7 +45,9 @@ def read_window(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -
     return read_stamped(spec, window, run=run)[0]
 
 
-def read_stamped(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") -> tuple[NDArray[Any], str]:
+def read_stamped(
+    spec: SourceSpec, window: tuple[slice, ...], *, run: str = ""
+) -> tuple[NDArray[np.generic], str]:
     """Return the values of a window, as `read_window` does, and a stamp of the files that hold it."""
     stored = _opened_in(spec, run) if run else opened(spec)
     parts = _bounds(spec, stored.shape, window)
@@ -58,7 +60,8 @@ def read_stamped(spec: SourceSpec, window: tuple[slice, ...], *, run: str = "") 
         looks.append(look)
     position = axes_.canonical(spec.axes).index("c")
     joined = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=position)
-    return _native(_repeated(spec, joined, parts)), stamps.stamp(looks)
+    values = _repeated(spec, joined, parts)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("=")), stamps.stamp(looks)
 
 
 def stamp_of(spec: SourceSpec, window: tuple[slice, ...]) -> str:
@@ -72,7 +75,7 @@ def _spans(
     spec: SourceSpec, stored: Stored, parts: dict[str, slice]
 ) -> list[tuple[dict[str, slice], list[int] | None]]:
     """Return the parts of an array to read for a window, and which channels of each to keep, None for all."""
-    if spec.channels is None or "c" not in spec.axes:
+    if spec.channels is None or not axes_.has_channel(spec.axes):
         return [(parts, None)]
     chosen = spec.channels[parts["c"]]
     return [
@@ -85,14 +88,10 @@ def _selection(spec: SourceSpec, parts: dict[str, slice]) -> tuple[slice, ...]:
     return tuple(parts[axis] for axis in spec.axes)
 
 
-def _native(values: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-
-
-def _repeated(spec: SourceSpec, values: NDArray[Any], parts: dict[str, slice]) -> NDArray[Any]:
+def _repeated(spec: SourceSpec, values: NDArray[np.generic], parts: dict[str, slice]) -> NDArray[np.generic]:
     """Return the only channel of an image without channels as often as it was chosen."""
     count = parts["c"].stop - parts["c"].start
-    if "c" in spec.axes or count == 1:
+    if axes_.has_channel(spec.axes) or count == 1:
         return values
     return values.repeat(count, axis=axes_.canonical(spec.axes).index("c"))
 
@@ -123,7 +122,7 @@ def _runs(channels: Sequence[int], chunk: int) -> list[tuple[slice, list[int]]]:
 
 def _stored(
     spec: SourceSpec, stored: Stored, parts: dict[str, slice]
-) -> tuple[NDArray[Any], stamps.Look | None]:
+) -> tuple[NDArray[np.generic], stamps.Look | None]:
     """Return stored values in canonical order and the files that hold them, or the reason why they cannot be read."""
     for last in (False, False, True):
         try:
@@ -166,8 +165,8 @@ def _opened_in(spec: SourceSpec, run: str) -> Stored:
 def _bounds(spec: SourceSpec, shape: tuple[int, ...], window: tuple[slice, ...]) -> dict[str, slice]:
     """Return the window by axis, checked; along c it counts the chosen channels."""
     order = axes_.canonical(spec.axes)
-    sizes = dict(zip(spec.axes, shape, strict=True))
-    if spec.channels is not None or "c" not in sizes:
+    sizes = axes_.by_axis(spec.axes, shape)
+    if spec.channels is not None or not axes_.has_channel(sizes):
         sizes["c"] = len(spec.channels) if spec.channels is not None else 1
     if len(window) != len(order):
         raise GeometryError(

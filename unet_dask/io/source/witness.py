@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import posixpath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.io import remote
 from unet_dask.io.remote import UnreachableError
@@ -22,8 +22,7 @@ from unet_dask.io.source.stamps import ChangedError, Look, file_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import zarr
-
+    from unet_dask.io.bounded import OpenedArray
     from unet_dask.io.remote import Location
     from unet_dask.io.source.node import Node
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 DOCUMENTS = {2: (".zarray", ".zattrs"), 3: ("zarr.json",)}
 
 
-def look(place: Node, array: zarr.Array[Any], selection: tuple[slice, ...]) -> Look | None:
+def look(place: Node, array: OpenedArray, selection: tuple[slice, ...]) -> Look | None:
     """Look at the files that hold a part of an array; None where there are no files.
 
     Parameters
@@ -59,7 +58,7 @@ def look(place: Node, array: zarr.Array[Any], selection: tuple[slice, ...]) -> L
     return Look(chunks, others | {folder: _folder(posixpath.join(root, folder)) for folder in folders})
 
 
-def _keys(place: Node, array: zarr.Array[Any], selection: tuple[slice, ...]) -> Iterator[str]:
+def _keys(place: Node, array: OpenedArray, selection: tuple[slice, ...]) -> Iterator[str]:
     """Yield the keys of the chunks, or shards, that hold a part of an array."""
     units = array.shards or array.chunks
     touched = (

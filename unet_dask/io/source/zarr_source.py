@@ -11,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import zarr
@@ -19,7 +19,7 @@ from zarr.storage import FsspecStore
 
 from unet_dask.errors import DataError, InputError
 from unet_dask.io import remote
-from unet_dask.io.bounded import RegularFiles, bounded_array
+from unet_dask.io.bounded import OpenedArray, RegularFiles, bounded_array
 from unet_dask.io.remote import Location
 from unet_dask.io.source import choice, content, foreign, node, ome, pieces, witness
 from unet_dask.io.source.absent import NotedAbsences, noted
@@ -53,7 +53,7 @@ class ZarrArray:
     """
 
     node: Node
-    array: zarr.Array[Any]
+    array: OpenedArray
     written: int
 
     @property
@@ -62,7 +62,7 @@ class ZarrArray:
         return tuple(self.array.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         """Type of the values, in any byte order."""
         return np.dtype(self.array.dtype)
 
@@ -77,7 +77,7 @@ class ZarrArray:
         return pieces.decoding(self.array)
 
     @property
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """Chunks, shards and version of Zarr."""
         shards = self.array.shards
         return {
@@ -90,7 +90,7 @@ class ZarrArray:
         """Look at the files that hold a part, one slice per axis; None in a store without files."""
         return witness.look(self.node, self.array, selection)
 
-    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[Any], Look | None]:
+    def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[np.generic], Look | None]:
         """Return stored values, if what lay there before they were read is what lies there afterwards."""
         before = self.look(selection)
         if before is not None and self.array.shards is not None:
@@ -187,19 +187,19 @@ def digest(spec: SourceSpec) -> str:
     return content.digest(Location(spec.url), spec.key, stored.array)
 
 
-def levels(spec: SourceSpec) -> list[dict[str, Any]]:
+def levels(spec: SourceSpec) -> list[dict[str, object]]:
     """Return path and shape of every level of the pyramid; the shape of one that is missing is []."""
     location, above = Location(spec.url), posixpath.dirname(spec.key)
     while True:
         found = node.read_node(location, above)
-        image = ome.multiscale(found) if found is not None and found.kind == "group" else None
+        image = ome.multiscale(found) if found is not None and not found.is_array else None
         if image is not None or not above:
             break
         above = posixpath.dirname(above)
-    entries = []
+    entries: list[dict[str, object]] = []
     for level in image.levels if image else ():
         array = node.read_node(location, posixpath.join(above, level.path))
-        shape = [] if array is None or array.kind != "array" else list(array.shape)
+        shape = [] if array is None or not array.is_array else list(array.shape)
         entries.append({"path": level.path, "shape": shape})
     return entries
 
@@ -210,7 +210,7 @@ def _found(spec: SourceSpec) -> Node:
     same = found is not None and sha256(found.document).hexdigest() == spec.metadata
     if spec.written and same:  # another array may have the same document, byte for byte
         same = witness.written(location, spec.key, spec.zarr_format) == spec.written
-    if found is None or found.kind != "array" or not same:
+    if found is None or not found.is_array or not same:
         raise DataError(
             f"The array {location.describe(spec.key)} was replaced since it was opened. Open the source "
             f"again."
@@ -218,7 +218,7 @@ def _found(spec: SourceSpec) -> Node:
     return found
 
 
-def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
+def open_array(found: Node, *, keep: bool = False) -> OpenedArray:
     """Return an array opened with Zarr, after our own checks of its document.
 
     Parameters
@@ -237,10 +237,7 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
             # An array that numcodecs wrote is ours to read, whatever the specification says of it.
             warnings.filterwarnings("ignore", message="Numcodecs codecs are not in", category=UserWarning)
             array = zarr.open_array(
-                store=_store(found.location),
-                path=found.key,
-                mode="r",
-                zarr_format=found.zarr_format,
+                store=store_of(found.location), path=found.key, mode="r", zarr_format=found.zarr_format
             )
     except InputError:
         raise
@@ -257,7 +254,8 @@ def open_array(found: Node, *, keep: bool = False) -> zarr.Array[Any]:
     return bounded_array(array, partial(_watched, found.location, keep=keep))
 
 
-def _store(location: Location) -> Store:
+def store_of(location: Location) -> Store:
+    """Return what Zarr reads a place through."""
     if remote.is_local(location.url):
         return RegularFiles(remote.local_path(location.url))
     url, options = location.options()
@@ -269,7 +267,7 @@ def _watched(location: Location, store: Store, *, keep: bool) -> Store:
     return NotedAbsences(RecentChunks(store, version=file_versions(location)) if keep else store)
 
 
-def _refuse_bomb(found: Node, array: zarr.Array[Any]) -> None:
+def _refuse_bomb(found: Node, array: OpenedArray) -> None:
     if min(array.chunks) < 1 and min(array.shape) > 0:
         raise InputError(
             f"The metadata of the array {found.shown} is damaged: its chunks are {array.chunks}, which hold nothing. "
