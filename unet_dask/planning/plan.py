@@ -171,7 +171,7 @@ class Plan:
         )
         if needed > self.limit:
             raise MemoryPlanError(
-                f"Objects around a region of {_sides(self.region)} take {format_bytes(needed)}, more than the "
+                f"Objects around a region of {times(self.region)} take {format_bytes(needed)}, more than the "
                 f"{format_bytes(self.limit)} of a worker. Give it more with --memory, or smaller regions with --region."
             )
         more = max(needed - self.memory.total, 0)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
-    from unet_dask.model.header import Normalisation
+    from unet_dask.model.header import ModelHeader, Normalisation
     from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
