@@ -41,15 +41,14 @@ RULES = st.builds(
 
 
 def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
-    """Shape the objects of a whole volume one by one, each in an array of the size of its plane or volume."""
+    """Shape the objects of a whole volume one by one, each with a margin around it."""
     named = flooded(classes, dims)
     made, claimed = np.zeros_like(named), np.zeros_like(named)
-    for name in np.unique(named[named > 0]):
-        place = np.nonzero(named == name)
-        plane = tuple(int(at[0]) for at in place[:-dims])
-        inside, there = named[plane] == name, classes[plane]
-        if any(np.ptp(at) + 1 > reach for at in place[-dims:]):
-            made[plane][inside] = name
+    for name, box in zip(*boxed(named, dims), strict=True):
+        inside, there = named[box] == name, classes[box]
+        origin = [part if isinstance(part, int) else part.start for part in box]
+        if any(np.ptp(at) + 1 > reach for at in np.nonzero(inside)):
+            made[box][inside] = name
             continue
         value = there[inside][0]
         if rule.fill_holes:
@@ -60,15 +59,26 @@ def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> ND
         parts = inside.astype(int)
         if rule.split:
             parts = objects._split(inside, rule.split).astype(int)
-        wins = inside & (claimed[plane] < inside.sum())
-        claimed[plane][wins] = inside.sum()
-        made[plane][wins] = 0
+        wins = inside & (claimed[box] < inside.sum())
+        claimed[box][wins] = inside.sum()
+        made[box][wins] = 0
         for part in range(1, parts.max() + 1):
             voxels = parts == part
             if voxels.sum() >= rule.min_size:
-                first = (*plane, *(int(at[0]) for at in np.nonzero(voxels)))
-                made[plane][wins & voxels] = np.ravel_multi_index(first, classes.shape) + 1
+                first = [int(at[0]) for at in np.nonzero(voxels)]
+                place = [*origin[:-dims], *(a + b for a, b in zip(origin[-dims:], first, strict=True))]
+                made[box][wins & voxels] = np.ravel_multi_index(place, classes.shape) + 1
     return made
+
+
+def boxed(named: NDArray[np.int64], dims: int) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """Return the numbers of objects, and for each its plane and a part of that which is wider by some pixels."""
+    names = np.unique(named[named > 0])
+    boxes = []
+    for found in ndimage.find_objects(np.searchsorted(names, named) * (named > 0) + (named > 0)):
+        around = (slice(max(part.start - 2, 0), part.stop + 2) for part in found[-dims:])
+        boxes.append((*(part.start for part in found[:-dims]), *around))
+    return names.tolist(), boxes
 
 
 def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) -> NDArray[Any]:
@@ -129,7 +139,7 @@ def ruled(folder: Path, rule: ObjectRule, **spec: int) -> Model:
     return load_model(path)
 
 
-RULE = ObjectRule(fill_holes=True, min_size=4, split=0.2)
+RULE = ObjectRule(fill_holes=True, min_size=4)
 
 
 def finest(sink: Path, name: str) -> NDArray[Any]:

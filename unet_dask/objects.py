@@ -211,7 +211,7 @@ def reshaped(
     names, compact = _compact(window.numbers)
     boxes, own = ndimage.find_objects(compact), window.own
     stays = np.isin(names, whole)
-    stays |= [any(part.stop - part.start > REACH[dims] for part in box[-dims:]) for box in boxes]
+    stays |= np.array([max(_sides(box)[-dims:]) > REACH[dims] for box in boxes], np.bool_)
     made = np.where(np.append(False, stays)[compact[own]], window.numbers[own], 0).astype(
         window.numbers.dtype
     )
@@ -241,6 +241,10 @@ def _beginning(names: NDArray[np.unsignedinteger], window: Window, shape: Sequen
         for at, part, start in zip(places, window.own, window.start, strict=True)
     ]
     return int(np.count_nonzero(np.all(inside, axis=0)))
+
+
+def _sides(box: tuple[slice, ...]) -> list[int]:
+    return [part.stop - part.start for part in box]
 
 
 def _compact(
