@@ -46,6 +46,10 @@ OTHERS: dict[str, Any] = {
     "tile": (16, 32),
     "region": (64, 64),
     "chunks": (16, 16),
+    "objects": "cells",
+    "fill_holes": "yes",
+    "min_size": 7,
+    "split": 1.5,
 }
 BEGUN = SegmentConfig(precision="float32", memory=1 << 30, tile=(32, 32), region=(32, 64), chunks=(32, 32))
 
@@ -94,7 +98,9 @@ def test_what_values_depend_on_is_in_the_fingerprint_of_a_run(
     elsewhere = {"device", "precision", "key", "axes", "level", "channels"}  # of other sources and machines
     deciding = {each.name: each.values for each in settings_of(SegmentConfig) if each.values}
     assert set(deciding) - {"device"} == set(OTHERS)
-    assert {name for name, values in deciding.items() if values not in begun} == {"mask"}  # there is none
+    of_objects = {"objects", "fill_holes", "min_size", "split"}  # they came later
+    absent = {name for name, values in deciding.items() if values not in begun}
+    assert absent == {"mask", *of_objects}  # there is none, and these are as the model says
     for name in set(OTHERS) - elsewhere:
         config = replace(BEGUN, **{name: OTHERS[name]})
         if name == "probability_dtype":

@@ -47,6 +47,11 @@ def _at_least_one(name: str, value: int) -> None:
         raise OptionError(f"A run needs at least one of its {name}, not {value}.")
 
 
+def _not_negative(name: str, value: float) -> None:
+    if not 0 <= value < 1 << 15:
+        raise OptionError(f"--{name.replace('_', '-')} goes from 0 to 32767 pixels, not {value}.")
+
+
 def _are_sizes(name: str, value: tuple[int, ...]) -> None:
     """Raise unless sizes are such that their products can be computed with."""
     if any(not 1 <= size <= _MOST_ALONG for size in value):
@@ -122,6 +127,34 @@ class SegmentConfig:
         restored="",
         help="uint8 is scaled to 0-254.",
         **_one_of("probability type", "float32", "uint8"),
+    )
+    objects: str = setting(
+        "auto",
+        values="setting.objects",
+        choices=("auto", "components", "cells"),
+        help="How objects are made [as the model says].",
+    )
+    fill_holes: str | None = setting(
+        None,
+        values="setting.fill_holes",
+        choices=("yes", "no"),
+        help="Whether holes become part of the object around them [as the model says].",
+    )
+    min_size: int | None = setting(
+        None,
+        values="setting.min_size",
+        parse=int,
+        check=_not_negative,
+        metavar="PIXELS",
+        help="Smallest object that is kept [as the model says].",
+    )
+    split: float | None = setting(
+        None,
+        values="setting.split",
+        parse=float,
+        check=_not_negative,
+        metavar="PIXELS",
+        help="Split objects at waists that are so much thinner than what lies on both sides [as the model says].",
     )
     key: str | None = setting(None, values="source.key", short="-k", metavar="PATH", help="Array in a group.")
     axes: str | None = setting(

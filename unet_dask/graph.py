@@ -62,6 +62,7 @@ class Record:
     loads : networks the worker has loaded so far
     exact : tiles that were run in float32 because they reach beyond what bytes can say
     attempt : that staged what was written, "" if it lies in its place: see `io.sink.session`
+    unshaped : objects beginning there that are too large to be given another shape
     """
 
     entry: Entry
@@ -71,6 +72,7 @@ class Record:
     loads: int
     exact: int = 0
     attempt: str = ""
+    unshaped: int = 0
 
 
 @dataclass(frozen=True)
@@ -366,12 +368,12 @@ def _held(block: Unread) -> NDArray[np.object_]:
     return held
 
 
-def record(entry: Entry, began: float, *, exact: int = 0, attempt: str = "") -> Record:
+def record(entry: Entry, began: float, *, exact: int = 0, attempt: str = "", unshaped: int = 0) -> Record:
     """Return the record of work that began at a time of `perf_counter`."""
     from unet_dask.engine import cache
 
     seconds = time.perf_counter() - began
-    return Record(entry, seconds, os.getpid(), peak_bytes(), cache.loads(), exact, attempt)
+    return Record(entry, seconds, os.getpid(), peak_bytes(), cache.loads(), exact, attempt, unshaped)
 
 
 def peak_bytes() -> int:

@@ -12,8 +12,9 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from unet_dask.errors import ModelError
+from unet_dask.errors import ModelError, OptionError
 from unet_dask.model import layers
+from unet_dask.objects import AS_PIECES, ObjectRule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -194,6 +195,7 @@ class ModelHeader:
     spacing : pixel size of the training images, one value per spatial axis, or None if unknown
     unit : of the spacing, such as "micrometer"; None if unknown
     training : free record of recipe, data and scores; plain JSON
+    objects : how objects are made of what the network says, unless a run is told otherwise
     """
 
     network: NetworkSpec
@@ -202,6 +204,7 @@ class ModelHeader:
     spacing: tuple[float, ...] | None = None
     unit: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    objects: ObjectRule = AS_PIECES
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.network.classes:
@@ -232,7 +235,10 @@ class ModelHeader:
             "halo": list(self.network.halo),
             "stride": list(self.network.stride),
         }
-        return json.dumps(derived | more | asdict(self) | {"network": self.network.record()}, sort_keys=True)
+        record = derived | more | asdict(self) | {"network": self.network.record()}
+        if not self.objects.changes:  # models of before keep their bytes
+            del record["objects"]
+        return json.dumps(record, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelHeader:
@@ -254,6 +260,8 @@ class ModelHeader:
             return cls._from_record(record)
         except ModelError:
             raise
+        except OptionError as error:
+            raise ModelError(f"The model's header is damaged: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelError(f"The model's header is damaged: {error}.") from error
 
@@ -277,6 +285,7 @@ class ModelHeader:
             spacing=None if spacing is None else tuple(float(value) for value in spacing),
             unit=unit,
             training=training,
+            objects=ObjectRule.from_json(record.get("objects", {})),
         )
         if tuple(record.get("halo", header.network.halo)) != header.network.halo:
             raise ModelError(

@@ -16,13 +16,14 @@ from unet_dask.axes import by_axis, has_depth, one_or_all, space_of, times, with
 from unet_dask.choices import Precision
 from unet_dask.config import format_bytes
 from unet_dask.engine.turns import IN_HAND
-from unet_dask.errors import GeometryError
+from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.io.source import statistics
 from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.strips import require_streamed
+from unet_dask.objects import AS_PIECES, OBJECT_BYTES, REACH, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, planes, predicted
 from unet_dask.planning.fit import check_fit
@@ -63,6 +64,7 @@ class Plan:
     card : bytes of the card's memory granted to a worker; 0 where there is none, or nobody knows
     skipped : regions that the mask does not touch; they are background
     left : what a mask leaves to be done; None without one
+    rule : how objects are made
     """
 
     source: Source
@@ -77,11 +79,17 @@ class Plan:
     card: int = 0
     skipped: frozenset[tuple[int, ...]] = frozenset()
     left: Left | None = None
+    rule: ObjectRule = AS_PIECES
 
     @property
     def spatial(self) -> tuple[AxisGrid, ...]:
         """Grids of the axes along which the network looks."""
         return self.grid.grids[-self.header.network.dims :]
+
+    @property
+    def shapes(self) -> bool:
+        """Whether objects are made, and are anything else than connected pieces."""
+        return self.rule.changes and any(output.joined for output in self.outputs)
 
     @property
     def planes(self) -> int:
@@ -141,6 +149,34 @@ class Plan:
         work = left(occupancy, self.grid, self.header.network)
         return replace(self, skipped=occupancy.untouched(self.grid), left=work)
 
+    def making(self, rule: ObjectRule) -> Plan:
+        """Return the plan of a run whose objects are made by a rule.
+
+        Raises
+        ------
+        MemoryPlanError
+            If shaping the objects around a region takes more than a worker may use.
+        """
+        plan = replace(self, rule=rule)
+        if not plan.shapes:
+            return plan
+        dims = self.header.network.dims
+        around = 2 * (REACH[dims] - 1)
+        window = [min(grid.longest + around, grid.stop - grid.start) for grid in self.spatial]
+        others = planes(self.grid.axes, self.grid.grids[:-dims], lambda grid: grid.longest)
+        output = next(output for output in self.outputs if output.joined)
+        item = 2 * np.dtype(output.dtype).itemsize
+        needed = (
+            self.memory.process + self.memory.network + others * math.prod(window) * (item + OBJECT_BYTES)
+        )
+        if needed > self.limit:
+            raise MemoryPlanError(
+                f"Objects around a region of {times(self.region)} take {format_bytes(needed)}, more than the "
+                f"{format_bytes(self.limit)} of a worker. Give it more with --memory, or smaller regions with --region."
+            )
+        more = max(needed - self.memory.total, 0)
+        return replace(plan, memory=replace(self.memory, regions=self.memory.regions + more))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know: that pixels are not of the size of those of the training."""
@@ -158,6 +194,7 @@ class Plan:
             "plan.chunks": str([array.chunks for array in self.arrays]),
             "plan.shards": str([array.shards for array in self.arrays]),
             "plan.products": str([(each.name, each.dtype) for each in self.outputs]),
+            **({"plan.objects": self.rule.text} if self.shapes else {}),
             "plan.precision": self.precision,
             "plan.device": self.device,
         }
@@ -196,6 +233,8 @@ class Plan:
             ),
         )
         yield "disk", f"at most {format_bytes(self.disk_bytes)}, before compression"
+        if any(output.joined for output in self.outputs):
+            yield "objects", self.rule.text
         yield "precision", f"{self.precision} on {self.device}"
         yield from (("note", note) for note in self.notes)
 

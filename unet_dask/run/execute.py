@@ -27,6 +27,7 @@ from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
 from unet_dask.model.cost import tile_flop
+from unet_dask.objects import REACH
 from unet_dask.part import WHOLE
 from unet_dask.run import join, seal
 from unet_dask.run.events import Listener, Progress, Remark, Stage, Started
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 #: What the stage is called in which the network is run.
 _REGIONS = "regions"
+#: And that in which objects are joined, and given their shape.
+_OBJECTS = "objects across regions"
 #: Regions of a wave, at most; its worker reads what they share once. Larger waves read less context twice, and more
 #: is blamed on the death of a worker.
 _WAVE = 16
@@ -63,6 +66,7 @@ class Done:
     computed : pieces of work
     peak_bytes : most resident memory of any worker
     exact : tiles that were run in float32 because they reach beyond what bytes can say
+    unshaped : objects that are too large to be given another shape than their piece's
     remaining : regions that other parts have not done yet
     complete : whether the whole run is done, pyramids included
     """
@@ -70,6 +74,7 @@ class Done:
     computed: int = 0
     peak_bytes: int = 0
     exact: int = 0
+    unshaped: int = 0
     remaining: int = 0
     complete: bool = False
 
@@ -164,12 +169,18 @@ class _Book:
                     self.done.computed += 1
                     self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
                     self.done.exact += outcome.exact
+                    self.done.unshaped += outcome.unshaped
                 self._tell(Progress(outcome, self.count, self.total))
         if stage == _REGIONS and self.done.exact:
             self._tell(
                 Remark(
                     f"{self.done.exact} tiles reach further than what was measured for int8, and were run in float32"
                 )
+            )
+        if stage == _OBJECTS and self.done.unshaped:
+            reach = REACH[plan.header.network.dims]
+            self._tell(
+                Remark(f"{self.done.unshaped} objects are longer than {reach} pixels, and stay as they are")
             )
         if failures:
             raise IncompleteError(_report(failures, plan, sink, self.total))
@@ -205,11 +216,8 @@ def _last_stages(
         (join.LEVEL, index) not in finished for index in plan.grid.indices()
     ):
         network = plan.header.network
-        several = network.classes > 2
-        yield (
-            "objects across regions",
-            join.join(workers, sink, plan.grid, network.dims, finished, several=several),
-        )
+        making = join.Making(network.dims, network.classes > 2, plan.rule)
+        yield _OBJECTS, join.join(workers, sink, plan.grid, making, finished)
     for level in range(1, max(len(array.levels) for array in plan.arrays)):
         yield f"level {level} of the pyramid", _blocks(workers, sink, level, finished)
 

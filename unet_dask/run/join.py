@@ -3,7 +3,8 @@
 Each region has numbered its pieces by itself, while their classes were at hand, and put the numbers aside (`NUMBERS`).
 Here the faces between regions are looked at, the driver finds out which numbers are one object, and each region is
 written to the product, renumbered: see :mod:`unet_dask.instances` for why that may be interrupted anywhere and done
-again. Of a region that is done, the numbers that it has now meet those of its neighbours in the same objects.
+again. Of a region that is done, the numbers that it has now meet those of its neighbours in the same objects; but if
+objects are given another shape (:mod:`unet_dask.run.shape`), those that were put aside are needed until the end.
 
 The ledger holds the checksum of a region's numbers from this stage, at level :data:`LEVEL`.
 """
@@ -11,7 +12,8 @@ The ledger holds the checksum of a region's numbers from this stage, at level :d
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,18 +22,27 @@ from unet_dask.dispatch import Failure, run_calls
 from unet_dask.instances import merged, renumbered, touching
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
+from unet_dask.objects import Window, reshaped
 from unet_dask.products.classes import Classes
+from unet_dask.run import shape
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import ArraySpec, Sink
+    from unet_dask.objects import ObjectRule
+    from unet_dask.run.shape import Crossing
     from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import RegionGrid
     from unet_dask.workers.cluster import Cluster
+
+    #: Numbers that change, ascending, and what they become.
+    Changes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+    #: What workers call, and with what for each region.
+    Work = tuple[Callable[..., Record], Iterator[tuple["Index", tuple[Any, ...]]]]
 
 Index = tuple[int, ...]
 
@@ -45,19 +56,46 @@ def joined_array(arrays: Sequence[ArraySpec]) -> ArraySpec | None:
     return next((array for array in arrays if array.product.joined), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How objects are made.
+
+    Attributes
+    ----------
+    dims : last axes along which pieces are connected
+    several : whether there is more than one class beside background, so that classes must be compared
+    rule : what is done to each object once it is joined
+    """
+
+    dims: int
+    several: bool
+    rule: ObjectRule
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """What a region says of its edges: numbers that meet there, and the pieces that go on in other regions."""
+
+    pairs: NDArray[np.uint64]
+    crossing: Crossing | None
+
+
 def join(
-    workers: Cluster, sink: Sink, grid: RegionGrid, dims: int, done: set[tuple[int, Index]], *, several: bool
+    workers: Cluster,
+    sink: Sink,
+    grid: RegionGrid,
+    making: Making,
+    done: set[tuple[int, Index]],
 ) -> Generator[Record | Failure, None, None]:
-    """Give one number to each object, and yield a record for each region.
+    """Give each object one number and its final shape, and yield a record for each region.
 
     Parameters
     ----------
     workers : that look at faces and renumber
     sink : whose regions are all written
     grid : of the regions
-    dims : last axes along which pieces are connected
+    making : of the objects
     done : keys of the ledger's entries
-    several : whether there is more than one class beside background, so that classes must be compared
     """
     missing = [index for index in grid.indices() if (LEVEL, index) not in done]
     if not missing:
@@ -65,39 +103,80 @@ def join(
     array = joined_array(sink.arrays)
     assert array is not None
 
-    def of(index: Index) -> str:
-        return array.name if (LEVEL, index) in done else NUMBERS
+    def of(index: Index) -> str:  # an object in its final shape does not meet what its pieces met
+        return array.name if (LEVEL, index) in done and not making.rule.changes else NUMBERS
 
     looks = (
         (
             index,
             (
                 sink,
-                [(axis, box, (of(index), of(other))) for axis, box, other in faces(grid, index, dims)],
-                several,
+                grid,
+                index,
+                [(axis, box, (of(index), of(other))) for axis, box, other in faces(grid, index, making.dims)],
+                making,
             ),
         )
         for index in grid.indices()
     )
-    pairs: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    found: list[_Edges] = []
     failed = False
-    for index, outcome in run_calls(workers.client, _meetings, looks, in_flight=4 * workers.workers):
+    for index, outcome in run_calls(workers.client, _edges, looks, in_flight=4 * workers.workers):
         if isinstance(outcome, str):
             failed = True
             yield Failure(index, LEVEL, outcome)
         else:
-            pairs.append(outcome)
+            found.append(outcome)
     if failed:
         return
-    old, new = merged(np.concatenate(pairs))
-    changes = by_region(grid, old, new)
-    nothing = np.empty(0, np.uint64)
-    calls = (
-        (index, (sink, array, index, _box(grid, index), *changes.get(index, (nothing, nothing))))
+    old, new = merged(np.concatenate([edges.pairs for edges in found]))
+    work, calls = (
+        _reshaping(sink, array, grid, making, missing, found, (old, new))
+        if making.rule.changes
+        else _renumbering(sink, array, grid, missing, (old, new))
+    )
+    for index, outcome in run_calls(workers.client, work, calls, in_flight=4 * workers.workers):
+        yield Failure(index, LEVEL, outcome) if isinstance(outcome, str) else outcome
+
+
+def _renumbering(
+    sink: Sink, array: ArraySpec, grid: RegionGrid, missing: Sequence[Index], changed: Changes
+) -> Work:
+    """Return what is done where objects are their pieces."""
+    changes = by_region(grid, *changed)
+    none = np.empty(0, np.uint64)
+    return _renumber, (
+        (index, (sink, array, index, _box(grid, index), *changes.get(index, (none, none))))
         for index in missing
     )
-    for index, outcome in run_calls(workers.client, _renumber, calls, in_flight=4 * workers.workers):
-        yield Failure(index, LEVEL, outcome) if isinstance(outcome, str) else outcome
+
+
+def _reshaping(
+    sink: Sink,
+    array: ArraySpec,
+    grid: RegionGrid,
+    making: Making,
+    missing: Sequence[Index],
+    found: Sequence[_Edges],
+    changed: Changes,
+) -> Work:
+    """Return what is done where objects are given another shape."""
+    crossings = [edges.crossing for edges in found if edges.crossing is not None]
+    objects = shape.gathered(crossings, *changed, making.dims)
+    rows, nothing = shape.by_region(grid, objects), np.zeros(0, np.intp)
+    return _reshape, (
+        (
+            index,
+            (
+                sink,
+                array,
+                index,
+                making,
+                shape.known(objects, rows.get(index, nothing), _box(grid, index)),
+            ),
+        )
+        for index in missing
+    )
 
 
 def _box(grid: RegionGrid, index: Index) -> Box:
@@ -127,14 +206,29 @@ def by_region(
     index = np.zeros((len(grid.axes), len(old)), np.int64)
     for number, (axis, regions) in enumerate(zip(grid.axes, grid.grids, strict=True)):
         if axis in found:
-            inner = np.array(regions.edges[1:-1], np.int64) - regions.start
-            index[number] = np.searchsorted(inner, found[axis], side="right")
+            index[number] = regions.holding(found[axis])
     order = np.lexsort(index[::-1])
     cuts = np.flatnonzero(np.any(np.diff(index[:, order], axis=1), axis=0)) + 1
     return {
         tuple(index[:, part[0]].tolist()): (np.sort(old[part]), new[part][np.argsort(old[part])])
         for part in np.split(order, cuts)
     }
+
+
+def _edges(
+    sink: Sink,
+    grid: RegionGrid,
+    index: Index,
+    looks: list[tuple[str, Box, tuple[str, str]]],
+    making: Making,
+) -> _Edges:
+    """Look at the edges of a region, on a worker."""
+    crossing = None
+    if making.rule.changes:
+        box, whole = _box(grid, index), grid.whole.in_space_and_time
+        numbers = sink.read_written(NUMBERS, 0, box.slices)
+        crossing = shape.crossing(numbers, box, whole.relative_to(whole), making.dims)  # type: ignore[arg-type] # numbers
+    return _Edges(_meetings(sink, looks, making.several), crossing)
 
 
 def _meetings(sink: Sink, looks: list[tuple[str, Box, tuple[str, str]]], several: bool) -> NDArray[np.uint64]:
@@ -158,3 +252,22 @@ def _renumber(
     with sink.attempted() as own:
         digest = own.write(array.name, 0, box.start, renumbered(values, old, new))  # type: ignore[arg-type] # numbers
         return graph.record(Entry(index, LEVEL, {array.name: digest}), began, attempt=own.attempt)
+
+
+def _reshape(sink: Sink, array: ArraySpec, index: Index, making: Making, known: shape.Known) -> Record:
+    """Write the numbers of a region's objects in their final shape, on a worker."""
+    began = time.perf_counter()
+    numbers = sink.read_written(NUMBERS, 0, known.window.slices)
+    classes = sink.read_written(Classes.name, 0, known.window.slices) if making.several else None
+    window = Window(
+        shape.seen(numbers, known),  # type: ignore[arg-type] # numbers
+        known.window.start,
+        known.box.relative_to(known.window).slices,
+        classes,  # type: ignore[arg-type] # whole numbers
+    )
+    values, unshaped = reshaped(
+        window, known.whole, making.rule, dims=making.dims, shape=array.levels[0].shape
+    )
+    with sink.attempted() as own:
+        entry = Entry(index, LEVEL, {array.name: own.write(array.name, 0, known.box.start, values)})
+        return graph.record(entry, began, attempt=own.attempt, unshaped=unshaped)

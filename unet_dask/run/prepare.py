@@ -22,6 +22,7 @@ from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
+from unet_dask.objects import METHODS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
-    from unet_dask.model.header import Normalisation
+    from unet_dask.model.header import ModelHeader, Normalisation
     from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
@@ -141,7 +142,18 @@ def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepar
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=inputs.occupancy,
     )
+    plan = plan.making(_rule(config, header))
     return Prepared(source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
+
+
+def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
+    """Return how objects are made: as the model says, or by a method of that name, but for what is said otherwise."""
+    rule = METHODS.get(config.objects, header.objects)
+    return ObjectRule(
+        rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
+        rule.min_size if config.min_size is None else config.min_size,
+        rule.split if config.split is None else config.split,
+    )
 
 
 def checked_arithmetic(

@@ -108,9 +108,10 @@ def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
 
 
 def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
-    """Return the regions whose objects are not joined, and whose own numbers are not there to be joined.
+    """Return the regions whose own numbers are needed to join their objects, or those of others, and are not there.
 
-    They are as good as not done. No run leaves them; a record that was damaged may.
+    They are as good as not done. No run leaves them; a record that was damaged may, and so does the repair of a result
+    whose objects have another shape than their pieces.
     """
     array = join.joined_array(sink.arrays)
     if array is None:
@@ -120,6 +121,8 @@ def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
         for index in plan.grid.indices()
         if (0, index) in recorded and (join.LEVEL, index) not in recorded
     ]
+    if plan.shapes and any((join.LEVEL, index) not in recorded for index in plan.grid.indices()):
+        waiting = [(0, index) for index in plan.grid.indices() if (0, index) in recorded]
     if not waiting:
         return set()
     there = stored_chunks(sink, array, places.NUMBERS)

@@ -26,6 +26,8 @@ from functools import cached_property
 from itertools import pairwise, product, repeat
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from unet_dask.errors import GeometryError
 from unet_dask.tiling.box import Box
 from unet_dask.tiling.mirror import mirrored
@@ -33,6 +35,8 @@ from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
 
     from unet_dask.tiling.box import Interval
     from unet_dask.tiling.valid import Context
@@ -115,6 +119,11 @@ class AxisGrid:
     def write(self, index: int) -> Interval:
         """Return the voxels that region `index` owns."""
         return self.edges[index], self.edges[index + 1]
+
+    def holding(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Return which region each of some voxels lies in, counted from the first that is segmented."""
+        inner = np.array(self.edges[1:-1], np.int64) - self.start
+        return np.searchsorted(inner, places, side="right")
 
     def regions(self) -> list[Interval]:
         """Return the voxels that each region owns."""

@@ -1,0 +1,203 @@
+"""Objects in their final shape are those of the whole volume, whatever it was cut into."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from tests.test_instances import CUTS, cut_volumes, flooded, speckled
+from tests.test_run import make_source, tree
+from unet_dask import objects
+from unet_dask.instances import merged, numbered, touching
+from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
+from unet_dask.objects import ObjectRule, Window, reshaped
+from unet_dask.pipeline import plan_store, segment_store
+from unet_dask.products.instances import number_type
+from unet_dask.run import join, shape
+from unet_dask.run.events import Event, Progress
+from unet_dask.verify.store import repair_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from unet_dask.tiling.region import RegionGrid
+    from unet_dask.workers.cluster import Cluster
+
+RULES = st.builds(
+    ObjectRule,
+    fill_holes=st.booleans(),
+    min_size=st.sampled_from([0, 2, 4, 9]),
+    split=st.sampled_from([0.0, 0.3]),
+)
+
+
+def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
+    """Shape the objects of a whole volume one by one, each with a margin around it."""
+    named = flooded(classes, dims)
+    made, claimed = np.zeros_like(named), np.zeros_like(named)
+    for name, box in zip(*boxed(named, dims), strict=True):
+        inside, there = named[box] == name, classes[box]
+        origin = [part if isinstance(part, int) else part.start for part in box]
+        if any(np.ptp(at) + 1 > reach for at in np.nonzero(inside)):
+            made[box][inside] = name
+            continue
+        value = there[inside][0]
+        if rule.fill_holes:
+            outside = np.pad(~inside, 1, constant_values=True)
+            sea = ndimage.label(outside)[0]
+            hole = (sea != sea.flat[0])[(slice(1, -1),) * dims] & ~inside
+            inside = inside | (hole & ((there == 0) | (there == value)))
+        parts = inside.astype(int)
+        if rule.split:
+            parts = objects._split(inside, rule.split).astype(int)
+        wins = inside & (claimed[box] < inside.sum())
+        claimed[box][wins] = inside.sum()
+        made[box][wins] = 0
+        for part in range(1, parts.max() + 1):
+            voxels = parts == part
+            if voxels.sum() >= rule.min_size:
+                first = [int(at[0]) for at in np.nonzero(voxels)]
+                place = [*origin[:-dims], *(a + b for a, b in zip(origin[-dims:], first, strict=True))]
+                made[box][wins & voxels] = np.ravel_multi_index(place, classes.shape) + 1
+    return made
+
+
+def boxed(named: NDArray[np.int64], dims: int) -> tuple[list[int], list[tuple[Any, ...]]]:
+    """Return the numbers of objects, and for each its plane and a part of that which is wider by some pixels."""
+    names = np.unique(named[named > 0])
+    boxes = []
+    for found in ndimage.find_objects(np.searchsorted(names, named) * (named > 0) + (named > 0)):
+        around = (slice(max(part.start - 2, 0), part.stop + 2) for part in found[-dims:])
+        boxes.append((*(part.start for part in found[:-dims]), *around))
+    return names.tolist(), boxes
+
+
+def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) -> NDArray[Any]:
+    """Shape the objects of a volume as a run does, region by region."""
+    whole = grid.whole.in_space_and_time
+    whole = whole.relative_to(whole)
+    dtype = number_type(classes.shape)
+    aside = np.zeros(classes.shape, dtype)
+    boxes = {index: grid.box(index).relative_to(grid.whole).in_space_and_time for index in grid.indices()}
+    pairs, ends = [np.empty((0, 2), np.uint64)], []
+    for box in boxes.values():
+        aside[box.slices] = numbered(
+            classes[box.slices], start=box.start, shape=classes.shape, dims=dims, dtype=dtype
+        )
+    for index, box in boxes.items():
+        for across, face, _ in join.faces(grid, index, dims):
+            one, two = (
+                np.moveaxis(values[face.slices], face.axes.index(across), 0) for values in (aside, classes)
+            )
+            pairs.append(touching(one[0], one[1], two[0], two[1]))
+        ends.append(shape.crossing(aside[box.slices], box, whole, dims))
+    found = shape.gathered(ends, *merged(np.concatenate(pairs)), dims)
+    rows = shape.by_region(grid, found)
+    made = np.zeros_like(aside)
+    for index, box in boxes.items():
+        told = shape.known(found, rows.get(index, np.zeros(0, np.intp)), box)
+        window = Window(
+            shape.seen(aside[told.window.slices], told),
+            told.window.start,
+            box.relative_to(told.window).slices,
+            classes[told.window.slices],
+        )
+        made[box.slices], _ = reshaped(window, told.whole, rule, dims=dims, shape=classes.shape)
+    return made
+
+
+@settings(max_examples=400, deadline=None)
+@given(cut_volumes(), RULES, st.sampled_from([3, 5, 100]))
+def test_objects_of_any_regions_are_those_of_the_whole(
+    case: tuple[NDArray[np.uint8], int, RegionGrid], rule: ObjectRule, reach: int
+) -> None:
+    classes, dims, grid = case
+    before = dict(objects.REACH)
+    objects.REACH.update({2: reach, 3: reach})
+    try:
+        found = cut(classes, rule, dims, grid)
+    finally:
+        objects.REACH.update(before)
+    assert np.array_equal(found, slowly(classes, rule, dims, reach))
+
+
+def ruled(folder: Path, rule: ObjectRule, **spec: int) -> Model:
+    """Return a network that finds many small objects in noise, which are to be shaped."""
+    model = speckled(folder, **spec)
+    header = replace(model.header, objects=rule)
+    path = folder / "ruled.safetensors"
+    save_model(Model(model.network, header, tensor_checksum(model.network.state_dict())), path)
+    return load_model(path)
+
+
+RULE = ObjectRule(fill_holes=True, min_size=4)
+
+
+def finest(sink: Path, name: str) -> NDArray[Any]:
+    return np.asarray(zarr.open_array(sink, path=f"{name}/0", mode="r")[...])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_objects_of_a_run_do_not_depend_on_how_it_was_cut(
+    cluster: Cluster, tmp_path: Path, classes: int
+) -> None:
+    model, source = ruled(tmp_path, RULE, classes=classes), make_source(tmp_path, (300, 340))
+    wanted = {"products": "classes,instances", "memory": "1GiB", "client": cluster.client}
+    segment_store(source, tmp_path / "cut.zarr", model, **CUTS, **wanted)
+    segment_store(source, tmp_path / "whole.zarr", model, **wanted)
+    assert len(plan_store(source, model, **CUTS).grid) == 9
+    found = finest(tmp_path / "cut.zarr", "instances")
+    assert np.array_equal(found, finest(tmp_path / "whole.zarr", "instances"))
+    expected = slowly(finest(tmp_path / "cut.zarr", "classes"), RULE, 2, objects.REACH[2])
+    assert np.array_equal(found, expected)
+    assert len(np.unique(found)) > 20
+    assert not np.array_equal(found, slowly(finest(tmp_path / "cut.zarr", "classes"), ObjectRule(), 2, 512))
+
+
+def test_objects_in_three_dimensions(cluster: Cluster, tmp_path: Path) -> None:
+    model = ruled(tmp_path, RULE, dims=3, width=4, depth=1)
+    segment_store(
+        make_source(tmp_path, (40, 48, 56)), tmp_path / "s.zarr", model, client=cluster.client, memory="1GiB",
+        products="classes,instances", region=(16, 16, 32), chunks=(16, 16, 16),
+    )  # fmt: skip
+    found, classes = (finest(tmp_path / "s.zarr", name) for name in ("instances", "classes"))
+    assert np.array_equal(found, slowly(classes, RULE, 3, objects.REACH[3]))
+
+
+@pytest.mark.parametrize("after", [4, 10, 13, 17])
+def test_interrupted_while_objects_are_shaped_resumes_to_the_same_bytes(
+    cluster: Cluster, tmp_path: Path, after: int
+) -> None:
+    model, source = ruled(tmp_path, RULE), make_source(tmp_path, (300, 340))
+    wanted = {"products": "instances", "memory": "1GiB", "client": cluster.client, **CUTS}
+    segment_store(source, tmp_path / "whole.zarr", model, **wanted)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress) and event.done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_store(source, tmp_path / "s.zarr", model, on_event=listen, **wanted)
+    segment_store(source, tmp_path / "s.zarr", model, resume=True, **wanted)
+    assert tree(tmp_path / "s.zarr") == tree(tmp_path / "whole.zarr")
+
+
+def test_repair_of_a_region_of_shaped_objects(cluster: Cluster, tmp_path: Path) -> None:
+    model, source = ruled(tmp_path, RULE), make_source(tmp_path, (300, 340))
+    wanted = {"products": "classes,instances", "memory": "1GiB", "client": cluster.client, **CUTS}
+    sink = tmp_path / "s.zarr"
+    segment_store(source, sink, model, **wanted)
+    whole = tree(sink)
+    (sink / "instances" / "0" / "c" / "1" / "1").unlink()
+    assert model.path is not None
+    assert repair_store(sink, model.path, crops=0, client=cluster.client).repaired
+    assert tree(sink) == whole

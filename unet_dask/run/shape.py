@@ -1,0 +1,198 @@
+"""Objects in their final shape: what is done to each once it is known where it lies, see :mod:`unet_dask.objects`.
+
+A region does it for every object that reaches into its own voxels. Those that lie in it are nobody else's business. Of
+those that cross from one region to another the driver knows the box, and tells every region that the box meets; it
+reads the numbers of its neighbours as far as these boxes go. Numbers that regions have put aside are all there until
+the last of them is done, so it may be interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.instances import renumbered
+from unet_dask.objects import REACH
+from unet_dask.tiling.box import Box, hull
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from unet_dask.tiling.region import RegionGrid
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Pieces of objects that end at a face between regions, with the box of each.
+
+    Attributes
+    ----------
+    pieces : (n) numbers that regions have given them
+    low, high : (n, axes) first voxel of the box in the result, and voxel after the last
+    """
+
+    pieces: NDArray[np.uint64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+
+def crossing(numbers: NDArray[np.unsignedinteger], box: Box, whole: Box, dims: int) -> Crossing:
+    """Return the pieces of a region that may go on in another.
+
+    Parameters
+    ----------
+    numbers : of the pieces of a region
+    box : where it lies in the result
+    whole : the result
+    dims : last axes along which pieces are connected
+    """
+    from scipy import ndimage
+
+    faces = [np.zeros(0, numbers.dtype)]
+    for axis in range(numbers.ndim - dims, numbers.ndim):
+        faces += [numbers.take(0, axis).ravel()] * (box.start[axis] > 0)
+        faces += [numbers.take(-1, axis).ravel()] * (box.spans[axis][1] < whole.spans[axis][1])
+    pieces = np.unique(np.concatenate(faces))
+    pieces = pieces[pieces > 0]
+    label = np.searchsorted(pieces, numbers).astype(np.int32)
+    known = np.append(pieces, 0)[label] == numbers
+    boxes = ndimage.find_objects(np.where(known & (numbers > 0), label + 1, 0))
+    spans = np.array([[(part.start, part.stop) for part in found] for found in boxes], np.int64)
+    spans = spans.reshape(len(pieces), numbers.ndim, 2) + np.array(box.start)[:, None]
+    return Crossing(pieces.astype(np.uint64), spans[..., 0], spans[..., 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Objects that cross from region to region.
+
+    Attributes
+    ----------
+    names : (n) their numbers, ascending
+    low, high : (n, axes) their boxes
+    pieces : (m) numbers of their pieces, in the order of the objects
+    first : (n + 1) which piece is the first of each object
+    large : (n) whether an object stays as it is
+    """
+
+    names: NDArray[np.uint64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    pieces: NDArray[np.uint64]
+    first: NDArray[np.int64]
+    large: NDArray[np.bool_]
+
+
+def gathered(
+    found: Sequence[Crossing], old: NDArray[np.uint64], new: NDArray[np.uint64], dims: int
+) -> Objects:
+    """Return the objects that pieces are of.
+
+    Parameters
+    ----------
+    found : pieces of all regions
+    old, new : numbers of pieces that are joined to others, and what they become; `old` ascends
+    dims : last axes along which pieces are connected
+    """
+    pieces = np.concatenate([each.pieces for each in found])
+    low, high = (
+        np.concatenate(each) for each in zip(*((each.low, each.high) for each in found), strict=True)
+    )
+    final = renumbered(pieces, old, new)
+    names, owner, count = np.unique(final, return_inverse=True, return_counts=True)
+    first = np.append(0, np.cumsum(count))
+    order = np.argsort(owner, kind="stable")
+    if len(names):
+        low, high = np.minimum.reduceat(low[order], first[:-1]), np.maximum.reduceat(high[order], first[:-1])
+    large = ((high - low)[:, -dims:] > REACH[dims]).any(axis=1)
+    return Objects(names, low, high, pieces[order], first, large)
+
+
+def by_region(grid: RegionGrid, objects: Objects) -> dict[Index, NDArray[np.intp]]:
+    """Return which objects each region has to know: those whose box meets its own voxels."""
+    whole = grid.whole.in_space_and_time
+    grids = [grid.grids[grid.axes.index(axis)] for axis in whole.axes]
+    first = np.stack([each.holding(objects.low[:, n]) for n, each in enumerate(grids)], axis=1)
+    last = np.stack([each.holding(objects.high[:, n] - 1) for n, each in enumerate(grids)], axis=1)
+    most = (last - first).max(axis=0, initial=0)
+    found: dict[Index, list[NDArray[np.intp]]] = {}
+    for steps in np.ndindex(*(most + 1)):
+        rows = np.flatnonzero((first + steps <= last).all(axis=1))
+        indices, which = np.unique(first[rows] + steps, axis=0, return_inverse=True)
+        for number, index in enumerate(indices.tolist()):
+            place = dict(zip(whole.axes, index, strict=True))
+            key = tuple(place.get(axis, 0) for axis in grid.axes)
+            found.setdefault(key, []).append(rows[which.reshape(-1) == number])
+    return {index: np.concatenate(rows) for index, rows in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a region is told of the objects that cross its faces, or lie around it.
+
+    Attributes
+    ----------
+    box : the region, in the result
+    window : that, and the boxes of the objects that are to be shaped
+    old, new : numbers of their pieces, ascending, and what they become
+    seen : numbers of the objects that are to be shaped, ascending
+    whole : numbers of the objects that stay as they are
+    """
+
+    box: Box
+    window: Box
+    old: NDArray[np.uint64]
+    new: NDArray[np.uint64]
+    seen: NDArray[np.uint64]
+    whole: NDArray[np.uint64]
+
+
+def known(objects: Objects, rows: NDArray[np.intp], box: Box) -> Known:
+    """Return what a region is told.
+
+    Parameters
+    ----------
+    objects : that cross from region to region
+    rows : those that the region has to know
+    box : the region, in the result
+    """
+    rows = np.sort(rows)
+    small = rows[~objects.large[rows]]
+    boxes = (
+        Box(box.axes, tuple(zip(low, high, strict=True)))
+        for low, high in zip(objects.low[small].tolist(), objects.high[small].tolist(), strict=True)
+    )
+    spans = [np.arange(*objects.first[row : row + 2]) for row in rows]
+    pieces = objects.pieces[np.concatenate([*spans, np.zeros(0, np.int64)])]
+    names = np.repeat(objects.names[rows], [len(span) for span in spans])
+    order = np.argsort(pieces)
+    return Known(
+        box,
+        hull([box, *boxes]),
+        pieces[order],
+        names[order],
+        objects.names[small],
+        objects.names[rows[objects.large[rows]]],
+    )
+
+
+def seen(numbers: NDArray[np.unsignedinteger], told: Known) -> NDArray[np.unsignedinteger]:
+    """Return the final numbers in the window of a region, 0 for what lies in its neighbours and needs no look here.
+
+    Parameters
+    ----------
+    numbers : in the window, as regions have put them aside
+    told : of the window
+    """
+    final = renumbered(numbers, told.old, told.new)
+    own = told.box.relative_to(told.window).slices
+    inside = final[own].copy()
+    final[~np.isin(final, told.seen)] = 0
+    final[own] = inside
+    return final
