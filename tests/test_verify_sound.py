@@ -64,7 +64,7 @@ def test_sound_result_has_no_finding(
 def test_sharded_result_is_verified(
     source: Path, tiny_model: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unet_dask.io.sink.store._MANY_CHUNKS", 4)
+    monkeypatch.setattr("unet_dask.io.sink.store.MANY_CHUNKS", 4)
     sink = segmented(source, tmp_path / "o.zarr", tiny_model, cluster)
     stored, _ = open_stored(str(sink))
     assert stored is not None

@@ -59,6 +59,7 @@ def checkpoint_path(output: Path) -> Path:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> checkpoint_path(Path("cells.safetensors")).name
     'cells.checkpoint'
     """
