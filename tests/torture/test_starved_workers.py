@@ -130,7 +130,8 @@ def test_run_whose_workers_have_all_gone_says_so_in_two_minutes(hundred: Bench, 
 
         def leave(event: Event) -> None:
             if isinstance(event, Progress) and not gone:
-                bench.client.cluster.scale(0)  # the last worker of several is not retired while it holds a result
+                # Not retired: the last worker of several stays while it holds a result.
+                bench.client.cluster.scale(0)
                 gone.append(time.monotonic())
 
         with pytest.raises(ClusterError, match="--resume"):
