@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from tests.test_instances import CUTS, cut_volumes, flooded, speckled
+from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
 from tests.test_run import make_source, tree
 from unet_dask import objects
 from unet_dask.instances import merged, numbered, touching
@@ -21,7 +21,8 @@ from unet_dask.objects import ObjectRule, Window, reshaped
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import join, shape
-from unet_dask.run.events import Event, Progress
+from unet_dask.tiling.region import AxisGrid, RegionGrid
+from unet_dask.tiling.valid import Context
 from unet_dask.verify.store import repair_store
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.tiling.region import RegionGrid
     from unet_dask.workers.cluster import Cluster
 
 RULES = st.builds(
@@ -101,10 +101,13 @@ def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) ->
             pairs.append(touching(one[0], one[1], two[0], two[1]))
         ends.append(shape.crossing(aside[box.slices], box, whole, dims))
     found = shape.gathered(ends, *merged(np.concatenate(pairs)), dims)
-    rows = shape.by_region(grid, found)
+    rows, large = shape.by_region(grid, found), join.by_region(grid, *found.large)
+    nothing = np.empty(0, np.uint64)
     made = np.zeros_like(aside)
     for index, box in boxes.items():
-        told = shape.known(found, rows.get(index, np.zeros(0, np.intp)), box)
+        told = shape.known(
+            found, rows.get(index, np.zeros(0, np.intp)), large.get(index, (nothing, nothing)), box
+        )
         window = Window(
             shape.seen(aside[told.window.slices], told),
             told.window.start,
@@ -177,18 +180,7 @@ def test_objects_in_three_dimensions(cluster: Cluster, tmp_path: Path) -> None:
 def test_interrupted_while_objects_are_shaped_resumes_to_the_same_bytes(
     cluster: Cluster, tmp_path: Path, after: int
 ) -> None:
-    model, source = ruled(tmp_path, RULE), make_source(tmp_path, (300, 340))
-    wanted = {"products": "instances", "memory": "1GiB", "client": cluster.client, **CUTS}
-    segment_store(source, tmp_path / "whole.zarr", model, **wanted)
-
-    def listen(event: Event) -> None:
-        if isinstance(event, Progress) and event.done == after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        segment_store(source, tmp_path / "s.zarr", model, on_event=listen, **wanted)
-    segment_store(source, tmp_path / "s.zarr", model, resume=True, **wanted)
-    assert tree(tmp_path / "s.zarr") == tree(tmp_path / "whole.zarr")
+    assert interrupted_and_resumed(ruled(tmp_path, RULE), tmp_path, cluster, after)
 
 
 def test_repair_of_a_region_of_shaped_objects(cluster: Cluster, tmp_path: Path) -> None:
@@ -201,3 +193,15 @@ def test_repair_of_a_region_of_shaped_objects(cluster: Cluster, tmp_path: Path) 
     assert model.path is not None
     assert repair_store(sink, model.path, crops=0, client=cluster.client).repaired
     assert tree(sink) == whole
+
+
+def test_object_through_all_regions_is_told_to_each_by_its_own_pieces() -> None:
+    # A thousand by a thousand regions: none of them may be gone through for the sake of one object.
+    side, count = 64, 1000
+    axis = AxisGrid(side * count, 0, side * count, side, 1, Context())
+    grid = RegionGrid("cyx", (AxisGrid(1, 0, 1, 1, 1, Context()), axis, axis))
+    low = np.array([[0, 0], [0, side * (count - 1)]])
+    ends = shape.Crossing(np.array([1, 2 + side * (count - 1)], np.uint64), low, low + side)
+    found = shape.gathered([ends], ends.pieces[1:], ends.pieces[:1], 2)
+    assert shape.by_region(grid, found) == {}
+    assert set(join.by_region(grid, *found.large)) == {(0, 0, 0), (0, 0, count - 1)}

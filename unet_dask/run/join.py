@@ -163,7 +163,8 @@ def _reshaping(
     """Return what is done where objects are given another shape."""
     crossings = [edges.crossing for edges in found if edges.crossing is not None]
     objects = shape.gathered(crossings, *changed, making.dims)
-    rows, nothing = shape.by_region(grid, objects), np.zeros(0, np.intp)
+    rows, large = shape.by_region(grid, objects), by_region(grid, *objects.large)
+    nobody, nothing = np.zeros(0, np.intp), np.empty(0, np.uint64)
     return _reshape, (
         (
             index,
@@ -172,7 +173,9 @@ def _reshaping(
                 array,
                 index,
                 making,
-                shape.known(objects, rows.get(index, nothing), _box(grid, index)),
+                shape.known(
+                    objects, rows.get(index, nobody), large.get(index, (nothing, nothing)), _box(grid, index)
+                ),
             ),
         )
         for index in missing

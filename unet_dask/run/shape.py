@@ -72,13 +72,16 @@ def crossing(numbers: NDArray[np.unsignedinteger], box: Box, whole: Box, dims: i
 class Objects:
     """Objects that cross from region to region.
 
+    Of those that are too large to be shaped a region has to know its own pieces alone: one may reach through all of
+    them.
+
     Attributes
     ----------
-    names : (n) their numbers, ascending
+    names : (n) numbers of those that are to be shaped, ascending
     low, high : (n, axes) their boxes
     pieces : (m) numbers of their pieces, in the order of the objects
     first : (n + 1) which piece is the first of each object
-    large : (n) whether an object stays as it is
+    large : numbers of the pieces of the others, and of the object that each is of
     """
 
     names: NDArray[np.uint64]
@@ -86,7 +89,7 @@ class Objects:
     high: NDArray[np.int64]
     pieces: NDArray[np.uint64]
     first: NDArray[np.int64]
-    large: NDArray[np.bool_]
+    large: tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
 
 def gathered(
@@ -106,12 +109,20 @@ def gathered(
     )
     final = renumbered(pieces, old, new)
     names, owner, count = np.unique(final, return_inverse=True, return_counts=True)
-    first = np.append(0, np.cumsum(count))
+    first = np.cumsum(count) - count
     order = np.argsort(owner, kind="stable")
     if len(names):
-        low, high = np.minimum.reduceat(low[order], first[:-1]), np.maximum.reduceat(high[order], first[:-1])
-    large = ((high - low)[:, -dims:] > REACH[dims]).any(axis=1)
-    return Objects(names, low, high, pieces[order], first, large)
+        low, high = np.minimum.reduceat(low[order], first), np.maximum.reduceat(high[order], first)
+    small = ((high - low)[:, -dims:] <= REACH[dims]).all(axis=1)
+    pieces, shaped = pieces[order], np.repeat(small, count)
+    return Objects(
+        names[small],
+        low[small],
+        high[small],
+        pieces[shaped],
+        np.append(0, np.cumsum(count[small])),
+        (pieces[~shaped], np.repeat(names, count)[~shaped]),
+    )
 
 
 def by_region(grid: RegionGrid, objects: Objects) -> dict[Index, NDArray[np.intp]]:
@@ -153,32 +164,32 @@ class Known:
     whole: NDArray[np.uint64]
 
 
-def known(objects: Objects, rows: NDArray[np.intp], box: Box) -> Known:
+def known(
+    objects: Objects,
+    rows: NDArray[np.intp],
+    large: tuple[NDArray[np.uint64], NDArray[np.uint64]],
+    box: Box,
+) -> Known:
     """Return what a region is told.
 
     Parameters
     ----------
     objects : that cross from region to region
     rows : those that the region has to know
+    large : its own pieces of objects that stay as they are, and the numbers of these
     box : the region, in the result
     """
     rows = np.sort(rows)
-    small = rows[~objects.large[rows]]
     boxes = (
         Box(box.axes, tuple(zip(low, high, strict=True)))
-        for low, high in zip(objects.low[small].tolist(), objects.high[small].tolist(), strict=True)
+        for low, high in zip(objects.low[rows].tolist(), objects.high[rows].tolist(), strict=True)
     )
     spans = [np.arange(*objects.first[row : row + 2]) for row in rows]
-    pieces = objects.pieces[np.concatenate([*spans, np.zeros(0, np.int64)])]
-    names = np.repeat(objects.names[rows], [len(span) for span in spans])
+    pieces = np.concatenate([*(objects.pieces[span] for span in spans), large[0]])
+    names = np.concatenate([np.repeat(objects.names[rows], [len(span) for span in spans]), large[1]])
     order = np.argsort(pieces)
     return Known(
-        box,
-        hull([box, *boxes]),
-        pieces[order],
-        names[order],
-        objects.names[small],
-        objects.names[rows[objects.large[rows]]],
+        box, hull([box, *boxes]), pieces[order], names[order], objects.names[rows], np.unique(large[1])
     )
 
 
