@@ -14,10 +14,12 @@ from scipy import ndimage
 
 from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
 from tests.test_run import make_source, tree
-from unet_dask import objects
+from unet_dask.errors import ModelError, OptionError
 from unet_dask.instances import merged, numbered, touching
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
-from unet_dask.objects import ObjectRule, Window, reshaped
+from unet_dask.objects.region import Window, reshaped
+from unet_dask.objects.rule import REACH, ObjectRule
+from unet_dask.objects.shape import shaped
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import join, shape
@@ -37,10 +39,41 @@ RULES = st.builds(
     fill_holes=st.booleans(),
     min_size=st.sampled_from([0, 2, 4, 9]),
     split=st.sampled_from([0.0, 0.3]),
+) | st.builds(
+    ObjectRule,
+    fill_holes=st.booleans(),
+    min_size=st.sampled_from([0, 2]),
+    split=st.sampled_from([0.0, 0.3]),
+    core=st.just(1),
+    grow=st.integers(0, 4),
 )
 
 
 def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
+    """Shape the objects of a whole volume one by one, each with a margin around it, and grow them pixel by pixel."""
+    made = slowly_shaped(
+        np.where(classes == rule.core, classes, 0) if rule.core else classes, rule, dims, reach
+    )
+    for _ in range(rule.grow):
+        before = made.copy()
+        for place in zip(*np.nonzero((before == 0) & (classes > 0)), strict=True):
+            reached = [before[there] for there in beside(place, classes.shape, dims) if before[there]]
+            made[place] = min(reached, default=0)
+    return made
+
+
+def beside(place: tuple[int, ...], shape: tuple[int, ...], dims: int) -> list[tuple[int, ...]]:
+    """Return the places that share a face with one."""
+    found = []
+    for axis in range(len(shape) - dims, len(shape)):
+        for step in (-1, 1):
+            there = (*place[:axis], place[axis] + step, *place[axis + 1 :])
+            if 0 <= there[axis] < shape[axis]:
+                found.append(there)
+    return found
+
+
+def slowly_shaped(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
     """Shape the objects of a whole volume one by one, each with a margin around it."""
     named = flooded(classes, dims)
     made, claimed = np.zeros_like(named), np.zeros_like(named)
@@ -58,7 +91,7 @@ def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> ND
             inside = inside | (hole & ((there == 0) | (there == value)))
         parts = inside.astype(int)
         if rule.split:
-            parts = objects._split(inside, rule.split).astype(int)
+            parts = shaped(inside, ObjectRule(split=rule.split)).parts.astype(int)
         wins = inside & (claimed[box] < inside.sum())
         claimed[box][wins] = inside.sum()
         made[box][wins] = 0
@@ -91,28 +124,35 @@ def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) ->
     pairs, ends = [np.empty((0, 2), np.uint64)], []
     for box in boxes.values():
         aside[box.slices] = numbered(
-            classes[box.slices], start=box.start, shape=classes.shape, dims=dims, dtype=dtype
+            classes[box.slices],
+            start=box.start,
+            shape=classes.shape,
+            dims=dims,
+            dtype=dtype,
+            core=rule.core,
         )
     for index, box in boxes.items():
         for across, face, _ in join.faces(grid, index, dims):
             one, two = (
                 np.moveaxis(values[face.slices], face.axes.index(across), 0) for values in (aside, classes)
             )
-            pairs.append(touching(one[0], one[1], two[0], two[1]))
-        ends.append(shape.crossing(aside[box.slices], box, whole, dims))
+            pairs.append(touching(one[0], one[1], *([] if rule.core else [two[0], two[1]])))
+        ends.append(shape.crossing(aside[box.slices], box, whole, dims, grow=rule.grow))
     found = shape.gathered(ends, *merged(np.concatenate(pairs)), dims)
-    rows, large = shape.by_region(grid, found), join.by_region(grid, *found.large)
-    nothing = np.empty(0, np.uint64)
+    near = [
+        shape.by_region(grid, each.low, each.high, dims=dims, grow=rule.grow) for each in (found, found.large)
+    ]
+    nobody = np.zeros(0, np.intp)
     made = np.zeros_like(aside)
     for index, box in boxes.items():
-        told = shape.known(
-            found, rows.get(index, np.zeros(0, np.intp)), large.get(index, (nothing, nothing)), box
-        )
+        around = box.grown(rule.grow, dims, within=classes.shape)
+        rows, large = (meeting.get(index, nobody) for meeting in near)
+        told = shape.known(found, rows, large, box, around)
         window = Window(
             shape.seen(aside[told.window.slices], told),
             told.window.start,
             box.relative_to(told.window).slices,
-            classes[told.window.slices],
+            None if rule.core else classes[told.window.slices],
         )
         made[box.slices], _ = reshaped(window, told.whole, rule, dims=dims, shape=classes.shape)
     return made
@@ -124,12 +164,12 @@ def test_objects_of_any_regions_are_those_of_the_whole(
     case: tuple[NDArray[np.uint8], int, RegionGrid], rule: ObjectRule, reach: int
 ) -> None:
     classes, dims, grid = case
-    before = dict(objects.REACH)
-    objects.REACH.update({2: reach, 3: reach})
+    before = dict(REACH)
+    REACH.update({2: reach, 3: reach})
     try:
         found = cut(classes, rule, dims, grid)
     finally:
-        objects.REACH.update(before)
+        REACH.update(before)
     assert np.array_equal(found, slowly(classes, rule, dims, reach))
 
 
@@ -143,44 +183,87 @@ def ruled(folder: Path, rule: ObjectRule, **spec: int) -> Model:
 
 
 RULE = ObjectRule(fill_holes=True, min_size=4)
+CORES = ObjectRule(fill_holes=True, min_size=2, core=2, grow=5)
 
 
 def finest(sink: Path, name: str) -> NDArray[Any]:
     return np.asarray(zarr.open_array(sink, path=f"{name}/0", mode="r")[...])
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(("classes", "rule"), [(2, RULE), (3, RULE), (3, CORES)])
 def test_objects_of_a_run_do_not_depend_on_how_it_was_cut(
-    cluster: Cluster, tmp_path: Path, classes: int
+    cluster: Cluster, tmp_path: Path, classes: int, rule: ObjectRule
 ) -> None:
-    model, source = ruled(tmp_path, RULE, classes=classes), make_source(tmp_path, (300, 340))
+    model, source = ruled(tmp_path, rule, classes=classes), make_source(tmp_path, (300, 340))
     wanted = {"products": "classes,instances", "memory": "1GiB", "client": cluster.client}
     segment_store(source, tmp_path / "cut.zarr", model, **CUTS, **wanted)
     segment_store(source, tmp_path / "whole.zarr", model, **wanted)
     assert len(plan_store(source, model, **CUTS).grid) == 9
     found = finest(tmp_path / "cut.zarr", "instances")
     assert np.array_equal(found, finest(tmp_path / "whole.zarr", "instances"))
-    expected = slowly(finest(tmp_path / "cut.zarr", "classes"), RULE, 2, objects.REACH[2])
+    expected = slowly(finest(tmp_path / "cut.zarr", "classes"), rule, 2, REACH[2])
     assert np.array_equal(found, expected)
     assert len(np.unique(found)) > 20
     assert not np.array_equal(found, slowly(finest(tmp_path / "cut.zarr", "classes"), ObjectRule(), 2, 512))
 
 
-def test_objects_in_three_dimensions(cluster: Cluster, tmp_path: Path) -> None:
-    model = ruled(tmp_path, RULE, dims=3, width=4, depth=1)
+@pytest.mark.parametrize(("classes", "rule"), [(2, RULE), (3, CORES)])
+def test_objects_in_three_dimensions(
+    cluster: Cluster, tmp_path: Path, classes: int, rule: ObjectRule
+) -> None:
+    model = ruled(tmp_path, rule, dims=3, width=4, depth=1, classes=classes)
     segment_store(
         make_source(tmp_path, (40, 48, 56)), tmp_path / "s.zarr", model, client=cluster.client, memory="1GiB",
         products="classes,instances", region=(16, 16, 32), chunks=(16, 16, 16),
     )  # fmt: skip
-    found, classes = (finest(tmp_path / "s.zarr", name) for name in ("instances", "classes"))
-    assert np.array_equal(found, slowly(classes, RULE, 3, objects.REACH[3]))
+    found, made = (finest(tmp_path / "s.zarr", name) for name in ("instances", "classes"))
+    assert np.array_equal(found, slowly(made, rule, 3, REACH[3]))
 
 
-@pytest.mark.parametrize("after", [4, 10, 13, 17])
+@pytest.mark.parametrize(
+    ("after", "classes", "rule"), [(4, 2, RULE), (13, 2, RULE), (17, 2, RULE), (10, 3, CORES)]
+)
 def test_interrupted_while_objects_are_shaped_resumes_to_the_same_bytes(
-    cluster: Cluster, tmp_path: Path, after: int
+    cluster: Cluster, tmp_path: Path, after: int, classes: int, rule: ObjectRule
 ) -> None:
-    assert interrupted_and_resumed(ruled(tmp_path, RULE), tmp_path, cluster, after)
+    assert interrupted_and_resumed(ruled(tmp_path, rule, classes=classes), tmp_path, cluster, after)
+
+
+def test_cores_need_no_classes_beside_them(cluster: Cluster, tmp_path: Path) -> None:
+    model, source = ruled(tmp_path, CORES, classes=3), make_source(tmp_path, (120, 130))
+    for products in ("instances", "classes,instances"):
+        segment_store(
+            source, tmp_path / products, model, products=products, client=cluster.client, memory="1GiB"
+        )
+    alone, beside = (
+        finest(tmp_path / products, "instances") for products in ("instances", "classes,instances")
+    )
+    assert np.array_equal(alone, beside)
+    assert alone.any()
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"grow": 3}, "say which class is the core"),
+        ({"core": 1, "grow": 65}, "grow by 0 to 64"),
+        ({"core": True}, "a class from 1 to 255"),
+        ({"cores": 1}, "no rule cores"),
+    ],
+)
+def test_rule_that_cannot_be_is_refused(record: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        ObjectRule.from_json(record)
+
+
+def test_model_whose_core_is_no_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="class 2, but it has the classes 0 to 1"):
+        ruled(tmp_path, CORES, classes=2)
+
+
+def test_rule_survives_json_and_says_no_more_than_before() -> None:
+    assert ObjectRule.from_json(CORES.to_json()) == CORES
+    assert RULE.to_json() == {"fill_holes": True, "min_size": 4, "split": 0.0}
 
 
 def test_repair_of_a_region_of_shaped_objects(cluster: Cluster, tmp_path: Path) -> None:
@@ -203,5 +286,8 @@ def test_object_through_all_regions_is_told_to_each_by_its_own_pieces() -> None:
     low = np.array([[0, 0], [0, side * (count - 1)]])
     ends = shape.Crossing(np.array([1, 2 + side * (count - 1)], np.uint64), low, low + side)
     found = shape.gathered([ends], ends.pieces[1:], ends.pieces[:1], 2)
-    assert shape.by_region(grid, found) == {}
-    assert set(join.by_region(grid, *found.large)) == {(0, 0, 0), (0, 0, count - 1)}
+    assert shape.by_region(grid, found.low, found.high, dims=2) == {}
+    assert set(shape.by_region(grid, found.large.low, found.large.high, dims=2)) == {
+        (0, 0, 0),
+        (0, 0, count - 1),
+    }

@@ -91,6 +91,7 @@ class RegionTask:
     tta : symmetries to average over
     mask : what to segment; None for everything
     memory : bytes that a worker may hold; 0 for as many as there are
+    core : class whose pieces become objects; 0 for every class but background
     """
 
     grid: RegionGrid
@@ -103,6 +104,7 @@ class RegionTask:
     tta: str = "none"
     mask: Mask | None = None
     memory: int = 0
+    core: int = 0
 
     def products(
         self, index: Index, block: NDArray[np.generic], counter: Counter | None = None
@@ -194,7 +196,14 @@ class RegionTask:
         shape = whole.in_space_and_time.shape
         for output, values in zip(self.outputs, made, strict=True):
             if output.joined:
-                yield numbered(values, start=start, shape=shape, dims=self.spec.dims, dtype=output.dtype)  # type: ignore[arg-type] # classes are whole numbers
+                yield numbered(
+                    values,  # type: ignore[arg-type] # classes are whole numbers
+                    start=start,
+                    shape=shape,
+                    dims=self.spec.dims,
+                    dtype=output.dtype,
+                    core=self.core,
+                )
             else:
                 yield values
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.objects.growth import room
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,13 @@ _PIECE = 1 << 20
 
 
 def numbered(
-    classes: NDArray[np.integer], *, start: Sequence[int], shape: Sequence[int], dims: int, dtype: str
+    classes: NDArray[np.integer],
+    *,
+    start: Sequence[int],
+    shape: Sequence[int],
+    dims: int,
+    dtype: str,
+    core: int = 0,
 ) -> NDArray[np.unsignedinteger]:
     """Return the number of every voxel's piece, within one part of a volume.
 
@@ -39,6 +47,7 @@ def numbered(
     shape : of the volume
     dims : last axes along which pieces are connected
     dtype : of the numbers, see :func:`unet_dask.products.instances.number_type`
+    core : class whose pieces are numbered, while the others but background are room to grow into; 0 for all
 
     Returns
     -------
@@ -50,7 +59,7 @@ def numbered(
     >>> numbered(row, start=(3, 10), shape=(9, 100), dims=2, dtype="uint32").tolist()
     [[311, 311, 0, 314, 315]]
     """
-    pieces, count = _pieces(classes, dims)
+    pieces, count = _pieces(np.where(classes == core, classes, 0) if core else classes, dims)
     first = np.full(count + 1, pieces.size, np.int64)
     flat = pieces.reshape(-1)
     for begin in range(0, flat.size, _PIECE):
@@ -61,7 +70,10 @@ def numbered(
     inside = np.unravel_index(first[1:], classes.shape)
     places = tuple(each + offset for each, offset in zip(inside, start, strict=True))
     numbers[1:] = np.ravel_multi_index(places, tuple(shape)) + 1
-    return numbers[pieces]
+    found = numbers[pieces]
+    if core:
+        found[(classes != 0) & (found == 0)] = room(dtype)
+    return found
 
 
 def _pieces(classes: NDArray[np.integer], dims: int) -> tuple[NDArray[np.int32], int]:
@@ -101,7 +113,8 @@ def touching(
     >>> touching(np.array([5, 5, 0, 8], "u4"), np.array([9, 9, 9, 0], "u4")).tolist()
     [[5, 9]]
     """
-    meet = (low > 0) & (high > 0)
+    free = room(low.dtype)
+    meet = (low > 0) & (high > 0) & (low < free) & (high < free)
     if low_classes is not None and high_classes is not None:
         meet &= low_classes == high_classes
     pairs = np.stack([low[meet], high[meet]], axis=1).astype(np.uint64)

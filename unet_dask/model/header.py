@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unet_dask.errors import ModelError, OptionError
 from unet_dask.model import layers
-from unet_dask.objects import AS_PIECES, ObjectRule
+from unet_dask.objects.rule import AS_PIECES, ObjectRule
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -211,6 +211,11 @@ class ModelHeader:
             raise ModelError(
                 f"A model of {self.network.classes} classes needs as many names, not {len(self.class_names)}: "
                 f"{', '.join(self.class_names) or 'none'}."
+            )
+        if self.objects.core >= self.network.classes:
+            raise ModelError(
+                f"Objects of the model are made of class {self.objects.core}, but it has the classes 0 to "
+                f"{self.network.classes - 1}."
             )
         if not self.normalisation.of_volume and len(self.normalisation.offset) != self.network.channels:
             raise ModelError(

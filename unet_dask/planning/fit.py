@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import ModelHeader
+    from unet_dask.objects.rule import ObjectRule
     from unet_dask.products import Product
 
 
 def wanted_products(
-    names: Sequence[str], probability_dtype: str, source: Source, header: ModelHeader
+    names: Sequence[str], probability_dtype: str, source: Source, header: ModelHeader, rule: ObjectRule
 ) -> tuple[Product, ...]:
-    """Return the products of a run.
+    """Return the products of a run whose objects are made by a rule.
 
     Raises
     ------
@@ -28,7 +29,7 @@ def wanted_products(
     """
     voxels = [source.sizes[axis] for axis in without_channel(source.axes)]
     for name in names:
-        PRODUCTS[name].require(names, header.network.classes)
+        PRODUCTS[name].require(names, 2 if rule.core else header.network.classes)
     return tuple(
         product_of(name, PRODUCTS[name].type_for(voxels, probability=probability_dtype)) for name in names
     )

@@ -23,7 +23,7 @@ from unet_dask.io.source import statistics
 from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.strips import require_streamed
-from unet_dask.objects import AS_PIECES, OBJECT_BYTES, REACH, ObjectRule
+from unet_dask.objects.rule import AS_PIECES, OBJECT_BYTES, REACH, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, planes, predicted
 from unet_dask.planning.fit import check_fit
@@ -161,7 +161,7 @@ class Plan:
         if not plan.shapes:
             return plan
         dims = self.header.network.dims
-        around = 2 * (REACH[dims] - 1)
+        around = 2 * (REACH[dims] - 1 + rule.grow)
         window = [min(grid.longest + around, grid.stop - grid.start) for grid in self.spatial]
         others = planes(self.grid.axes, self.grid.grids[:-dims], lambda grid: grid.longest)
         output = next(output for output in self.outputs if output.joined)

@@ -70,11 +70,11 @@ class Instances(Product):
 
 
 def number_type(shape: Sequence[int]) -> str:
-    """Return the smallest type that numbers every voxel, with background below and the sentinel above.
+    """Return the smallest type that numbers every voxel, with background below, room to grow and the sentinel above.
 
     Examples
     --------
     >>> number_type((1000, 1000)), number_type((100_000, 100_000))
     ('uint32', 'uint64')
     """
-    return "uint32" if prod(map(int, shape)) < np.iinfo(np.uint32).max else "uint64"
+    return "uint32" if prod(map(int, shape)) < np.iinfo(np.uint32).max - 1 else "uint64"

@@ -27,7 +27,7 @@ from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.unread import Unread
 from unet_dask.ledger import Entry
 from unet_dask.model.cost import tile_flop
-from unet_dask.objects import REACH
+from unet_dask.objects.rule import REACH
 from unet_dask.part import WHOLE
 from unet_dask.run import join, seal
 from unet_dask.run.events import Listener, Progress, Remark, Stage, Started
@@ -216,7 +216,7 @@ def _last_stages(
         (join.LEVEL, index) not in finished for index in plan.grid.indices()
     ):
         network = plan.header.network
-        making = join.Making(network.dims, network.classes > 2, plan.rule)
+        making = join.Making(network.dims, network.classes > 2 and not plan.rule.core, plan.rule)
         yield _OBJECTS, join.join(workers, sink, plan.grid, making, finished)
     for level in range(1, max(len(array.levels) for array in plan.arrays)):
         yield f"level {level} of the pyramid", _blocks(workers, sink, level, finished)
@@ -237,6 +237,7 @@ def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> gra
         mask=prepared.mask,
         # Tiles of one shape stay within the plan by themselves. The copies of a region, half of what it needs, come
         # and go while no tile is run.
+        core=plan.rule.core,
         memory=0 if prepared.mask is None else plan.memory.total - plan.memory.regions // 2,
     )
 

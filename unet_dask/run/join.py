@@ -22,7 +22,7 @@ from unet_dask.dispatch import Failure, run_calls
 from unet_dask.instances import merged, renumbered, touching
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
-from unet_dask.objects import Window, reshaped
+from unet_dask.objects.region import Window, reshaped
 from unet_dask.products.classes import Classes
 from unet_dask.run import shape
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import ArraySpec, Sink
-    from unet_dask.objects import ObjectRule
+    from unet_dask.objects.rule import ObjectRule
     from unet_dask.run.shape import Crossing
     from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import RegionGrid
@@ -162,24 +162,18 @@ def _reshaping(
 ) -> Work:
     """Return what is done where objects are given another shape."""
     crossings = [edges.crossing for edges in found if edges.crossing is not None]
-    objects = shape.gathered(crossings, *changed, making.dims)
-    rows, large = shape.by_region(grid, objects), by_region(grid, *objects.large)
-    nobody, nothing = np.zeros(0, np.intp), np.empty(0, np.uint64)
-    return _reshape, (
-        (
-            index,
-            (
-                sink,
-                array,
-                index,
-                making,
-                shape.known(
-                    objects, rows.get(index, nobody), large.get(index, (nothing, nothing)), _box(grid, index)
-                ),
-            ),
-        )
-        for index in missing
-    )
+    dims, grow = making.dims, making.rule.grow
+    objects = shape.gathered(crossings, *changed, dims)
+    rows = shape.by_region(grid, objects.low, objects.high, dims=dims, grow=grow)
+    large = shape.by_region(grid, objects.large.low, objects.large.high, dims=dims, grow=grow)
+    nobody = np.zeros(0, np.intp)
+
+    def told(index: Index) -> shape.Known:
+        box = _box(grid, index)
+        around = box.grown(grow, dims, within=grid.whole.in_space_and_time.shape)
+        return shape.known(objects, rows.get(index, nobody), large.get(index, nobody), box, around)
+
+    return _reshape, ((index, (sink, array, index, making, told(index))) for index in missing)
 
 
 def _box(grid: RegionGrid, index: Index) -> Box:
@@ -230,7 +224,7 @@ def _edges(
     if making.rule.changes:
         box, whole = _box(grid, index), grid.whole.in_space_and_time
         numbers = sink.read_written(NUMBERS, 0, box.slices)
-        crossing = shape.crossing(numbers, box, whole.relative_to(whole), making.dims)  # type: ignore[arg-type] # numbers
+        crossing = shape.crossing(numbers, box, whole.relative_to(whole), making.dims, grow=making.rule.grow)  # type: ignore[arg-type] # numbers
     return _Edges(_meetings(sink, looks, making.several), crossing)
 
 

@@ -22,7 +22,7 @@ from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
-from unet_dask.objects import METHODS, ObjectRule
+from unet_dask.objects.rule import METHODS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
@@ -132,27 +132,33 @@ def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepar
     require_backend(backend, device=device, precision=precision, dims=header.network.dims)
     require_turnable(config.tta, header.network)
     card = machine.card if stored is None or stored.card is None else stored.card
+    rule = _rule(config, header)
     plan = make_plan(
         source,
         header,
-        outputs=wanted_products(config.products, config.probability_dtype, source, header),
+        outputs=wanted_products(config.products, config.probability_dtype, source, header, rule),
         limit=config.memory or machine.limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
         arithmetic=Arithmetic(device, precision, backend, config.tta != "none", card),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=inputs.occupancy,
     )
-    plan = plan.making(_rule(config, header))
+    plan = plan.making(rule)
     return Prepared(source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
 
 
 def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
     """Return how objects are made: as the model says, or by a method of that name, but for what is said otherwise."""
-    rule = METHODS.get(config.objects, header.objects)
-    return ObjectRule(
-        rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
-        rule.min_size if config.min_size is None else config.min_size,
-        rule.split if config.split is None else config.split,
+    own = header.objects
+    # What its cores are a model knows alone.
+    rule = (
+        replace(METHODS[config.objects], core=own.core, grow=own.grow) if config.objects in METHODS else own
+    )
+    return replace(
+        rule,
+        fill_holes=rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
+        min_size=rule.min_size if config.min_size is None else config.min_size,
+        split=rule.split if config.split is None else config.split,
     )
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.instances import renumbered
-from unet_dask.objects import REACH
+from unet_dask.objects.growth import room
+from unet_dask.objects.rule import REACH
 from unet_dask.tiling.box import Box, hull
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """Pieces of objects that end at a face between regions, with the box of each.
+    """Pieces of objects that end at a face between regions, or grow beyond it, with the box of each.
 
     Attributes
     ----------
@@ -42,8 +43,10 @@ class Crossing:
     high: NDArray[np.int64]
 
 
-def crossing(numbers: NDArray[np.unsignedinteger], box: Box, whole: Box, dims: int) -> Crossing:
-    """Return the pieces of a region that may go on in another.
+def crossing(
+    numbers: NDArray[np.unsignedinteger], box: Box, whole: Box, dims: int, *, grow: int = 0
+) -> Crossing:
+    """Return the pieces of a region that may go on in another, or grow into it.
 
     Parameters
     ----------
@@ -51,15 +54,17 @@ def crossing(numbers: NDArray[np.unsignedinteger], box: Box, whole: Box, dims: i
     box : where it lies in the result
     whole : the result
     dims : last axes along which pieces are connected
+    grow : voxels by which objects grow
     """
     from scipy import ndimage
 
-    faces = [np.zeros(0, numbers.dtype)]
+    faces, thick = [np.zeros(0, numbers.dtype)], max(grow, 1)
     for axis in range(numbers.ndim - dims, numbers.ndim):
-        faces += [numbers.take(0, axis).ravel()] * (box.start[axis] > 0)
-        faces += [numbers.take(-1, axis).ravel()] * (box.spans[axis][1] < whole.spans[axis][1])
+        lines = np.moveaxis(numbers, axis, 0)
+        faces += [lines[:thick].ravel()] * (box.start[axis] > 0)
+        faces += [lines[-thick:].ravel()] * (box.spans[axis][1] < whole.spans[axis][1])
     pieces = np.unique(np.concatenate(faces))
-    pieces = pieces[pieces > 0]
+    pieces = pieces[(pieces > 0) & (pieces < room(numbers.dtype))]
     label = np.searchsorted(pieces, numbers).astype(np.int32)
     known = np.append(pieces, 0)[label] == numbers
     boxes = ndimage.find_objects(np.where(known & (numbers > 0), label + 1, 0))
@@ -81,7 +86,8 @@ class Objects:
     low, high : (n, axes) their boxes
     pieces : (m) numbers of their pieces, in the order of the objects
     first : (n + 1) which piece is the first of each object
-    large : numbers of the pieces of the others, and of the object that each is of
+    large : pieces of the others, with a box each
+    owners : numbers of the objects that these are of
     """
 
     names: NDArray[np.uint64]
@@ -89,7 +95,8 @@ class Objects:
     high: NDArray[np.int64]
     pieces: NDArray[np.uint64]
     first: NDArray[np.int64]
-    large: tuple[NDArray[np.uint64], NDArray[np.uint64]]
+    large: Crossing
+    owners: NDArray[np.uint64]
 
 
 def gathered(
@@ -111,26 +118,41 @@ def gathered(
     names, owner, count = np.unique(final, return_inverse=True, return_counts=True)
     first = np.cumsum(count) - count
     order = np.argsort(owner, kind="stable")
+    pieces, low, high = pieces[order], low[order], high[order]
+    lowest, highest = low, high
     if len(names):
-        low, high = np.minimum.reduceat(low[order], first), np.maximum.reduceat(high[order], first)
-    small = ((high - low)[:, -dims:] <= REACH[dims]).all(axis=1)
-    pieces, shaped = pieces[order], np.repeat(small, count)
+        lowest, highest = np.minimum.reduceat(low, first), np.maximum.reduceat(high, first)
+    small = ((highest - lowest)[:, -dims:] <= REACH[dims]).all(axis=1)
+    large = ~np.repeat(small, count)
     return Objects(
         names[small],
-        low[small],
-        high[small],
-        pieces[shaped],
+        lowest[small],
+        highest[small],
+        pieces[~large],
         np.append(0, np.cumsum(count[small])),
-        (pieces[~shaped], np.repeat(names, count)[~shaped]),
+        Crossing(pieces[large], low[large], high[large]),
+        np.repeat(names, count)[large],
     )
 
 
-def by_region(grid: RegionGrid, objects: Objects) -> dict[Index, NDArray[np.intp]]:
-    """Return which objects each region has to know: those whose box meets its own voxels."""
+def by_region(
+    grid: RegionGrid, low: NDArray[np.int64], high: NDArray[np.int64], *, dims: int, grow: int = 0
+) -> dict[Index, NDArray[np.intp]]:
+    """Return which boxes each region has to know: those that meet its own voxels, or voxels that grow into them.
+
+    Parameters
+    ----------
+    grid : of the regions
+    low, high : (n, axes) of the boxes, in the result
+    dims : last axes along which objects grow
+    grow : voxels by which they do
+    """
     whole = grid.whole.in_space_and_time
     grids = [grid.grids[grid.axes.index(axis)] for axis in whole.axes]
-    first = np.stack([each.holding(objects.low[:, n]) for n, each in enumerate(grids)], axis=1)
-    last = np.stack([each.holding(objects.high[:, n] - 1) for n, each in enumerate(grids)], axis=1)
+    more = np.array([0] * (len(grids) - dims) + [grow] * dims)
+    low, high = np.maximum(low - more, 0), np.minimum(high + more, whole.shape)
+    first = np.stack([each.holding(low[:, n]) for n, each in enumerate(grids)], axis=1)
+    last = np.stack([each.holding(high[:, n] - 1) for n, each in enumerate(grids)], axis=1)
     most = (last - first).max(axis=0, initial=0)
     found: dict[Index, list[NDArray[np.intp]]] = {}
     for steps in np.ndindex(*(most + 1)):
@@ -150,7 +172,7 @@ class Known:
     Attributes
     ----------
     box : the region, in the result
-    window : that, and the boxes of the objects that are to be shaped
+    window : that, what may grow into it, and the boxes of the objects that are to be shaped
     old, new : numbers of their pieces, ascending, and what they become
     seen : numbers of the objects that are to be shaped, ascending
     whole : numbers of the objects that stay as they are
@@ -164,20 +186,16 @@ class Known:
     whole: NDArray[np.uint64]
 
 
-def known(
-    objects: Objects,
-    rows: NDArray[np.intp],
-    large: tuple[NDArray[np.uint64], NDArray[np.uint64]],
-    box: Box,
-) -> Known:
+def known(objects: Objects, rows: NDArray[np.intp], large: NDArray[np.intp], box: Box, around: Box) -> Known:
     """Return what a region is told.
 
     Parameters
     ----------
     objects : that cross from region to region
     rows : those that the region has to know
-    large : its own pieces of objects that stay as they are, and the numbers of these
+    large : pieces that it has to know, of objects that stay as they are
     box : the region, in the result
+    around : that, and the voxels from which objects may grow into it
     """
     rows = np.sort(rows)
     boxes = (
@@ -185,11 +203,12 @@ def known(
         for low, high in zip(objects.low[rows].tolist(), objects.high[rows].tolist(), strict=True)
     )
     spans = [np.arange(*objects.first[row : row + 2]) for row in rows]
-    pieces = np.concatenate([*(objects.pieces[span] for span in spans), large[0]])
-    names = np.concatenate([np.repeat(objects.names[rows], [len(span) for span in spans]), large[1]])
+    pieces = np.concatenate([*(objects.pieces[span] for span in spans), objects.large.pieces[large]])
+    owners = objects.owners[large]
+    names = np.concatenate([np.repeat(objects.names[rows], [len(span) for span in spans]), owners])
     order = np.argsort(pieces)
     return Known(
-        box, hull([box, *boxes]), pieces[order], names[order], objects.names[rows], np.unique(large[1])
+        box, hull([around, *boxes]), pieces[order], names[order], objects.names[rows], np.unique(owners)
     )
 
 
@@ -204,6 +223,6 @@ def seen(numbers: NDArray[np.unsignedinteger], told: Known) -> NDArray[np.unsign
     final = renumbered(numbers, told.old, told.new)
     own = told.box.relative_to(told.window).slices
     inside = final[own].copy()
-    final[~np.isin(final, told.seen)] = 0
+    final[~np.isin(final, np.concatenate([told.seen, told.whole, [room(numbers.dtype)]]))] = 0
     final[own] = inside
     return final

@@ -101,6 +101,19 @@ class Box:
         pairs = zip(self.spans, outer.start, strict=True)
         return Box(self.axes, tuple((start - first, stop - first) for (start, stop), first in pairs))
 
+    def grown(self, margin: int, dims: int, *, within: Sequence[int]) -> Box:
+        """Return the box with a margin along its last axes, as far as a volume of some shape goes.
+
+        Examples
+        --------
+        >>> Box("zyx", ((4, 5), (4, 8), (7, 9))).grown(3, 2, within=(9, 9, 9)).spans
+        ((4, 5), (1, 9), (4, 9))
+        """
+        fixed, wider = self.spans[:-dims], self.spans[-dims:]
+        ends = zip(wider, within[-dims:], strict=True)
+        spans = ((max(start - margin, 0), min(stop + margin, side)) for (start, stop), side in ends)
+        return Box(self.axes, (*fixed, *spans))
+
     def meets(self, other: Box) -> bool:
         """Return whether two boxes over the same axes have a voxel in common."""
         pairs = zip(self.spans, other.spans, strict=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,3 +60,48 @@ def vary_grey(
     if noise:
         varied = varied + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(deviation)
     return varied.astype(np.float32, copy=False)
+
+
+def blurred(image: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+    """Return a patch out of focus: under a Gaussian of so many pixels along every axis of space.
+
+    Parameters
+    ----------
+    image : (c, *spatial)
+    deviation : in pixels
+    """
+    return np.stack([ndimage.gaussian_filter(channel, deviation, mode="mirror") for channel in image])
+
+
+#: Pixels around an object that its light reaches; they are painted over with it.
+_GLOW = 4
+
+
+def emptied(
+    image: NDArray[np.float32], objects: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return a patch without its objects, normalised by what is left.
+
+    The grey values of background, drawn at random, take the place of an object and its glow. An empty field that is
+    normalised by its own mean and deviation looks like that: noise of deviation 1.
+
+    Parameters
+    ----------
+    image : (c, *spatial)
+    objects : (*spatial), where they are
+    rng : source of randomness
+
+    Returns
+    -------
+    (c, *spatial) of mean 0 and standard deviation 1; the patch as it is if all of it is objects
+    """
+    covered = ndimage.binary_dilation(objects, iterations=_GLOW) if objects.any() else objects
+    if covered.all():
+        return image
+    empty = image.copy()
+    for channel in empty:
+        background = channel[~covered]
+        channel[covered] = rng.choice(background, int(covered.sum()))
+        channel -= channel.mean()
+        channel /= max(float(channel.std()), 1e-6)
+    return empty

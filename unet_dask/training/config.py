@@ -59,6 +59,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "sigma": (0.1, 100.0),
     "balance": (0.0, 1.0),
     "border": (0, 50),
+    "core": (0, 50),
+    "blur": (0.0, 20.0),
+    "emptied": (0.0, 1.0),
     "trusted_ring": (0, 10_000),
     "elastic_sigma": (0.0, 1000.0),
     "elastic_grid": (2, 64),
@@ -74,12 +77,13 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 #: Fields that are those of the network.
 _OF_NETWORK = ("dims", "width", "depth", "classes", "batch_norm", "dropout", "factors", "architecture")
 #: Fields that records of before do not have, so that a training that has no use for them makes the same bytes.
-_YOUNGER = ("factors", "architecture")
+_YOUNGER = ("factors", "architecture", "core", "drawn_by", "blur", "emptied")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "target_kind": ("auto", "classes", "instances"),
     "normalisation": ("constant", "volume"),
     "precision": ("float32", "bfloat16", "float16"),
     "optimiser": ("sgd", "adam"),
+    "drawn_by": ("pixels", "images"),
 }
 
 
@@ -124,12 +128,19 @@ class TrainConfig:
     partial : glob patterns of the images that `ignore_background` is limited to; empty for all
     trusted_ring : pixels around an annotated object that count as background all the same
     border : width in pixels of the background that is cut into each of two touching instances (R4)
+    core : pixels that each instance loses all around to become its core, less where it is thin; instances then make
+        three classes, background, rim and core, and touching ones differ by their cores. 0 for two classes
     w0, sigma : of the separation term, section 3: 10 and about 5 pixels
     balance : exponent of the inverse class frequency; 1 balances fully, 0 not at all
     elastic_sigma, elastic_grid : section 3.1: 10 pixels on a 3 by 3 grid
     rotation : largest angle in degrees, in the y-x plane
     scaling : standard deviation of the logarithm of the zoom; not in the paper, 0 for none
     gain, offset, gamma, noise : grey-value variation, see `augment.vary_grey`
+    blur : upper end of the deviation of a Gaussian, in pixels, that half of the patches are blurred with, itself
+        drawn uniformly; not in the paper, 0 for none
+    emptied : share of the patches whose objects are painted over with background, which is then normalised by itself:
+        what a network meets in an empty field that is normalised by its own noise; not in the paper, 0 for none
+    drawn_by : what makes an image likely to be drawn from: its "pixels", or nothing, so that all "images" are alike
     normalisation : "constant" stores mean and deviation of the training images; "volume" lets each
         volume be normalised by its own
     spacing, unit : pixel size of the training images; empty to take it from the files
@@ -180,6 +191,7 @@ class TrainConfig:
     partial: tuple[str, ...] = ()
     trusted_ring: int = 10
     border: int = 1
+    core: int = 0
     w0: float = 10.0
     sigma: float = 5.0
     balance: float = 1.0
@@ -191,6 +203,9 @@ class TrainConfig:
     offset: float = 0.1
     gamma: float = 0.1
     noise: float = 0.0
+    blur: float = 0.0
+    emptied: float = 0.0
+    drawn_by: Literal["pixels", "images"] = "pixels"
     normalisation: Literal["constant", "volume"] = "constant"
     spacing: tuple[float, ...] = ()
     unit: str | None = None
@@ -208,6 +223,11 @@ class TrainConfig:
             raise OptionError(
                 f"A network of {self.dims} dimensions needs a spacing of {self.dims} values, not "
                 f"{self.spacing}."
+            )
+        if self.core and (self.classes != 3 or self.target_kind == "classes"):
+            raise OptionError(
+                f"Instances with a core make three classes, background, rim and core, not {self.classes} of "
+                f"{self.target_kind!r} targets. Use --classes 3 and --target-kind instances."
             )
         if len(self.tile) not in (0, 1, self.dims):
             raise OptionError(

@@ -14,7 +14,7 @@ import numpy as np
 
 from unet_dask.errors import InputError, OptionError
 from unet_dask.tiling.valid import aligned
-from unet_dask.training.augment import vary_grey
+from unet_dask.training.augment import blurred, emptied, vary_grey
 from unet_dask.training.box import enclosing, folded, origin
 from unet_dask.training.elastic import affine, coordinates, displacements, look_up
 
@@ -149,7 +149,7 @@ def draw_patch(
 
     Parameters
     ----------
-    images : to draw from, each as likely as its size
+    images : to draw from, each as likely as its size, or as all others if the recipe says so
     rng : source of randomness
     cores : side of the patch's core per axis, see :func:`tile_cores`
     config : augmentation
@@ -159,7 +159,7 @@ def draw_patch(
     InputError
         If a hundred patches had no annotated pixel.
     """
-    sizes = np.array([math.prod(image.shape) for image in images], dtype=np.float64)
+    sizes = np.array([_likely(image.shape, config) for image in images], dtype=np.float64)
     for _ in range(_ATTEMPTS):
         image = images[int(rng.choice(len(images), p=sizes / sizes.sum()))]
         patch = _cut(image, rng, cores, config)
@@ -168,6 +168,10 @@ def draw_patch(
     raise InputError(
         f"{_ATTEMPTS} patches in a row had no annotated pixel. Annotate more, or use a larger tile."
     )
+
+
+def _likely(shape: Sequence[int], config: TrainConfig) -> int:
+    return math.prod(shape) if config.drawn_by == "pixels" else 1
 
 
 def _cut(
@@ -195,18 +199,18 @@ def _cut(
     target, weight_map = _true(image, at[(slice(None), *inner)])
     if not weight_map.any():
         return None
-    return Patch(
-        vary_grey(
-            _grey(image, at),
-            rng,
-            gain=config.gain,
-            offset=config.offset,
-            gamma=config.gamma,
-            noise=config.noise,
-        ),
-        target,
-        weight_map,
+    grey = _grey(image, at)
+    if config.blur and rng.random() < 0.5:
+        grey = blurred(grey, float(rng.uniform(0, config.blur)))
+    if config.emptied and rng.random() < config.emptied:
+        classes = _true(image, at)[0]
+        grey = emptied(grey, classes > 0, rng)
+        weight_map = np.where(target == 0, weight_map, weight_map[target == 0].min(initial=1.0))
+        target = np.zeros_like(target)
+    grey = vary_grey(
+        grey, rng, gain=config.gain, offset=config.offset, gamma=config.gamma, noise=config.noise
     )
+    return Patch(grey, target, weight_map)
 
 
 def _true(image: Drawable, at: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

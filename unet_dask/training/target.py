@@ -16,7 +16,7 @@ from scipy import ndimage
 from unet_dask.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -92,7 +92,7 @@ def decide(targets: Sequence[tuple[str, Values]], config: TrainConfig) -> Decisi
     binary = values <= {0, 255} and 255 in values
     kind, asked = config.target_kind, config.target_kind != "auto"
     if kind == "instances" or (not asked and not binary and max(values, default=0) >= config.classes):
-        if config.classes != 2:
+        if config.classes != 2 and not config.core:
             raise OptionError(
                 f"Instances make two classes, background and object, not {config.classes}. "
                 "Use --classes 2, or targets that hold classes with --target-kind classes."
@@ -136,9 +136,10 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
     annotation = np.where(known, annotated.target, 0)
     if decision.of_instances:
         labels = connected(annotation)
-        separated = separate(labels, border=config.border)
-        classes = (separated > 0).astype(np.uint8)
-        cells = np.where(separated > 0, separated, 0).astype(np.int32)
+        cells = cores(labels, depth=config.core) if config.core else separate(labels, border=config.border)
+        classes = (cells > 0).astype(np.uint8)
+        if config.core:
+            classes += labels > 0
     else:
         chosen = annotation if decision.foreground is None else (annotation == decision.foreground) & known
         classes = chosen.astype(np.uint8)
@@ -151,7 +152,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
 
 def surroundings(decision: Decision, config: TrainConfig) -> int:
     """Return how far away, in pixels, an annotation can matter for classes and known mask of a pixel."""
-    border = config.border if decision.of_instances else 0
+    border = max(config.border, 4 * config.core + 1) if decision.of_instances else 0
     return max(border, config.trusted_ring + 1 if config.ignore_background else 0)
 
 
@@ -206,3 +207,47 @@ def separate(labels: NDArray[np.int32], *, border: int = 1) -> NDArray[np.int32]
     high = np.int32(np.iinfo(np.int32).max)
     below = ndimage.minimum_filter(np.where(labels > 0, labels, high), size=width, mode="nearest")
     return np.where((labels > 0) & (above == below), labels, 0).astype(np.int32)
+
+
+def cores(labels: NDArray[np.int32], *, depth: int) -> NDArray[np.int32]:
+    """Return the core of each instance: what lies deeper in it than its rim.
+
+    The rim is `depth` pixels wide, and half as wide as the instance is deep nearby where that is less, so that the
+    smallest one keeps a core. Pixels are as deep as they are far from the nearest one outside, counted from 1; what
+    lies beyond the image is not outside.
+
+    Parameters
+    ----------
+    labels : (*spatial), 0 is background
+    depth : of the rim, in pixels, 1 or more
+
+    Examples
+    --------
+    >>> cores(np.array([[0, 1, 1, 1, 2, 2, 2, 2, 0, 3, 0]], np.int32), depth=1)
+    array([[0, 0, 1, 0, 0, 2, 2, 0, 0, 3, 0]], dtype=int32)
+    """
+    outline = np.zeros(labels.shape, np.bool_)
+    for low, high in _neighbours(labels.ndim):
+        unlike = labels[low] != labels[high]
+        outline[low] |= unlike
+        outline[high] |= unlike
+    deep = np.full(labels.shape, 2.0 * depth, np.float32)
+    if outline.any():
+        np.minimum(deep, ndimage.distance_transform_edt(~outline) + 1, out=deep)
+    deepest = deep.copy()
+    for _ in range(2 * depth):
+        before = deepest.copy()
+        for low, high in _neighbours(labels.ndim):
+            alike = labels[low] == labels[high]
+            np.maximum(deepest[low], before[high], out=deepest[low], where=alike)
+            np.maximum(deepest[high], before[low], out=deepest[high], where=alike)
+    return np.where(deep > np.minimum(depth, deepest / 2), labels, 0).astype(np.int32)
+
+
+def _neighbours(dims: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield, for each axis, all pixels but the last ones and the neighbours after them."""
+    for axis in range(dims):
+        before: list[slice] = [slice(None)] * dims
+        after = before.copy()
+        before[axis], after[axis] = slice(0, -1), slice(1, None)
+        yield tuple(before), tuple(after)
