@@ -17,8 +17,8 @@ from ome_zarr_models.v05 import ImageLabel
 from tests.test_run import make_model, make_source, tree
 from unet_dask.errors import OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
-from unet_dask.instances import merged, numbered, renumbered, touching
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
+from unet_dask.objects.pieces import merged, numbered, renumbered, touching
 from unet_dask.picture.preview import preview
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type

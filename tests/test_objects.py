@@ -15,8 +15,8 @@ from scipy import ndimage
 from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
 from tests.test_run import make_source, tree
 from unet_dask.errors import ModelError, OptionError
-from unet_dask.instances import merged, numbered, touching
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
+from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import REACH, ObjectRule
 from unet_dask.objects.shape import shaped

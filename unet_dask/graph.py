@@ -189,7 +189,7 @@ class RegionTask:
         self, index: Index, made: tuple[NDArray[np.generic], ...]
     ) -> Iterator[NDArray[np.generic]]:
         """Yield the products of a region, with numbers in place of classes where objects are asked for."""
-        from unet_dask.instances import numbered
+        from unet_dask.objects.pieces import numbered
 
         whole = self.grid.whole
         start = self.grid.box(index).relative_to(whole).in_space_and_time.start

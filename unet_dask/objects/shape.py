@@ -42,6 +42,7 @@ def shaped(piece: NDArray[np.bool_], rule: ObjectRule, free: NDArray[np.bool_] |
 
     Examples
     --------
+    >>> from unet_dask.objects.rule import ObjectRule
     >>> ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
     >>> shaped(ring, ObjectRule(fill_holes=True, min_size=9)).parts.tolist()
     [[1, 1, 1], [1, 1, 1], [1, 1, 1]]

@@ -1,7 +1,7 @@
 """The product `instances`: of every voxel the number of its object, 0 for background.
 
 A region keeps its classes; objects are numbered once it is whole, and joined across regions once all are: see
-:mod:`unet_dask.instances` and :mod:`unet_dask.run.join`.
+:mod:`unet_dask.objects.pieces` and :mod:`unet_dask.run.join`.
 """
 
 from __future__ import annotations

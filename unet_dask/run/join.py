@@ -2,9 +2,9 @@
 
 Each region has numbered its pieces by itself, while their classes were at hand, and put the numbers aside (`NUMBERS`).
 Here the faces between regions are looked at, the driver finds out which numbers are one object, and each region is
-written to the product, renumbered: see :mod:`unet_dask.instances` for why that may be interrupted anywhere and done
-again. Of a region that is done, the numbers that it has now meet those of its neighbours in the same objects; but if
-objects are given another shape (:mod:`unet_dask.run.shape`), those that were put aside are needed until the end.
+written to the product, renumbered: see :mod:`unet_dask.objects.pieces` for why that may be interrupted anywhere and
+done again. Of a region that is done, the numbers that it has now meet those of its neighbours in the same objects; but
+if objects are given another shape (:mod:`unet_dask.run.shape`), those that were put aside are needed until the end.
 
 The ledger holds the checksum of a region's numbers from this stage, at level :data:`LEVEL`.
 """
@@ -19,9 +19,9 @@ import numpy as np
 
 from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls
-from unet_dask.instances import merged, renumbered, touching
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
+from unet_dask.objects.pieces import merged, renumbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.products.classes import Classes
 from unet_dask.run import shape

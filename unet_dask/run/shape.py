@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.instances import renumbered
 from unet_dask.objects.growth import room
+from unet_dask.objects.pieces import renumbered
 from unet_dask.objects.rule import REACH
 from unet_dask.tiling.box import Box, hull
 
