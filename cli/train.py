@@ -287,8 +287,9 @@ class _Lines:
     def _validated(event: Validated) -> None:
         each = ", ".join(f"{value:.3f}" for value in event.iou)
         kept = "  kept" if event.best else ""
+        objects = "" if event.f1 is None else f"F1 of objects {event.f1:.3f}, "
         say(
-            f"{event.iteration}  validation: pixel error {event.pixel_error:.4f}, IoU {each}, "
+            f"{event.iteration}  validation: {objects}pixel error {event.pixel_error:.4f}, IoU {each}, "
             f"mean loss {event.loss:.4f}{kept}"
         )
 

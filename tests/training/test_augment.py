@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unet_dask.training.augment import vary_grey
+from unet_dask.training.augment import blurred, emptied, vary_grey
 
 
 @pytest.fixture
@@ -42,3 +42,29 @@ def test_noise_is_drawn_from_the_generator(
     first = vary_grey(patch, np.random.default_rng(5), noise=0.5)
     np.testing.assert_array_equal(first, vary_grey(patch, np.random.default_rng(5), noise=0.5))
     assert not np.array_equal(first, vary_grey(patch, np.random.default_rng(6), noise=0.5))
+
+
+def test_blur_keeps_the_mean_and_takes_the_contrast(
+    patch: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+) -> None:
+    soft = blurred(patch, 1.5)
+    assert soft.dtype == np.float32
+    assert soft.mean() == pytest.approx(patch.mean(), abs=0.02)
+    assert soft.std() < patch.std() / 3
+    np.testing.assert_array_equal(blurred(patch, 0.0), patch)
+
+
+def test_what_is_left_of_an_emptied_patch_is_background_normalised_by_itself() -> None:
+    rng = np.random.default_rng(5)
+    image = rng.normal(0.0, 0.01, (1, 64, 64)).astype(np.float32)
+    objects = np.zeros((64, 64), bool)
+    objects[20:40, 20:40] = True
+    image[0, objects] += 5
+    empty = emptied(image, objects, np.random.default_rng(6))
+    assert empty.mean() == pytest.approx(0, abs=1e-5)
+    assert empty.std() == pytest.approx(1, abs=1e-5)
+    # Nothing is left of the object: it is as bright as the rest, and neither is any pixel of it.
+    assert abs(empty[0, objects].mean()) < 0.2
+    assert empty.max() < 6
+    everything = np.ones((64, 64), bool)
+    np.testing.assert_array_equal(emptied(image, everything, rng), image)

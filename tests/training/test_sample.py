@@ -162,3 +162,29 @@ def test_tile_is_the_papers_or_smaller(
 def test_tile_off_the_lattice_is_refused() -> None:
     with pytest.raises(OptionError, match=r"100 pixels is off the lattice.*112"):
         tile_cores(TrainConfig(tile=(100,)), [(512, 512)])
+
+
+def test_images_are_drawn_by_their_pixels_or_all_alike() -> None:
+    def constant(side: int, value: float) -> TrainingImage:
+        target = np.zeros((side, side), np.uint8)
+        return TrainingImage(
+            "constant", np.full((1, side, side), value, np.float32), target, target + np.float32(1)
+        )
+
+    images, shares = [constant(16, 0.0), constant(160, 1.0)], {}
+    for by in ("pixels", "images"):
+        config, rng = replace(STILL, drawn_by=by, depth=1), np.random.default_rng(0)
+        drawn = [draw_patch(images, rng, cores=(8, 8), config=config).image.mean() for _ in range(200)]
+        shares[by] = np.mean(drawn)
+    assert shares["pixels"] > 0.95
+    assert 0.35 < shares["images"] < 0.65
+
+
+def test_emptied_patch_is_all_background() -> None:
+    config = replace(STILL, emptied=1.0)
+    patch = draw_patch([discs((90, 90))], np.random.default_rng(1), cores=(64, 64), config=config)
+    assert not patch.target.any()
+    assert (patch.weight_map == 1).all()
+    assert abs(patch.image.mean()) < 1e-4
+    kept = draw_patch([discs((90, 90))], np.random.default_rng(1), cores=(64, 64), config=STILL)
+    assert kept.target.any()

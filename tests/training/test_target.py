@@ -13,7 +13,7 @@ from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.training.config import TrainConfig
 from unet_dask.training.survey import values_of
-from unet_dask.training.target import Decision, connected, decide, prepare, separate
+from unet_dask.training.target import Decision, connected, cores, decide, prepare, separate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,3 +140,82 @@ def test_what_nobody_annotated_is_not_looked_at() -> None:
     ]
     np.testing.assert_array_equal(prepared[0].classes, prepared[1].classes)
     np.testing.assert_array_equal(prepared[0].cells, prepared[1].cells)
+
+
+def slow_cores(labels: NDArray[np.int32], depth: int) -> NDArray[np.int32]:
+    """Return cores pixel by pixel, from distances to every pixel outside and walks within the instance."""
+    deep: dict[tuple[int, ...], float] = {}
+    places = list(np.ndindex(labels.shape))
+    for place in places:
+        # The outline has a depth of 1: pixels of an instance that share a side with another value.
+        outline = [
+            there
+            for there in places
+            if any(labels[there] != labels[beside] for beside in sides(there, labels.shape))
+        ]
+        nearest = min((np.hypot(*np.subtract(place, there)) for there in outline), default=np.inf)
+        deep[place] = min(nearest + 1, 2.0 * depth)
+    found = np.zeros_like(labels)
+    for place in places:
+        reached = {place}
+        for _ in range(2 * depth):
+            reached |= {
+                there
+                for here in reached
+                for there in sides(here, labels.shape)
+                if labels[there] == labels[place]
+            }
+        if deep[place] > min(depth, max(deep[there] for there in reached) / 2):
+            found[place] = labels[place]
+    return found
+
+
+def sides(place: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return the pixels that share a side with one."""
+    moved = [
+        (*place[:axis], place[axis] + step, *place[axis + 1 :])
+        for axis in range(len(shape))
+        for step in (-1, 1)
+    ]
+    return [each for each in moved if all(0 <= at < side for at, side in zip(each, shape, strict=True))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hnp.arrays(np.int32, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 2)),
+    st.integers(1, 3),
+)
+def test_cores_equal_a_slow_search(values: NDArray[np.int32], depth: int) -> None:
+    labels = connected(values)
+    np.testing.assert_array_equal(cores(labels, depth=depth), slow_cores(labels, depth))
+
+
+def test_every_instance_keeps_a_core_and_those_of_touching_ones_do_not_touch() -> None:
+    rng = np.random.default_rng(3)
+    seeds = rng.uniform(0, 90, (40, 2))
+    grid = np.indices((90, 90)).reshape(2, -1).T
+    distances = np.hypot(*(grid[:, None] - seeds[None]).transpose(2, 0, 1))
+    owner = np.where(distances.min(1) < 9, distances.argmin(1) + 1, 0).reshape(90, 90).astype(np.int32)
+    labels = connected(owner)
+    found = cores(labels, depth=2)
+    assert set(np.unique(found)) == set(np.unique(labels))
+    assert np.array_equal(found[found > 0], labels[found > 0])
+    for low, high in ((found[1:], found[:-1]), (found[:, 1:], found[:, :-1])):
+        assert not np.any((low != high) & (low > 0) & (high > 0))
+
+
+def test_instances_with_cores_make_three_classes() -> None:
+    target = np.zeros((20, 20), np.int32)
+    target[2:16, 2:9], target[2:16, 9:16] = 1, 2
+    config = TrainConfig(classes=3, core=2, target_kind="instances")
+    made = prepare(annotated(target), judged([annotated(target)], config), config)
+    assert made.classes[8, 5] == 2
+    assert made.classes[8, 8] == made.classes[8, 9] == 1
+    assert made.classes[0, 0] == 0
+    assert len(np.unique(made.cells)) == 3
+
+
+@pytest.mark.parametrize("settings_of", [{"classes": 2}, {"classes": 3, "target_kind": "classes"}])
+def test_cores_without_three_classes_of_instances_are_refused(settings_of: dict[str, object]) -> None:
+    with pytest.raises(OptionError, match="three classes"):
+        TrainConfig(core=2, **settings_of)  # type: ignore[arg-type]

@@ -66,6 +66,7 @@ class Validated:
     iou : intersection over union per class
     score : mean IoU with pixels counted by their weight; the network with the highest is kept
     best : whether it is the highest so far
+    f1 : of objects at an overlap of 0.5; None unless targets are instances
     """
 
     iteration: int
@@ -74,6 +75,7 @@ class Validated:
     iou: tuple[float, ...]
     score: float
     best: bool
+    f1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from unet_dask.engine.device import require_precision
 from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
 from unet_dask.model.header import ModelHeader, NetworkSpec
+from unet_dask.objects.rule import ObjectRule
 from unet_dask.training.checkpoint import Progress
 from unet_dask.training.parallel import own_gpu
 
@@ -212,6 +213,7 @@ def model_of(job: Job, state: State) -> Model:
         class_names=names,
         spacing=data.spacing,
         unit=data.unit,
+        objects=_objects(data.objects, progress),
         training={
             "recipe": config.to_record(),
             "seed": config.seed,
@@ -229,8 +231,16 @@ def model_of(job: Job, state: State) -> Model:
     return Model(state.kept, header, tensor_checksum(state.kept.state_dict()))
 
 
+def _objects(usual: ObjectRule, progress: Progress) -> ObjectRule:
+    """Return how objects are made: as was best on the held-out images, where there were any."""
+    found = (progress.scores or {}).get("objects")
+    return ObjectRule.from_json(found["rule"]) if isinstance(found, dict) else usual
+
+
 def _finite(value: object) -> object:
     """Replace NaN, which JSON does not know, by None."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class TrainResult:
     model : path of the model file, the best network of the training
     iterations : that were done
     best_iteration : of the network that was kept
-    scores : of the kept network on held-out images: pixel_error, iou, mean_iou, and the weighted score
-        that it was chosen by; empty without any
+    scores : of the kept network on held-out images: pixel_error, iou, mean_iou, the weighted score that it was
+        chosen by, and where targets are instances those of objects; empty without any
     seconds : of training
     log, picture : CSV and PNG of the curves
     notes : what the user should know of the data
@@ -246,10 +246,11 @@ def _assess(job: Job, state: State) -> Iterator[Event]:
     scores: dict[str, Any] = {}
     best, score = True, math.nan
     if job.data.held_out:
-        found = validate(state.kept, job.data.held_out, device=job.device)
-        scores, score = asdict(found), found.score
+        found = validate(state.kept, job.data.held_out, rule=job.data.objects, device=job.device)
+        scores, score = found.to_json(), found.score
         best = progress.best is None or score > progress.best
-        yield Validated(progress.iteration, loss, found.pixel_error, found.iou, score, best)
+        f1 = found.objects.f1 if found.objects else None
+        yield Validated(progress.iteration, loss, found.pixel_error, found.iou, score, best, f1)
     state.curves.append(
         CurvePoint(
             progress.iteration, loss, scores.get("pixel_error", math.nan), score, round(progress.seconds, 1)

@@ -18,7 +18,7 @@ import numpy as np
 from unet_dask.model.file import normalise
 from unet_dask.training.box import grown, shifted, whole
 from unet_dask.training.sample import TrainingImage
-from unet_dask.training.target import prepare, surroundings
+from unet_dask.training.target import connected, prepare, surroundings
 from unet_dask.training.weight_map import reach, weight_map
 
 if TYPE_CHECKING:
@@ -91,7 +91,11 @@ class OnDemand:
         )
         return target.classes[inside], weights
 
-    def loaded(self, box: Window | None = None) -> TrainingImage:
-        """Return a box, or all of it, in memory."""
+    def loaded(self, box: Window | None = None, *, with_objects: bool = False) -> TrainingImage:
+        """Return a box, or all of it, in memory; with the objects as they were annotated, if these are instances."""
         chosen = whole(self.shape) if box is None else box
-        return TrainingImage(self.name, self.grey(chosen), *self.truth(chosen))
+        objects = None
+        if with_objects and self.decision.of_instances:
+            annotation = self.annotated.read_annotation(chosen)
+            objects = connected(np.where(annotation.known, annotation.target, 0))
+        return TrainingImage(self.name, self.grey(chosen), *self.truth(chosen), objects)

@@ -15,7 +15,9 @@ from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images.annotated import pixel_note
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.model.header import Normalisation
+from unet_dask.objects.rule import AS_PIECES
 from unet_dask.training.counts import class_counts
+from unet_dask.training.objects import usual_rule
 from unet_dask.training.on_demand import OnDemand
 from unet_dask.training.survey import survey
 from unet_dask.training.target import decide
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.stack import Window
+    from unet_dask.objects.rule import ObjectRule
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.sample import Drawable, TrainingImage
     from unet_dask.training.survey import Moments
@@ -52,6 +55,7 @@ class TrainingSet:
     files : (base name, SHA-256) of everything that was read
     spacing, unit : of the images, if known
     notes : what the user should know of the data
+    objects : how objects are made of the classes, but for how they are split
     """
 
     images: tuple[Drawable, ...]
@@ -63,6 +67,7 @@ class TrainingSet:
     spacing: tuple[float, ...] | None
     unit: str | None
     notes: tuple[str, ...] = ()
+    objects: ObjectRule = AS_PIECES
 
     @property
     def channels(self) -> int:
@@ -115,8 +120,9 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
         )
         for number, (part, each) in enumerate(zip([*training, *held_out], surveys, strict=True))
     ]
+    images = tuple(_held(each) for each in ready[: len(training)])
     return TrainingSet(
-        images=tuple(_held(each) for each in ready[: len(training)]),
+        images=images,
         held_out=_bounded(ready[len(training) :]),
         normalisation=normalisation,
         decision=decision,
@@ -125,6 +131,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
         spacing=spacing,
         unit=unit,
         notes=(*dict.fromkeys(note for each in annotated for note in each.notes), *notes),
+        objects=usual_rule(images, decision, config),
     )
 
 
@@ -163,12 +170,12 @@ def _held(image: OnDemand) -> Drawable:
 def _bounded(images: Sequence[OnDemand]) -> tuple[TrainingImage, ...]:
     """Return images in memory; of arrays too large to hold evenly spread ones, and the middle of each."""
     if not any(isinstance(each.annotated, AnnotatedVolume) for each in images):
-        return tuple(each.loaded() for each in images)
+        return tuple(each.loaded(with_objects=True) for each in images)
     if sum(math.prod(each.shape) for each in images) <= HELD:
-        return tuple(each.loaded() for each in images)
+        return tuple(each.loaded(with_objects=True) for each in images)
     count = min(len(images), _SHOWN)
     chosen = [images[(2 * number + 1) * len(images) // (2 * count)] for number in range(count)]
-    return tuple(each.loaded(middle(each.shape, HELD // count)) for each in chosen)
+    return tuple(each.loaded(middle(each.shape, HELD // count), with_objects=True) for each in chosen)
 
 
 def middle(shape: Sequence[int], pixels: int) -> Window:

@@ -66,12 +66,14 @@ class TrainingImage:
     image : (c, *spatial) float32, normalised
     target : (*spatial) uint8 classes
     weight_map : (*spatial) float32, 0 where unknown
+    objects : (*spatial) int32, numbers of annotated instances, 0 for none; None if targets are classes, or nobody asks
     """
 
     name: str
     image: NDArray[np.float32]
     target: NDArray[np.uint8]
     weight_map: NDArray[np.float32]
+    objects: NDArray[np.int32] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from unet_dask.metrics import pixel
+from unet_dask.objects.rule import AS_PIECES
 from unet_dask.tiling.mirror import mirrored
 from unet_dask.tiling.valid import aligned
+from unet_dask.training.objects import best_rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.network import Network
+    from unet_dask.objects.rule import ObjectRule
+    from unet_dask.training.objects import ObjectScores
     from unet_dask.training.sample import TrainingImage
 
 #: Largest core of a validation tile, in pixels per axis.
@@ -38,12 +42,19 @@ class Scores:
     iou : per class; NaN for one that neither occurs nor was found
     mean_iou : of the classes that occur
     score : the same with every pixel counted by its weight; the network with the highest is kept
+    objects : of the objects that are made of the classes; None unless targets are instances
     """
 
     pixel_error: float
     iou: tuple[float, ...]
     mean_iou: float
     score: float
+    objects: ObjectScores | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores by name; those of objects where there are any."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "objects"}
+        return plain | ({"objects": self.objects.to_json()} if self.objects else {})
 
 
 def probabilities(
@@ -84,9 +95,20 @@ def probabilities(
 
 
 def validate(
-    network: Network, images: Sequence[TrainingImage], *, device: str | torch.device = "cpu"
+    network: Network,
+    images: Sequence[TrainingImage],
+    *,
+    rule: ObjectRule = AS_PIECES,
+    device: str | torch.device = "cpu",
 ) -> Scores:
     """Score the network on held-out images; pixels of weight 0 are not counted.
+
+    Parameters
+    ----------
+    network : to score
+    images : held out
+    rule : how objects are made, but for how they are split, which is tried
+    device : of the network
 
     The paper gives no rule for when to stop. Where targets are instances, the pixels between touching
     ones are few and decide whether objects merge: plain scores do not see them, and would prefer a network
@@ -99,10 +121,18 @@ def validate(
     weighted = np.zeros_like(plain)
     training = network.training
     network.eval()
+    every: list[NDArray[np.uint8]] = []
     for each in images:
         classes = np.argmax(probabilities(network, each.image, device=device), axis=0)
+        every.append(classes.astype(np.uint8))
         known = (each.weight_map > 0).astype(np.float32)
         plain += pixel.confusion(classes, each.target, count=count, weight=known)
         weighted += pixel.confusion(classes, each.target, count=count, weight=each.weight_map)
     network.train(training)
-    return Scores(pixel.pixel_error(plain), pixel.iou(plain), pixel.mean_iou(plain), pixel.mean_iou(weighted))
+    return Scores(
+        pixel.pixel_error(plain),
+        pixel.iou(plain),
+        pixel.mean_iou(plain),
+        pixel.mean_iou(weighted),
+        best_rule(images, every, rule),
+    )
