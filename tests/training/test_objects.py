@@ -9,7 +9,7 @@ from skimage.draw import disk
 
 from unet_dask.objects.rule import AS_PIECES, ObjectRule
 from unet_dask.training.config import TrainConfig
-from unet_dask.training.objects import best_rule, usual_rule
+from unet_dask.training.objects import best_rule, usual_rules
 from unet_dask.training.sample import TrainingImage
 from unet_dask.training.target import Decision, connected, separate
 
@@ -40,7 +40,7 @@ def image_of(labels: NDArray[np.int32]) -> TrainingImage:
 def test_objects_are_split_if_that_is_better_on_what_is_held_out() -> None:
     labels = pairs_of_discs(12, 1.5)
     merged = (labels > 0).astype(np.uint8)  # a network that does not see the gap
-    found = best_rule([image_of(labels)], [merged], ObjectRule(fill_holes=True))
+    found = best_rule([image_of(labels)], [merged], [ObjectRule(fill_holes=True)])
     assert found is not None
     assert found.rule.split > 0
     assert found.f1 == 1
@@ -49,7 +49,7 @@ def test_objects_are_split_if_that_is_better_on_what_is_held_out() -> None:
 
 def test_objects_that_are_apart_are_not_split() -> None:
     labels = pairs_of_discs(12, 3.0)
-    found = best_rule([image_of(labels)], [(labels > 0).astype(np.uint8)], ObjectRule(fill_holes=True))
+    found = best_rule([image_of(labels)], [(labels > 0).astype(np.uint8)], [ObjectRule(fill_holes=True)])
     assert found is not None
     assert found.rule == ObjectRule(fill_holes=True)
     assert (found.f1, found.average_precision, found.seg) == (1, 1, 1)
@@ -57,15 +57,26 @@ def test_objects_that_are_apart_are_not_split() -> None:
 
 def test_sizes_are_those_of_the_annotated_objects() -> None:
     image = image_of(pairs_of_discs(12, 3.0))
-    small = usual_rule([image], INSTANCES, TrainConfig())
-    area = np.bincount(connected(image.target.astype(np.int32)).reshape(-1))[1:].min()
-    assert small == ObjectRule(fill_holes=True, min_size=int(area / 2))
-    assert usual_rule([image], Decision("classes", None, "as asked"), TrainConfig()) == AS_PIECES
+    small = usual_rules([image], INSTANCES, TrainConfig())
+    area = int(np.bincount(connected(image.target.astype(np.int32)).reshape(-1))[1:].min())
+    assert [rule.min_size for rule in small] == [area // 8, area // 4, area // 2]
+    assert all(rule.fill_holes and not rule.split for rule in small)
+    assert usual_rules([image], Decision("classes", None, "as asked"), TrainConfig()) == (AS_PIECES,)
+
+
+def test_specks_are_dropped_if_that_is_better_on_what_is_held_out() -> None:
+    labels = pairs_of_discs(12, 3.0)
+    speckled = (labels > 0).astype(np.uint8)
+    speckled[100:102, ::7] = 1
+    rules = [ObjectRule(min_size=size) for size in (0, 20, 200)]
+    found = best_rule([image_of(labels)], [speckled], rules)
+    assert found is not None
+    assert found.rule == rules[1]
 
 
 def test_cores_grow_through_their_rims() -> None:
     config = TrainConfig(classes=3, core=2, target_kind="instances")
-    rule = usual_rule([], INSTANCES, config)
+    (rule,) = usual_rules([], INSTANCES, config)
     assert (rule.core, rule.grow, rule.min_size) == (2, 4, 0)
 
 
@@ -77,4 +88,4 @@ def test_targets_of_classes_have_no_objects_to_score() -> None:
         labels.astype(np.uint8),
         np.ones((160, 160), np.float32),
     )
-    assert best_rule([image], [labels.astype(np.uint8)], AS_PIECES) is None
+    assert best_rule([image], [labels.astype(np.uint8)], [AS_PIECES]) is None

@@ -213,7 +213,7 @@ def model_of(job: Job, state: State) -> Model:
         class_names=names,
         spacing=data.spacing,
         unit=data.unit,
-        objects=_objects(data.objects, progress),
+        objects=_objects(data.objects[0], progress),
         training={
             "recipe": config.to_record(),
             "seed": config.seed,

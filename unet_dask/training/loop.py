@@ -246,7 +246,7 @@ def _assess(job: Job, state: State) -> Iterator[Event]:
     scores: dict[str, Any] = {}
     best, score = True, math.nan
     if job.data.held_out:
-        found = validate(state.kept, job.data.held_out, rule=job.data.objects, device=job.device)
+        found = validate(state.kept, job.data.held_out, rules=job.data.objects, device=job.device)
         scores, score = found.to_json(), found.score
         best = progress.best is None or score > progress.best
         f1 = found.objects.f1 if found.objects else None

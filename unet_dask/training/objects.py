@@ -1,7 +1,8 @@
 """How objects will be made of what the network says: the rule that goes into the model file.
 
-Where targets are instances, `segment` should give instances. How large they are the targets say; whether touching ones
-have to be split is tried on the held-out images, which the network has not learnt from.
+Where targets are instances, `segment` should give instances. How large they are the targets say. From which size on one
+is none, and whether touching ones have to be split, is tried on the held-out images, which the network has not learnt
+from.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
     from unet_dask.training.sample import Drawable, TrainingImage
     from unet_dask.training.target import Decision
 
-#: Depths of the valleys at which splitting is tried, in pixels; 0 is not to split.
-SPLITS = (0.0, 1.0, 2.0, 4.0)
-#: The smallest object that is kept is half as large as the one that this share of the annotated ones is smaller than.
-_SMALL = 0.02
+#: Depths of the valleys at which splitting is tried, in pixels.
+SPLITS = (1.0, 2.0, 4.0)
+#: Smallest objects that are tried: parts of an annotated one that is larger than this share of all. The first does not
+#: depend on what is held out, and loses hardly one that is as small as those that were annotated.
+_SIZES = ((0.02, 1 / 2), (0.5, 1 / 8), (0.5, 1 / 4))
 #: An outline goes around corners: steps of growth through a rim, relative to its width, and one more for what the
 #: network leaves out.
 _AROUND = 1.5
@@ -64,8 +66,10 @@ class ObjectScores:
         }
 
 
-def usual_rule(images: Sequence[Drawable], decision: Decision, config: TrainConfig) -> ObjectRule:
-    """Return how objects are made if nothing is held out: as large as they were annotated, without holes, not split.
+def usual_rules(
+    images: Sequence[Drawable], decision: Decision, config: TrainConfig
+) -> tuple[ObjectRule, ...]:
+    """Return how objects can be made, from few that are dropped to many; the first is used if nothing is held out.
 
     Parameters
     ----------
@@ -74,40 +78,45 @@ def usual_rule(images: Sequence[Drawable], decision: Decision, config: TrainConf
     config : recipe
     """
     if not decision.of_instances:
-        return AS_PIECES
+        return (AS_PIECES,)
     core = 2 if config.core else 0
-    sizes = [
+    areas = [
         np.bincount(ndimage.label(target == max(core, 1))[0].reshape(-1))[1:]
         for image in images
         if (target := getattr(image, "target", None)) is not None
     ]
-    every = np.concatenate(sizes) if sizes else np.zeros(0)
-    return ObjectRule(
-        fill_holes=True,
-        min_size=int(np.quantile(every, _SMALL) / 2) if len(every) else 0,
-        core=core,
-        grow=math.ceil(_AROUND * config.core) + 1 if core else 0,
-    )
+    every = np.concatenate([np.zeros(0), *areas])
+    sizes = {int(np.quantile(every, share) * part) if len(every) else 0 for share, part in _SIZES}
+    usual = ObjectRule(fill_holes=True, core=core, grow=math.ceil(_AROUND * config.core) + 1 if core else 0)
+    return tuple(replace(usual, min_size=size) for size in sorted(sizes))
 
 
 def best_rule(
-    images: Sequence[TrainingImage], classes: Sequence[NDArray[np.uint8]], usual: ObjectRule
+    images: Sequence[TrainingImage], classes: Sequence[NDArray[np.uint8]], usual: Sequence[ObjectRule]
 ) -> ObjectScores | None:
-    """Return the scores of the split with the highest F1; of equal ones that of the least.
+    """Return the rule with the highest F1, and its scores; of equal ones that which changes least.
+
+    The size is looked for first, and then with it the split.
 
     Parameters
     ----------
     images : held out; those whose objects are known count
     classes : of every pixel, as the network says
-    usual : what else is done
+    usual : rules without a split
     """
     known = [
         (image, found) for image, found in zip(images, classes, strict=True) if image.objects is not None
     ]
     if not known:
         return None
-    tried = [_scores(known, replace(usual, split=split)) for split in SPLITS]
-    return max(tried, key=lambda scores: (scores.f1, -scores.rule.split))
+    sized = max((_scores(known, rule) for rule in usual), key=_preferred)
+    return max(
+        [sized, *(_scores(known, replace(sized.rule, split=split)) for split in SPLITS)], key=_preferred
+    )
+
+
+def _preferred(scores: ObjectScores) -> tuple[float, float, int]:
+    return scores.f1, -scores.rule.split, -scores.rule.min_size
 
 
 def _scores(known: Sequence[tuple[TrainingImage, NDArray[np.uint8]]], rule: ObjectRule) -> ObjectScores:

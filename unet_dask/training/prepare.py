@@ -17,7 +17,7 @@ from unet_dask.io.images.annotated_volume import AnnotatedVolume
 from unet_dask.model.header import Normalisation
 from unet_dask.objects.rule import AS_PIECES
 from unet_dask.training.counts import class_counts
-from unet_dask.training.objects import usual_rule
+from unet_dask.training.objects import usual_rules
 from unet_dask.training.on_demand import OnDemand
 from unet_dask.training.survey import survey
 from unet_dask.training.target import decide
@@ -55,7 +55,7 @@ class TrainingSet:
     files : (base name, SHA-256) of everything that was read
     spacing, unit : of the images, if known
     notes : what the user should know of the data
-    objects : how objects are made of the classes, but for how they are split
+    objects : how objects can be made of the classes, but for how they are split; the first if nothing is held out
     """
 
     images: tuple[Drawable, ...]
@@ -67,7 +67,7 @@ class TrainingSet:
     spacing: tuple[float, ...] | None
     unit: str | None
     notes: tuple[str, ...] = ()
-    objects: ObjectRule = AS_PIECES
+    objects: tuple[ObjectRule, ...] = (AS_PIECES,)
 
     @property
     def channels(self) -> int:
@@ -131,7 +131,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
         spacing=spacing,
         unit=unit,
         notes=(*dict.fromkeys(note for each in annotated for note in each.notes), *notes),
-        objects=usual_rule(images, decision, config),
+        objects=usual_rules(images, decision, config),
     )
 
 

@@ -98,7 +98,7 @@ def validate(
     network: Network,
     images: Sequence[TrainingImage],
     *,
-    rule: ObjectRule = AS_PIECES,
+    rules: Sequence[ObjectRule] = (AS_PIECES,),
     device: str | torch.device = "cpu",
 ) -> Scores:
     """Score the network on held-out images; pixels of weight 0 are not counted.
@@ -107,7 +107,7 @@ def validate(
     ----------
     network : to score
     images : held out
-    rule : how objects are made, but for how they are split, which is tried
+    rules : how objects can be made, but for how they are split; all are tried
     device : of the network
 
     The paper gives no rule for when to stop. Where targets are instances, the pixels between touching
@@ -134,5 +134,5 @@ def validate(
         pixel.iou(plain),
         pixel.mean_iou(plain),
         pixel.mean_iou(weighted),
-        best_rule(images, every, rule),
+        best_rule(images, every, rules),
     )
