@@ -40,8 +40,8 @@ requires_onednn_bfloat16 = pytest.mark.skipif(
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
 
 
-#: Files that take minutes, longest first. Each is done by one process, which would be alone with it in the end if it were
-#: begun last; by itself pytest-xdist begins with those that have most tests.
+#: Files that take minutes, longest first. Each is done by one process, which would be alone with it in the end if it
+#: were begun last; by itself pytest-xdist begins with those that have most tests.
 LONGEST = (
     "test_secrets.py",
     "test_resume.py",
