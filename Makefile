@@ -24,9 +24,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/unet-dask demo demo
 
-# Two processes, a file each: most of a test's time is spent waiting for workers to start.
+# Two processes, a file each: most of a test's time is spent waiting for workers to start. The longest files come first,
+# as tests/conftest.py puts them.
 test: install
-	$(BIN)/python -m pytest -m "not gpu and not torture" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not gpu and not torture" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # As on a processor without AVX-512: what it cannot do must be skipped or refused, whatever this machine can.
 test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2

@@ -40,6 +40,27 @@ requires_onednn_bfloat16 = pytest.mark.skipif(
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
 
 
+#: Files that take minutes, longest first. Each is done by one process, which would be alone with it in the end if it
+#: were begun last; by itself pytest-xdist begins with those that have most tests.
+LONGEST = (
+    "test_secrets.py",
+    "test_resume.py",
+    "test_instances.py",
+    "test_paper_examples.py",
+    "test_changed_sources.py",
+    "test_parts.py",
+    "test_dispatch.py",
+    "test_examples.py",
+    "test_forged.py",
+    "test_every_format.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; the tests of a file stay together and in order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command line came to."""

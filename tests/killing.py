@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import psutil
+
 WORKERS = 2
 #: Pieces of work that may be in flight: a wave and what is topped up before it has drained, or pyramid blocks.
 IN_FLIGHT = 4 * WORKERS + WORKERS
@@ -48,6 +50,13 @@ class Victim:
             text=True,
             start_new_session=True,
         )
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is a run's worker: a spawned one, or one that was forked from a server like it."""
+    parent, line = process.parent(), process.cmdline()
+    forked = parent is not None and parent.cmdline() == line and "fork_server" in " ".join(line)
+    return forked or "spawn_main" in " ".join(line)
 
 
 def entries(sink: Path) -> set[Any]:

@@ -16,7 +16,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 import unet_dask
-from tests.killing import IN_FLIGHT, Victim, entries, killed_and_resumed, victim
+from tests.killing import IN_FLIGHT, Victim, entries, is_worker, killed_and_resumed, victim
 from tests.torture.bench import content
 from unet_dask.errors import SinkError
 from unet_dask.io.sink import place as places
@@ -47,11 +47,7 @@ def test_killed_worker_costs_nothing_but_time(bench: Victim, tmp_path: Path) -> 
     process = bench.start(tmp_path / "out.zarr")
     while process.poll() is None and len(entries(tmp_path / "out.zarr")) < 4:
         time.sleep(0.02)
-    workers = [
-        each
-        for each in psutil.Process(process.pid).children(recursive=True)
-        if "spawn_main" in " ".join(each.cmdline())
-    ]
+    workers = [each for each in psutil.Process(process.pid).children(recursive=True) if is_worker(each)]
     workers[0].kill()
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from tests.killing import is_worker
 from tests.torture import saboteur
 from unet_dask.workers import cluster as clusters
 
@@ -85,6 +86,6 @@ def processes(*, but: Collection[int] = ()) -> list[int]:
     found = []
     for each in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if each.pid not in but and "spawn_main" in " ".join(each.cmdline()):
+            if each.pid not in but and is_worker(each):
                 found.append(each.pid)
     return found

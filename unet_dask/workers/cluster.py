@@ -1,8 +1,9 @@
 """Where a run computes: workers of this machine, or a cluster that is already running.
 
-Local workers are spawned processes, never forked (a forked torch hangs), listening on the loopback interface
-only, and to this run only. The settings below were each found by a failure: a nanny that gives up on a worker
-killed twice in fifteen seconds, a worker that pauses for ever because its memory is "unmanaged".
+Local workers are forked from a process that has loaded torch and never used it, or spawned; never forked from the
+driver, where a used torch would hang them. They listen on the loopback interface only, and to this run only. The
+settings below were each found by a failure: a nanny that gives up on a worker killed twice in fifteen seconds, a worker
+that pauses for ever because its memory is "unmanaged".
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
     }
     with (
         _scratch() as scratch,
-        dask.config.set(_local_settings(environment, scratch)),
+        _start_method(environment, device) as method,
+        dask.config.set(_local_settings(environment, scratch) | method),
         quiet(),
         script_left_out(),
         _start_told(),
@@ -189,6 +191,22 @@ def _start_told() -> Iterator[None]:
             f"Workers cannot be started on this machine: {reason}. Mend the cause (room in the folder of temporary "
             "files, limits of the shell), then resume."
         ) from error
+
+
+@contextmanager
+def _start_method(environment: dict[str, str], device: str) -> Iterator[dict[str, str]]:
+    """Yield distributed's setting of how workers are started.
+
+    A card is shown to a worker, and torch told how to use it, before torch is loaded: such workers are spawned.
+    """
+    name = "distributed.worker.multiprocessing-method"
+    if sys.platform != "linux" or device == "cuda":
+        yield {name: "spawn"}
+        return
+    from unet_dask.workers import forking
+
+    with forking.start_method(environment) as method:
+        yield {name: method}
 
 
 @contextmanager
