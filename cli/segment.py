@@ -132,4 +132,4 @@ def _show_plan(source: str, model: str, config: SegmentConfig, *, as_json: bool)
         return
     for label, text in plan.describe():
         fact(label, text)
-    fact("time", f"about {seconds:.0f} s, from a probe tile on this machine")
+    fact("time", f"about {seconds:.0f} s, from one tile on this machine")

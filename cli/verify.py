@@ -72,10 +72,10 @@ def _progress() -> Callable[[int, int], None]:
     """Return a function that says every few seconds how far the reading is."""
     spoke = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         nonlocal spoke
         if time.monotonic() - spoke >= _EVERY:
             spoke = time.monotonic()
             say(f"{done} of {total} checksums")
 
-    return tell
+    return on_progress

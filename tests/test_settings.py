@@ -20,7 +20,7 @@ from unet_dask.model.header import Normalisation
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepare import open_inputs, prepare, this_machine
 from unet_dask.setting import Setting, identity, setting, settings_of
-from unet_dask.verify.again import settings_of as settings_of_result
+from unet_dask.verify.reopen import settings_of as settings_of_result
 from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:

@@ -82,8 +82,8 @@ def plan_store(
 def estimated_seconds(
     plan: Plan, model: Model | str | os.PathLike[str], config: SegmentConfig | None = None
 ) -> float:
-    """Return the time a plan would take on this machine's own workers, from a probe tile run here and now."""
-    from unet_dask.engine.probe import flop_per_second
+    """Return the time a plan would take on this machine's own workers, from one tile run here and now."""
+    from unet_dask.engine.speed import flop_per_second
 
     config = config or SegmentConfig()
     workers = config.workers or clusters.default_workers(plan.device)
@@ -92,9 +92,9 @@ def estimated_seconds(
         if not multiplies(
             plan.precision, plan.device
         ):  # the cluster that is named may, and is not slower than this
-            key = key.exact()
+            key = key.in_float32()
         rate = flop_per_second(key, plan.header.network, threads=available_cores())
-    # Workers share the cores that the probe had for itself; more of them than there are regions cannot help.
+    # Workers share the cores that this tile had for itself; more of them than there are regions cannot help.
     passes = len(symmetries(config.tta, plan.header.network.dims))
     return passes * plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
 
@@ -136,7 +136,7 @@ def segment_store(
         One of the errors of :mod:`unet_dask.errors`, with one line that says what, why and what to do.
     """
     began = time.perf_counter()
-    tell = on_event or _notebook_listener()
+    on_event = on_event or _notebook_listener()
     url = remote.location(sink, "sink")
     chosen = configured(config, settings)
     if client is not None:
@@ -161,13 +161,13 @@ def segment_store(
                 shared = opened.enter_context(_among_parts(url, part))
                 if shared != stored:
                     stored, prepared = shared, prepare(inputs, machine, shared)
-            workers = opened.enter_context(_open_workers(prepared, client, tell))
+            workers = opened.enter_context(_open_workers(prepared, client, on_event))
             check_workers(workers, file, url)
             if not workers.local:
                 prepared = prepare(inputs, machine_of(workers, prepared.config), stored)
             begun = _begun_in(prepared.plan.precision, stored)
             require_precision(workers, prepared.plan.precision, prepared.plan.device, begun=begun)
-            constants = _constants(prepared, workers, stored, tell)
+            constants = _constants(prepared, workers, stored, on_event)
             prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
             notes = (*prepared.plan.notes, *notes)
             if not part:
@@ -177,7 +177,7 @@ def segment_store(
             place = open_sink(prepared, url, stored, constants)
             own = opened.enter_context(session(url))
             with Ledger(place.run_folder, partial(is_planned, prepared.plan)) as ledger:
-                done = work(prepared, workers, place, ledger, constants, tell, notes, own)
+                done = work(prepared, workers, place, ledger, constants, on_event, notes, own)
     return Run(
         url,
         prepared.plan,
@@ -239,7 +239,7 @@ def _check_place(
                 f"{remote.redact_url(sink)} exists already. Go on with it by --resume, replace it by --overwrite, or "
                 "name another place with -o."
             )
-    reason = places.probe(sink)
+    reason = places.why_unwritable(sink)
     if reason:
         raise SinkError(
             f"The sink {remote.redact_url(sink)} cannot be written: {reason}. Name a place that can be written with -o."
@@ -264,13 +264,13 @@ def _require_unchanged(sink: str, stored: Manifest | None) -> None:
 
 
 def _open_workers(
-    prepared: Prepared, client: Client | None, tell: Listener
+    prepared: Prepared, client: Client | None, on_event: Listener
 ) -> AbstractContextManager[Cluster]:
     """Return the cluster that the configuration or the caller names, else local workers."""
     config, plan = prepared.config, prepared.plan
 
     def say(text: str) -> None:
-        tell(Remark(text))
+        on_event(Remark(text))
 
     if client is not None:
         return nullcontext(running.connected(client, threads=config.threads, say=say))
@@ -285,7 +285,7 @@ def _open_workers(
 
 
 def _constants(
-    prepared: Prepared, workers: Cluster, stored: Manifest | None, tell: Listener
+    prepared: Prepared, workers: Cluster, stored: Manifest | None, on_event: Listener
 ) -> Normalisation:
     """Return the constants of the normalisation: of the model, of the stored run, or of one pass now."""
     model = prepared.model.header.normalisation
@@ -293,7 +293,7 @@ def _constants(
         return model
     if stored is not None:
         return Normalisation("constant", *stored.normalisation)
-    tell(Stage("statistics of the whole volume"))
+    on_event(Stage("statistics of the whole volume"))
     source = prepared.source
     channel = source.axes.index("c")
     calls = ((index, (source.spec, window, channel)) for index, window in statistics.windows(source))

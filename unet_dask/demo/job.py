@@ -166,15 +166,16 @@ def run_demo(
     """
     if side < 64:
         raise OptionError(f"A demo image of {side} pixels holds no nuclei. Use a side of at least 64.")
-    place, tell = local_path(folder), say or (lambda line: None)
+    place = local_path(folder)
+    say = say or (lambda line: None)
     image, truth, result = (place / name for name in ("nuclei.zarr", "truth.zarr", "nuclei.seg.zarr"))
-    tell(f"an image of {side} x {side} pixels with known truth")
+    say(f"an image of {side} x {side} pixels with known truth")
     _make(image, truth, side=side, seed=seed)
-    tell("segmentation")
+    say("segmentation")
     run = _segment(image, result, model, workers=workers, on_event=on_event)
-    tell("scores")
+    say("scores")
     scores = score(result, truth, side=side)
-    tell("picture")
+    say("picture")
     middle = max(side // 2 // _CHUNK * _CHUNK, 0)
     last = min(middle + 640, side)
     picture = preview(result, place / "nuclei.png", roi=f"{middle}:{last},{middle}:{last}").path

@@ -18,7 +18,7 @@ from unet_dask.io.images.labels import annotate, whole_numbers
 from unet_dask.io.images.planes import pair_planes, products_of
 from unet_dask.metrics.components import THRESHOLDS, components
 from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
-from unet_dask.products import PRODUCTS, telling
+from unet_dask.products import PRODUCTS, by_information
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
 from unet_dask.products.probabilities import Probabilities
@@ -70,7 +70,7 @@ class EvaluateConfig:
             raise OptionError(f"There is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")
         if self.product is not None and self.product not in PRODUCTS:
             raise OptionError(
-                f"There is no product {self.product!r}. Use {', '.join(kind.name for kind in telling())}."
+                f"There is no product {self.product!r}. Use {', '.join(kind.name for kind in by_information())}."
             )
         if self.class_number is not None and self.class_number < 0:
             raise OptionError(f"The class {self.class_number} cannot be; classes are numbered from 0.")
@@ -157,7 +157,7 @@ def _entry(prediction: str | os.PathLike[str], config: EvaluateConfig) -> str | 
     if not products or config.product is not None:
         return config.product if products else None
     objects_only = config.metrics and set(config.metrics) <= {"seg", "f1"}
-    found = [kind for kind in telling() if kind.name in products]
+    found = [kind for kind in by_information() if kind.name in products]
     return next((kind.name for kind in found if objects_only and kind.joined), found[0].name)
 
 

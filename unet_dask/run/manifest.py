@@ -61,7 +61,7 @@ def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: 
         normalisation=(constants.offset, constants.scale),
         ranges=prepared.ranges,
         memory=plan.limit,
-        card=plan.card,
+        card=plan.gpu_limit,
         precision=plan.precision,
         model=ModelRecord(prepared.model.path.name, prepared.model.checksum),
         classes=header.class_names,

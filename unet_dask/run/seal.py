@@ -284,7 +284,7 @@ def _stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> Iterator[Key
 
 def _window(plan: Plan, entry: Entry) -> tuple[slice, ...]:
     """Return what a region reads of the source."""
-    return tuple(slice(*each) for each in plan.grid.clipped(entry.index))
+    return tuple(slice(*each) for each in plan.grid.source_window(entry.index))
 
 
 def _changed(spec: SourceSpec, windows: list[tuple[slice, ...]], entries: list[Entry]) -> list[Key]:

@@ -136,7 +136,7 @@ class AxisGrid:
         beyond = aligned(stop - first, self.context.stride) + self.context.slack + self.context.halo
         return first - self.context.halo, first + beyond
 
-    def clipped(self, index: int) -> Interval:
+    def source_window(self, index: int) -> Interval:
         """Return the part of the volume that :meth:`read` shows, itself or as a mirror image.
 
         The lattice may carry a short region at the end of a volume so far beyond it that the mirror image shows
@@ -154,7 +154,7 @@ class AxisGrid:
         return self.core + self.context.slack + 2 * self.context.halo
 
     @property
-    def probe(self) -> int:
+    def half_tile(self) -> int:
         """Input size of half a tile, on which two ways to run a network are compared: one may need twice the memory."""
         return aligned(-(-self.core // 2), self.context.stride) + self.tile - self.core
 
@@ -248,9 +248,9 @@ class RegionGrid:
         """Return the voxels that a region needs; they may lie outside the volume."""
         return tuple(grid.read(each) for grid, each in zip(self.grids, index, strict=True))
 
-    def clipped(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
+    def source_window(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the part of the volume that :meth:`read` shows, itself or as a mirror image."""
-        return tuple(grid.clipped(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.source_window(each) for grid, each in zip(self.grids, index, strict=True))
 
     def waves(self, regions: int | Iterable[int], stretch: range | None = None) -> Iterator[Wave]:
         """Yield boxes of at most `regions` regions that together hold every region, or those of a stretch, once.
@@ -306,7 +306,7 @@ class Wave:
     def window(self) -> tuple[Interval, ...]:
         """Voxels to read, context included, within the volume."""
         return tuple(
-            (grid.clipped(start)[0], grid.clipped(stop - 1)[1])
+            (grid.source_window(start)[0], grid.source_window(stop - 1)[1])
             for grid, start, stop in zip(self.grid.grids, self.start, self.stop, strict=True)
         )
 

@@ -19,7 +19,7 @@ from unet_dask.io.images.labels import Annotation, annotate
 from unet_dask.io.images.pairing import is_folder, is_zarr, its_own, pair_folders, same_file
 from unet_dask.io.images.picture import read_picture
 from unet_dask.io.images.stack import axes_for
-from unet_dask.io.source import choice, foreign
+from unet_dask.io.source import not_zarr, resolve
 from unet_dask.paths import is_local, local_path
 from unet_dask.spacing import contradiction, shown
 
@@ -223,7 +223,7 @@ def _pairs(
     """Pair the files of two folders, or two single files; return a note how as well."""
     for place in (images, targets):
         if is_local(place) and not local_path(place).exists() and not is_zarr(os.path.dirname(place)):  # noqa: PTH120  # of a URL, too
-            raise foreign.missing(local_path(place))
+            raise not_zarr.missing(local_path(place))
     if is_folder(images) != is_folder(targets):
         raise InputError(
             f"{remote.redact_url(images)} and {remote.redact_url(targets)} do not pair: one is a folder of images and "
@@ -255,7 +255,9 @@ def same_image(one: str, other: str, one_key: str | None, other_key: str | None)
         return same_file(local_path(one), local_path(other))
     if zarrs != (True, True):
         return False
-    nodes = [choice.choose(*choice.locate(*each), None).node for each in ((one, one_key), (other, other_key))]
+    nodes = [
+        resolve.choose(*resolve.locate(*each), None).node for each in ((one, one_key), (other, other_key))
+    ]
     places = [f"{remote.source_aliases(node.location.url)}/{node.key}".rstrip("/") for node in nodes]
     return remote.contains(*places) and remote.contains(*places[::-1])
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
-from unet_dask.io.source.foreign import is_store
+from unet_dask.io.source.not_zarr import is_store
 from unet_dask.io.source.numbered import NUMBER, listed, number_of, stem
 from unet_dask.paths import is_local, local_path
 

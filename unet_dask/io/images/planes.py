@@ -19,7 +19,7 @@ from unet_dask.io import remote
 from unet_dask.io.images.annotated import same_image
 from unet_dask.io.images.pairing import is_folder, is_zarr, pair_folders, same_file
 from unet_dask.io.sink.place import result_manifest
-from unet_dask.io.source import foreign
+from unet_dask.io.source import not_zarr
 from unet_dask.io.source.numbered import SUFFIXES, in_order, listed
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
@@ -101,7 +101,7 @@ def open_planes(
     if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
         return _open_file(path)
     if path is not None and not path.exists() and not is_zarr(str(path.parent)):
-        raise foreign.missing(path)
+        raise not_zarr.missing(path)
     return _of_source(open_source(url, key=key, axes=axes), remote.redact_url(url), ())
 
 
