@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import OptionError
 from unet_dask.part import parse_part
-from unet_dask.setting import nearest, setting, settings_of
+from unet_dask.setting import by_present_names, nearest, setting, settings_of
 from unet_dask.texts import parse_bytes, parse_channels, parse_products, parse_sizes
 
 if TYPE_CHECKING:
@@ -232,8 +232,11 @@ class SegmentConfig:
     )
     #: The source, or the rule for NaN, was changed where regions had failed, and nowhere else; what was computed from
     #: what has changed is done again.
-    mended: bool = setting(
-        False, values="", help="With --resume: the source was mended where regions failed."
+    source_fixed: bool = setting(
+        False,
+        values="",
+        formerly=("mended",),
+        help="With --resume: the source was repaired where regions failed.",
     )
     part: str | None = setting(
         None,
@@ -254,8 +257,9 @@ class SegmentConfig:
 
 def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:
     """Return a configuration with settings from a notebook over it, where texts are read as on the command line."""
-    given = {name: value for name, value in settings.items() if value is not None}
     known = {each.name: each for each in settings_of(config or SegmentConfig)}
+    former = {before: each.name for each in known.values() for before in each.formerly}
+    given = by_present_names({name: value for name, value in settings.items() if value is not None}, former)
     unknown = sorted(set(given) - set(known))
     if unknown:
         hint = nearest(unknown[0], known, f"There are: {', '.join(known)}.")

@@ -39,6 +39,7 @@ class Setting:
     short, metavar : a second name of the option, and what stands for its value
     words : that a shell completes, each with what it means
     path : whether it is a path or an address
+    formerly : names that it had before, which are still understood and not shown
     name, default : of the field
     """
 
@@ -56,6 +57,7 @@ class Setting:
     metavar: str | None = None
     words: Callable[[], Mapping[str, str]] = dict
     path: bool = False
+    formerly: tuple[str, ...] = ()
     name: str = ""
     default: Any = None
 
@@ -99,6 +101,30 @@ def settings_of(config: Any) -> list[Setting]:  # a configuration, or its class
     return [
         replace(each.metadata["setting"], name=each.name, default=each.default) for each in fields(config)
     ]
+
+
+def by_present_names(given: Mapping[str, T], former: Mapping[str, str]) -> dict[str, T]:
+    """Return what was said of settings by the names that they have now.
+
+    Parameters
+    ----------
+    given : values by names, of now or of before
+    former : names of now by those of before
+
+    Raises
+    ------
+    OptionError
+        If one setting is said by both of its names.
+
+    Examples
+    --------
+    >>> by_present_names({"settle": 0.5, "width": 16}, {"settle": "freeze_norm_after"})
+    {'freeze_norm_after': 0.5, 'width': 16}
+    """
+    for before, now in former.items():
+        if before in given and now in given:
+            raise OptionError(f"{before} is what {now} was called before. Say it once, as {now}.")
+    return {former.get(name, name): value for name, value in given.items()}
 
 
 def as_text(value: object) -> str:

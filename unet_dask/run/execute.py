@@ -347,5 +347,5 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
         f"{len(failures)} of {total} regions failed, all others are written: {'; '.join(named)}{more}. "
-        f"Mend the cause, then --resume (with --mended if that changed the source) {redact_url(sink.url)}."
+        f"Mend the cause, then --resume (with --source-fixed if that changed the source) {redact_url(sink.url)}."
     )

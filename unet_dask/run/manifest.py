@@ -38,7 +38,7 @@ def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: 
     place = sinks.Sink(url, plan.arrays)
     if stored:
         others = "name another place with -o" if prepared.part else "start over with --overwrite"
-        compare(stored.fingerprint, now, url, mended=prepared.config.mended, otherwise=others)
+        compare(stored.fingerprint, now, url, source_fixed=prepared.config.source_fixed, otherwise=others)
         _require_joinable(place, stored)
         if stored.fingerprint != now:
             sinks.restamp(place, replace(stored, fingerprint=now).to_json())

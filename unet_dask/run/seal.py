@@ -149,11 +149,13 @@ def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
 
 
 def forget_stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> None:
-    """Take out of the record what was computed from what is not there any more, of a source that is said to be mended.
+    """Take out of the record what was computed from what is not there any more, of a source that was repaired.
 
     Whoever says so says what the source is from now on, and cannot know which regions have seen what it was.
     """
-    if not prepared.config.mended or prepared.part is not None:  # others write the ledger; the last one looks
+    if (
+        not prepared.config.source_fixed or prepared.part is not None
+    ):  # others write the ledger; the last one looks
         return
     plan, stale = prepared.plan, set(_stale(prepared, workers, ledger))
     if stale:
@@ -248,7 +250,7 @@ def _require_source(
     _take_back(
         ledger, _made_from(prepared.plan, stale, recorded),
         f"The source of {redact_url(sink.url)} was changed while it was read{what}; {undone}. Put back what it was and "
-        "--resume; or, to go on with what it is now, --resume --mended.",
+        "--resume; or, to go on with what it is now, --resume --source-fixed.",
     )  # fmt: skip
 
 
