@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import unet_dask
-from tests.test_report import Rows
+from tests.report.test_report import Rows
 from unet_dask.config import SegmentConfig, configured
 from unet_dask.errors import MismatchError, OptionError, SinkError
 from unet_dask.io.sink import place as places

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.oracle import write_array
-from tests.test_run import make_model
+from tests.run.test_run import make_model
 from unet_dask import graph
 from unet_dask.engine import infer, slots
 from unet_dask.engine.cache import NetworkKey

@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from tests.oracle import write_array
-from tests.test_run import make_model
+from tests.run.test_run import make_model
 from unet_dask.io.source.mask import open_mask
 from unet_dask.io.source.volume import open_source, read_window
 from unet_dask.model.header import Normalisation

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.results import make
-from tests.test_view import ask, serve
+from tests.viewer.test_view import ask, serve
 from unet_dask.viewer.scene import Scene
 from unet_dask.viewer.server import Server, view
 
