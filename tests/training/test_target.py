@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import ndimage
 
 from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.training.config import TrainConfig
 from unet_dask.training.survey import values_of
-from unet_dask.training.target import Decision, connected, decide, prepare, separate
+from unet_dask.training.target import Decision, decide, prepare, separate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,15 +83,6 @@ def test_missing_foreground_value_is_named() -> None:
 
 
 labels_2d = hnp.arrays(np.int32, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 3))
-
-
-@settings(max_examples=60, deadline=None)
-@given(values=labels_2d)
-def test_components_are_those_of_each_value(values: NDArray[np.int32]) -> None:
-    found = connected(values)
-    expected = sum(ndimage.label(values == value)[1] for value in np.unique(values) if value)
-    assert len(np.unique(found[found > 0])) == expected
-    assert np.array_equal(found > 0, values > 0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from scipy import ndimage
 
+from unet_dask.components import labelled
 from unet_dask.config import format_bytes
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import MismatchError, OptionError, SinkError
@@ -285,9 +285,9 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     pixels = np.zeros((2, 2))
     objects = Matches(0, 0, 0)
     for window in _windows(side, _CROP):
-        foreground = (np.asarray(found[window]) > 0).astype(np.uint8)
-        pixels += confusion(foreground, np.asarray(true_classes[window]), count=2)
-        table = contingency(np.asarray(true_labels[window]), ndimage.label(foreground)[0])
+        foreground = np.asarray(found[window]) > 0
+        pixels += confusion(foreground.astype(np.uint8), np.asarray(true_classes[window]), count=2)
+        table = contingency(np.asarray(true_labels[window]), labelled(foreground))
         objects += match(table, [0.5])[0]
     return Scores(iou(pixels)[1], pixel_error(pixels), objects.f1.value, objects.hits + objects.missed)
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.axes import times
+from unet_dask.components import labelled
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation.result import Evaluation, summarise
 from unet_dask.io.images.labels import annotate, whole_numbers
 from unet_dask.io.images.planes import pair_planes, products_of
-from unet_dask.metrics.components import THRESHOLDS, components
 from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
+from unet_dask.metrics.thinning import THRESHOLDS
 from unet_dask.products import PRODUCTS, by_information
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -188,7 +189,7 @@ class _Reader:
             return Truth(whole, known)
         value = self.config.foreground_value
         foreground = whole > 0 if value is None else whole == value
-        return Truth(components(foreground if known is None else foreground & known), known)
+        return Truth(labelled(foreground if known is None else foreground & known), known)
 
     def _whole_truth(self, index: int) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
         """Return a truth, 0 where it is ignored, and where it is not; None if nothing is."""
