@@ -32,7 +32,7 @@ _FINDINGS = 4
 @of_source
 @common(printed="everything")
 def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
-    """Check the result SINK: its ledger, every checksum, sentinels, seams, and random crops recomputed.
+    """Check the result SINK: its record, every checksum, unwritten voxels, seams, and random crops recomputed.
 
     \b
     unet-dask verify big.seg.zarr

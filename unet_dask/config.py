@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.choices import AUTO, Averaging, BackendName, Device, Precision, words
 from unet_dask.errors import OptionError
 from unet_dask.part import parse_part
 from unet_dask.setting import by_present_names, nearest, setting, settings_of
@@ -97,19 +98,19 @@ class SegmentConfig:
     scheduler_file: str | None = setting(
         None, values="", path=True, metavar="FILE", help="The same, from the scheduler's file."
     )
-    device: str = setting("auto", values="plan.device", choices=("auto", "cpu", "cuda", "mps"), help="[auto]")
+    device: str = setting("auto", values="plan.device", choices=(AUTO, *words(Device)), help="[auto]")
     precision: str = setting(
         "auto",
         values="plan.precision",
         resumed=True,
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        choices=(AUTO, *words(Precision)),
         help="[auto]",
     )
     backend: str = setting(
         "torch",
         values="setting.backend",
         required=True,
-        choices=("torch", "nnpack"),
+        choices=words(BackendName),
         help="What runs the network.",
     )
     products: tuple[str, ...] = setting(
@@ -188,7 +189,7 @@ class SegmentConfig:
         values="setting.tta",
         required=True,
         help="Average over symmetries of the image [none].",
-        **_one_of("test-time averaging", "none", "flips", "rotations"),
+        **_one_of("test-time averaging", *words(Averaging)),
     )
     nan: str = setting(
         "stop",
@@ -243,7 +244,7 @@ class SegmentConfig:
         values="",
         check=_is_part,
         metavar="I/N",
-        help="Be one of N drivers that share the sink, such as 2/8.",
+        help="Be one of N drivers that share the result, such as 2/8.",
     )
 
     def __post_init__(self) -> None:

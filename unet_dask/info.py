@@ -116,7 +116,7 @@ def _result(url: str, manifest: Manifest) -> Description:
     return {
         "kind": "result",
         "path": shown,
-        "state": "complete" if complete else f"{done} of {total} pieces of work done",
+        "state": "complete" if complete else f"{done} of {total} blocks done",
         "complete": complete,
         "done": done,
         "total": total,

@@ -75,7 +75,7 @@ def plan_store(
     with model_file(model) as file:
         prepared = prepare(open_inputs(source, file, chosen), this_machine(chosen), None)
     if not (chosen.scheduler or chosen.scheduler_file):
-        require_here(prepared, stored=None)
+        require_here(prepared, manifest=None)
     return prepared.plan
 
 
@@ -143,7 +143,7 @@ def segment_store(
         running.require_usable(client)
     part = None if chosen.part is None else parse_part(chosen.part)
     with places.refusals_told(url):
-        stored = _check_place(
+        manifest = _check_place(
             remote.location(source, "source"), url, part, resume=resume, overwrite=overwrite
         )
     with places.refusals_told(url), model_file(model) as file:
@@ -152,29 +152,29 @@ def segment_store(
         # what no machine could do is refused first.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None
         inputs, machine = open_inputs(source, file, chosen), this_machine(chosen, wish)
-        prepared = prepare(inputs, machine, stored)
+        prepared = prepare(inputs, machine, manifest)
         if not elsewhere:
-            require_here(prepared, stored)
+            require_here(prepared, manifest)
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
                 shared = opened.enter_context(_among_parts(url, part))
-                if shared != stored:
-                    stored, prepared = shared, prepare(inputs, machine, shared)
+                if shared != manifest:
+                    manifest, prepared = shared, prepare(inputs, machine, shared)
             workers = opened.enter_context(_open_workers(prepared, client, on_event))
             check_workers(workers, file, url)
             if not workers.local:
-                prepared = prepare(inputs, machine_of(workers, prepared.config), stored)
-            begun = _begun_in(prepared.plan.precision, stored)
+                prepared = prepare(inputs, machine_of(workers, prepared.config), manifest)
+            begun = _begun_in(prepared.plan.precision, manifest)
             require_precision(workers, prepared.plan.precision, prepared.plan.device, begun=begun)
-            constants = _constants(prepared, workers, stored, on_event)
-            prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
+            constants = _constants(prepared, workers, manifest, on_event)
+            prepared, notes = checked_arithmetic(prepared, workers, manifest, constants)
             notes = (*prepared.plan.notes, *notes)
             if not part:
                 opened.enter_context(locks.locked(url))
             if not overwrite:
-                _require_unchanged(url, stored)
-            place = open_sink(prepared, url, stored, constants)
+                _require_unchanged(url, manifest)
+            place = open_sink(prepared, url, manifest, constants)
             own = opened.enter_context(session(url))
             with Ledger(place.run_folder, partial(is_planned, prepared.plan)) as ledger:
                 done = work(prepared, workers, place, ledger, constants, on_event, notes, own)
@@ -192,7 +192,7 @@ def segment_store(
     )
 
 
-def require_here(prepared: Prepared, stored: Manifest | None) -> None:
+def require_here(prepared: Prepared, manifest: Manifest | None) -> None:
     """Refuse a precision that this machine's own workers would emulate, before any of them is started.
 
     Raises
@@ -202,12 +202,12 @@ def require_here(prepared: Prepared, stored: Manifest | None) -> None:
     """
     precision, device = prepared.plan.precision, prepared.plan.device
     if not multiplies(precision, device):
-        raise cannot_multiply(precision, device, begun=_begun_in(precision, stored))
+        raise cannot_multiply(precision, device, begun=_begun_in(precision, manifest))
 
 
-def _begun_in(precision: str, stored: Manifest | None) -> bool:
+def _begun_in(precision: str, manifest: Manifest | None) -> bool:
     """Return whether a run to resume was begun in a precision, so that it cannot go on in another."""
-    return stored is not None and stored.precision == precision
+    return manifest is not None and manifest.precision == precision
 
 
 def _check_place(
@@ -254,9 +254,9 @@ def _among_parts(url: str, part: Part) -> Iterator[Manifest | None]:
         yield manifest
 
 
-def _require_unchanged(sink: str, stored: Manifest | None) -> None:
+def _require_unchanged(sink: str, manifest: Manifest | None) -> None:
     """Raise if another run used the sink's place between the first look and the lock."""
-    if places.read_manifest(sink) != stored:
+    if places.read_manifest(sink) != manifest:
         raise SinkError(
             f"{remote.redact_url(sink)} was created or replaced by another run just now, and is left as it is. Look at "
             "it, then --resume or --overwrite it, or name another place with -o."
@@ -285,14 +285,14 @@ def _open_workers(
 
 
 def _constants(
-    prepared: Prepared, workers: Cluster, stored: Manifest | None, on_event: Listener
+    prepared: Prepared, workers: Cluster, manifest: Manifest | None, on_event: Listener
 ) -> Normalisation:
     """Return the constants of the normalisation: of the model, of the stored run, or of one pass now."""
     model = prepared.model.header.normalisation
     if model.kind == "constant" or not len(prepared.plan.grid):
         return model
-    if stored is not None:
-        return Normalisation("constant", *stored.normalisation)
+    if manifest is not None:
+        return Normalisation("constant", *manifest.normalisation)
     on_event(Stage("statistics of the whole volume"))
     source = prepared.source
     channel = source.axes.index("c")

@@ -67,12 +67,12 @@ def choose(
     axes, network = demand.source.axes, demand.network
     others = _other_grids(demand)
     candidates = _candidates(demand, tile=tile, region=region)
-    index = np.indices([len(each) for each in candidates]).reshape(network.dims, -1)
+    index = np.indices([len(grids) for grids in candidates]).reshape(network.dims, -1)
 
     def gather(value: Callable[[AxisGrid], int]) -> list[NDArray[np.float64]]:
         return [
-            np.array([value(grid) for grid in each], np.float64)[i]
-            for each, i in zip(candidates, index, strict=True)
+            np.array([value(grid) for grid in grids], np.float64)[i]
+            for grids, i in zip(candidates, index, strict=True)
         ]
 
     sides = gather(lambda grid: grid.tile)
@@ -81,8 +81,8 @@ def choose(
         sides,
         gather(lambda grid: grid.half_tile),
         gather(lambda grid: grid.longest),
-        [each[0].before + each[0].after for each in candidates],
-        planes(axes, others, lambda each: each.longest),
+        [grids[0].before + grids[0].after for grids in candidates],
+        planes(axes, others, lambda grid: grid.longest),
         next_one=regions > 1,
     )
     tiles = planes(axes, others, lambda grid: grid.stop - grid.start) * product(
@@ -96,7 +96,7 @@ def choose(
     price = _price(tiles * pass_price(network, sides), regions, demand)
     # Of equally cheap ones, what takes the least memory.
     cheapest = index[:, int(np.lexsort((needed.total, np.where(fits, price, np.inf)))[0])]
-    return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
+    return RegionGrid(axes, (*others, *(grids[i] for grids, i in zip(candidates, cheapest, strict=True))))
 
 
 def _too_large(
@@ -189,18 +189,18 @@ def _cut(
     length, stride = max(axis.stop - axis.start, 1), axis.context.stride
     quantum = math.lcm(unit, stride) if length > unit else aligned(length, stride)
     whole = -(-length // quantum)
-    steps = [quantum * each for each in sorted({*units, min(whole, 2 * units[-1])}) if each <= whole]
+    steps = [quantum * count for count in sorted({*units, min(whole, 2 * units[-1])}) if count <= whole]
     if step is not None:
         _check_step(step, length, quantum, axis)
         steps = [step]
     best: dict[tuple[int, int], AxisGrid] = {}
-    for each in steps:
-        trial = AxisGrid(axis.size, axis.start, axis.stop, each, stride, axis.context)
-        if trial.count > 1 and each < trial.thinnest:
+    for candidate in steps:
+        trial = AxisGrid(axis.size, axis.start, axis.stop, candidate, stride, axis.context)
+        if trial.count > 1 and candidate < trial.thinnest:
             continue
         cores = [aligned(-(-max(trial.longest + trial.phase, 1) // tiles), stride) for tiles in _TILES]
         for side in cores if core is None else [core]:
-            grid = AxisGrid(axis.size, axis.start, axis.stop, each, side, axis.context)
+            grid = AxisGrid(axis.size, axis.start, axis.stop, candidate, side, axis.context)
             key = (side, grid.count)
             if key not in best or grid.tile_count < best[key].tile_count:
                 best[key] = grid
@@ -213,6 +213,6 @@ def _check_step(step: int, length: int, quantum: int, axis: AxisGrid) -> None:
     if step < length and (step % quantum or step < axis.thinnest):
         raise GeometryError(
             f"Regions of {step} voxels do not fit: they must be multiples of {quantum} (chunks of the result and the "
-            f"pooling lattice) and at least {least} (the context of the network). "
+            f"network's poolings) and at least {least} (the context of the network). "
             f"Use {max(aligned(step, quantum), least)}."
         )

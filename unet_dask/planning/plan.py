@@ -193,7 +193,7 @@ class Plan:
             "plan.tile": str(self.tile),
             "plan.chunks": str([array.chunks for array in self.arrays]),
             "plan.shards": str([array.shards for array in self.arrays]),
-            "plan.products": str([(each.name, each.dtype) for each in self.outputs]),
+            "plan.products": str([(output.name, output.dtype) for output in self.outputs]),
             **({"plan.objects": self.rule.text} if self.shapes else {}),
             "plan.precision": self.precision,
             "plan.device": self.device,
@@ -243,7 +243,7 @@ class Plan:
         return {
             "axes": self.grid.axes,
             "shape": list(self.grid.shape),
-            "roi": [list(each) for each in self.grid.roi],
+            "roi": [list(span) for span in self.grid.roi],
             "regions": len(self.grid),
             "region": list(self.region),
             "skipped": len(self.skipped),
@@ -337,7 +337,9 @@ def make_plan(
         header=header,
         grid=grid,
         outputs=outputs,
-        arrays=tuple(_array(each, source, grid, demand.units, header.network.classes) for each in outputs),
+        arrays=tuple(
+            _array(output, source, grid, demand.units, header.network.classes) for output in outputs
+        ),
         memory=memory,
         limit=limit,
         precision=arithmetic.precision,

@@ -127,17 +127,17 @@ def machine_of(workers: Cluster, config: SegmentConfig) -> Machine:
     return Machine(device, precision, _granted(config, device), worker_gpu_memory(workers, device))
 
 
-def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepared:
+def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prepared:
     """Plan; nothing is asked, opened or written."""
     source, header, config = inputs.source, inputs.model.header, inputs.config
-    if stored:
-        config = gone_on_with(config, stored.recorded)
+    if manifest:
+        config = gone_on_with(config, manifest.recorded)
     device, backend = machine.device, config.backend
     wished = machine.precision if config.precision == "auto" else config.precision
     precision = choose_precision(wished, device, backend)
     require_backend(backend, device=device, precision=precision, dims=header.network.dims)
     require_turnable(config.tta, header.network)
-    gpu_limit = machine.gpu_limit if stored is None or stored.card is None else stored.card
+    gpu_limit = machine.gpu_limit if manifest is None or manifest.card is None else manifest.card
     plan = make_plan(
         source,
         header,
@@ -163,7 +163,7 @@ def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
 
 
 def checked_arithmetic(
-    prepared: Prepared, workers: Cluster, stored: Manifest | None, constants: Normalisation
+    prepared: Prepared, workers: Cluster, manifest: Manifest | None, constants: Normalisation
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare what is faster than torch in float32 with it, on the user's own data; for bytes measure that first.
 
@@ -173,9 +173,9 @@ def checked_arithmetic(
     plan, backend = prepared.plan, prepared.config.backend
     chosen = plan.precision != "float32" and prepared.config.precision == "auto"
     integers = plan.precision == "int8"
-    if stored and integers:
-        prepared = _with_ranges(prepared, stored.ranges)
-    if stored or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
+    if manifest and integers:
+        prepared = _with_ranges(prepared, manifest.ranges)
+    if manifest or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
     name = plan.precision if chosen or integers else backend
     dims, nan = prepared.model.header.network.dims, prepared.config.nan

@@ -61,7 +61,7 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
     gone = sum(key not in recorded for key in planned(plan))
     if gone:
         raise IncompleteError(
-            f"{gone} pieces of work are not in the record of {redact_url(sink.url)} any more: it was changed or "
+            f"{gone} blocks are not in the record of {redact_url(sink.url)} any more: it was changed or "
             "removed while the run was going on. --resume does them again."
         )
     lost = set(_lost(plan, sink, recorded))

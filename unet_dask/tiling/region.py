@@ -69,12 +69,12 @@ class AxisGrid:
             )
         if self.core % self.context.stride or self.core < 1:
             raise GeometryError(
-                f"A tile of {self.core} voxels is not on the pooling lattice. "
+                f"A tile of {self.core} voxels does not fit the network's poolings. "
                 f"Use a multiple of {self.context.stride}."
             )
         if self.step < 1 or (len(self.edges) > 2 and self.step % self.context.stride):
             raise GeometryError(
-                f"A region of {self.step} voxels is not on the pooling lattice. "
+                f"A region of {self.step} voxels does not fit the network's poolings. "
                 f"Use a multiple of {self.context.stride}."
             )
 
@@ -233,7 +233,7 @@ class RegionGrid:
 
     def write(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the voxels that a region owns."""
-        return tuple(grid.write(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.write(place) for grid, place in zip(self.grids, index, strict=True))
 
     def box(self, index: tuple[int, ...]) -> Box:
         """Return the voxels that a region owns."""
@@ -246,11 +246,11 @@ class RegionGrid:
 
     def read(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the voxels that a region needs; they may lie outside the volume."""
-        return tuple(grid.read(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.read(place) for grid, place in zip(self.grids, index, strict=True))
 
     def source_window(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the part of the volume that :meth:`read` shows, itself or as a mirror image."""
-        return tuple(grid.source_window(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.source_window(place) for grid, place in zip(self.grids, index, strict=True))
 
     def waves(self, regions: int | Iterable[int], stretch: range | None = None) -> Iterator[Wave]:
         """Yield boxes of at most `regions` regions that together hold every region, or those of a stretch, once.
@@ -353,4 +353,4 @@ class Wave:
 
     def only(self, index: tuple[int, ...]) -> Wave:
         """Return the wave of one region."""
-        return Wave(self.grid, index, tuple(each + 1 for each in index))
+        return Wave(self.grid, index, tuple(place + 1 for place in index))

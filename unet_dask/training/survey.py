@@ -154,7 +154,7 @@ def survey(
     InputError
         If targets are not whole numbers.
     """
-    volumes = [each for each in parts if isinstance(each, AnnotatedVolume)]
+    volumes = [part for part in parts if isinstance(part, AnnotatedVolume)]
     if volumes:
         return _survey_of_volumes(volumes, foreground)
     found = [
@@ -164,7 +164,7 @@ def survey(
         )
         for part in parts
     ]
-    return found, tuple(sorted({pair for each in parts for pair in each.files}))
+    return found, tuple(sorted({pair for part in parts for pair in part.files}))
 
 
 def _survey_of_volumes(
@@ -181,7 +181,7 @@ def _survey_of_volumes(
 
     moments, image_digest = _read_once(image, parts, grey)
     values, target_digest = _read_once(target, parts, annotated)
-    surveys = [Survey(*each) for each in zip(moments, values, strict=True)]
+    surveys = [Survey(*pair) for pair in zip(moments, values, strict=True)]
     return surveys, tuple(sorted({(image.name, image_digest), (target.name, target_digest)}))
 
 
@@ -208,8 +208,8 @@ def _read_once(
     sums: dict[int, _T] = {}
     for digest, found in in_order(work, stack.blocks(), threads=_THREADS, ahead=_THREADS):
         total.update(digest)
-        for number, each in found:
-            sums[number] = sums[number] + each if number in sums else each
+        for number, more in found:
+            sums[number] = sums[number] + more if number in sums else more
     return [sums[number] for number in range(len(parts))], total.hexdigest()
 
 

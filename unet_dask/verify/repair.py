@@ -72,7 +72,7 @@ def repair(
     inputs = open_inputs(address, file, settings)
     prepared = replace(prepare(inputs, this_machine(settings), None), ranges=manifest.ranges)
     if client is None:
-        require_here(prepared, stored=manifest)
+        require_here(prepared, manifest)
     constants = Normalisation("constant", *manifest.normalisation)
     compare(manifest.fingerprint, fingerprint(prepared, constants), url)
     with locks.locked(url):

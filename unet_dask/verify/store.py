@@ -161,7 +161,7 @@ def repair_store(
     }
     entries = {} if now is None else read_record(now).entries
     others = sum(recorded[key] != entries.get(key) for key in kept)
-    note = f"{others} pieces of work came out otherwise than they were recorded at first"
+    note = f"{others} blocks came out otherwise than they were recorded at first"
     return replace(
         after,
         notes=(*after.notes, note) if others else after.notes,
