@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.model.file import normalise
-from unet_dask.training.box import grown, shifted, whole
+from unet_dask.tiling.box import grown, shifted, whole
 from unet_dask.training.sample import TrainingImage
 from unet_dask.training.target import prepare, surroundings
 from unet_dask.training.weight_map import reach, weight_map
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Window
     from unet_dask.model.header import Normalisation
+    from unet_dask.tiling.box import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.target import Decision
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Window
+    from unet_dask.tiling.box import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.sample import Drawable, TrainingImage
     from unet_dask.training.survey import Moments

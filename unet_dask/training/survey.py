@@ -18,7 +18,7 @@ import numpy as np
 from unet_dask.ahead import in_order
 from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.training.box import overlap, shifted, whole
+from unet_dask.tiling.box import overlap, shifted, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from unet_dask.io.images.annotated import AnnotatedImage
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.labels import Annotation
-    from unet_dask.io.images.stack import Stack, Window
+    from unet_dask.io.images.stack import Stack
+    from unet_dask.tiling.box import Window
 
 #: Values that are converted to float64 at once: their copies stay in the cache of the processor.
 PORTION = 1 << 20

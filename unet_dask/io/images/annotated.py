@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.picture import Picture
-    from unet_dask.io.images.stack import Layout, Window
+    from unet_dask.io.images.stack import Layout
+    from unet_dask.tiling.box import Window
 
 WORDS = ("image", "target")
 

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.source.volume import Source
-
-#: One span per spatial axis, in pixels.
-Window = tuple[slice, ...]
+    from unet_dask.tiling.box import Window
 
 
 @dataclass(frozen=True, slots=True)
