@@ -245,7 +245,7 @@ def test_a_record_that_is_lost_at_the_last_moment_is_not_sealed(tmp_path: Path) 
     with Ledger(str(tmp_path)) as ledger:
         for index in range(3):
             ledger.append(Entry((index,), 0, {"classes": f"{index:032x}"}, "0123456789abcdef"))
-        with pytest.raises(IncompleteError, match=r"1 of 4 pieces .*--resume"):
+        with pytest.raises(IncompleteError, match=r"1 of 4 blocks .*--resume"):
             ledger.compact(4)
         assert not ledger.complete()
         assert [each.index for each in ledger.own()] == [(0,), (1,), (2,)]
