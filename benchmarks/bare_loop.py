@@ -63,7 +63,7 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
         for number, level in enumerate(spec.levels)
     ]  # fmt: skip
     for index in plan.grid.indices():
-        clipped, write = plan.grid.clipped(index), plan.grid.write(index)[1:]
+        clipped, write = plan.grid.source_window(index), plan.grid.write(index)[1:]
         block = image[tuple(slice(a, b) for a, b in clipped[1:])][None]
         window = extend(
             block, origin=tuple(a for a, _ in clipped), read=plan.grid.read(index), shape=plan.grid.shape

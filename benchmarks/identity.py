@@ -20,6 +20,8 @@ class IdentityTask(RegionTask):
 
         grid = self.grid
         read = grid.read(index)
-        window = extend(block, origin=tuple(a for a, _ in grid.clipped(index)), read=read, shape=grid.shape)
+        window = extend(
+            block, origin=tuple(a for a, _ in grid.source_window(index)), read=read, shape=grid.shape
+        )
         inside = tuple(slice(w[0] - r[0], w[1] - r[0]) for w, r in zip(grid.write(index), read, strict=True))
         return (np.ascontiguousarray(window[inside] & 1),)

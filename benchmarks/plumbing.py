@@ -24,7 +24,7 @@ from identity import IdentityTask
 from unet_dask import graph
 from unet_dask.dispatch import run_waves
 from unet_dask.io.sink import store as sinks
-from unet_dask.io.source.unread import Unread
+from unet_dask.io.source.lazy_window import LazyWindow
 from unet_dask.model.file import new_model, save_model
 from unet_dask.model.header import NetworkSpec
 from unet_dask.pipeline import plan_store
@@ -56,7 +56,7 @@ def measure(folder: Path, dims: int, regions: int, workers: int) -> tuple[int, f
     sink = sinks.Sink(str(folder / f"sink{dims}.zarr"), plan.arrays)
     sinks.create(sink, {}, class_names=("a", "b"), spacing={}, unit={}, translation={}, name="x")
     window = tuple((0, size) for size in plan.source.shape)
-    volume = Unread(plan.source.spec, window, plan.source.dtype, run="plumbing")
+    volume = LazyWindow(plan.source.spec, window, plan.source.dtype, run="plumbing")
     task = IdentityTask(
         grid=plan.grid, outputs=plan.outputs, network=None, normalisation=None, spec=NetworkSpec(dims=dims),
         threads=1, nan="stop",

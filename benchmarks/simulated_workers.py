@@ -24,7 +24,7 @@ from distributed.comm import connect
 from distributed.core import Server, Status, rpc
 from distributed.protocol import to_serialize
 
-from unet_dask.engine.turns import IN_HAND
+from unet_dask.engine.slots import REGION_SLOTS
 from unet_dask.graph import Record
 from unet_dask.ledger import Entry
 
@@ -62,8 +62,9 @@ class SimulatedWorker(Server):
         await comm.write(
             {
                 "op": "register-worker", "reply": False, "address": self.address, "status": Status.running.name,
-                "nthreads": IN_HAND, "name": self.number, "now": time.time(), "resources": {}, "memory_limit": 4 << 30,
-                "local_directory": "", "services": {}, "nanny": None, "pid": self.number, "versions": {},
+                "nthreads": REGION_SLOTS, "name": self.number, "now": time.time(), "resources": {},
+                "memory_limit": 4 << 30, "local_directory": "", "services": {}, "nanny": None, "pid": self.number,
+                "versions": {},
                 "metrics": METRICS, "extra": {}, "stimulus_id": "begin", "server_id": self.id,
             },
             serializers=["msgpack"],

@@ -27,9 +27,9 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 def _products() -> list[str]:
     """Return the names of the products, which are imported only when somebody asks."""
-    from unet_dask.products import telling
+    from unet_dask.products import by_information
 
-    return [kind.name for kind in telling()]
+    return [kind.name for kind in by_information()]
 
 
 @click.command(short_help="Score a prediction against its truth.")
@@ -107,10 +107,10 @@ def _progress() -> Callable[[int, int], None]:
     """Return a function that says every few seconds which plane is scored."""
     spoke = time.monotonic()
 
-    def tell(index: int, count: int) -> None:
+    def on_progress(index: int, count: int) -> None:
         nonlocal spoke
         if time.monotonic() - spoke >= _EVERY:
             spoke = time.monotonic()
             say(f"plane {index + 1} of {count}")
 
-    return tell
+    return on_progress

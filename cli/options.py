@@ -94,11 +94,31 @@ class OneOf(click.Choice):  # type: ignore[type-arg] # generic in click's stubs 
 
 
 class Declared(click.Option):
-    """An option of a setting, whose help names words that are not imported before somebody reads it."""
+    """An option of a setting.
 
-    def __init__(self, *arguments: Any, words: Callable[[], Iterable[str]], **settings: Any) -> None:
+    Parameters
+    ----------
+    words : that its help names, and that are not imported before somebody reads it
+    formerly : names that the setting had before: taken on the command line, and not shown
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        words: Callable[[], Iterable[str]],
+        formerly: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> None:
         super().__init__(*arguments, **settings)
         self._words = words
+        self.formerly = formerly
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # click's parser is private to it
+        """Let the parser take the names of before as well."""
+        shown = self.opts
+        self.opts = [*shown, *(f"--{name.replace('_', '-')}" for name in self.formerly)]
+        super().add_to_parser(parser, ctx)
+        self.opts = shown
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the option and its help, with the words in it."""
@@ -132,10 +152,13 @@ def of_settings(*names: str, but: tuple[str, ...] = ()) -> Callable[[Command], C
 def _option(said: Setting) -> Callable[[Command], Command]:
     """Return the option of a setting."""
     flags = [*([said.short] if said.short else []), f"--{said.name.replace('_', '-')}"]
-    if isinstance(said.default, bool):
-        return click.option(*flags, is_flag=True, default=None, help=said.help)
+    kind: dict[str, Any] = (
+        {"is_flag": True, "default": None}
+        if isinstance(said.default, bool)
+        else {"type": _type(said), "metavar": said.metavar}
+    )
     return click.option(
-        *flags, type=_type(said), metavar=said.metavar, help=said.help, cls=Declared, words=said.words
+        *flags, help=said.help, cls=Declared, words=said.words, formerly=said.formerly, **kind
     )
 
 

@@ -14,9 +14,7 @@ from .terminal import fact, show
 
 @click.command(short_help="Draw a result over its source as a PNG.")
 @click.argument("sink", type=PATH)
-@click.option(
-    "-o", "--output", "png", type=PATH, metavar="FILE.png", help="Picture to write [<sink stem>.png]."
-)
+@click.option("-o", "--output", "png", type=PATH, metavar="FILE.png", help="Picture to write [<result>.png].")
 @click.option("--z", type=int, help="Slice to draw, in voxels of the source [the middle one].")
 @click.option("--t", type=int, help="Time point to draw [the first].")
 @click.option(

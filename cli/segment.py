@@ -25,10 +25,10 @@ from .terminal import fact, show
 @click.option(
     "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
 )
-@of_settings(but=("mended", "part"))
+@of_settings(but=("source_fixed", "part"))
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
-@of_settings("mended")
+@of_settings("source_fixed")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 @of_settings("part")
 @click.option(
@@ -132,4 +132,4 @@ def _show_plan(source: str, model: str, config: SegmentConfig, *, as_json: bool)
         return
     for label, text in plan.describe():
         fact(label, text)
-    fact("time", f"about {seconds:.0f} s, from a probe tile on this machine")
+    fact("time", f"about {seconds:.0f} s, from one tile on this machine")

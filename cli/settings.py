@@ -17,7 +17,7 @@ from unet_dask.paths import local_path
 from unet_dask.setting import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 _PREFIX = "UNET_DASK_"
 #: Not settings, but for tests of this program: whether it lets the interpreter take itself down.
@@ -30,12 +30,16 @@ def plain_name(option: click.Parameter) -> str:
     return (long.removeprefix("--") if long else option.name or "").replace("-", "_")
 
 
+def _names(option: click.Parameter) -> list[str]:
+    """Return the names by which an option is known in the environment and in files; the first is that of now."""
+    return list(dict.fromkeys((plain_name(option), option.name or "", *getattr(option, "formerly", ()))))
+
+
 def name_variables(command: click.Command, name: str) -> None:
-    """Give every option of a command the variable that it can be set by, and the one that it had before."""
+    """Give every option of a command the variable that it can be set by, and those that it had before."""
     for option in command.params:
         if isinstance(option, click.Option):
-            names = dict.fromkeys((plain_name(option), option.name or ""))
-            option.envvar = [f"{_PREFIX}{name}_{each}".upper() for each in names]
+            option.envvar = [f"{_PREFIX}{name}_{each}".upper() for each in _names(option)]
 
 
 def require_known_variables(commands: Mapping[str, click.Command]) -> None:
@@ -76,25 +80,26 @@ def read_settings(ctx: click.Context, param: click.Parameter, value: str | None)
     except (OSError, ValueError) as error:
         kind = "is not TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
         raise OptionError(f"The configuration {value} {kind}: {error}.") from error
-    names = {plain_name(each): each.name or "" for each in ctx.command.params if each is not param}
-    aliases = {each.name or "": each.name or "" for each in ctx.command.params if each is not param}
+    others = [each for each in ctx.command.params if each is not param]
+    names = {name: each.name or "" for each in others for name in reversed(_names(each))}
+    preferred = sorted(map(plain_name, others))
     ctx.default_map = {
-        (names | aliases)[_known(key, setting, names, aliases, value)]: _text(setting)
+        names[_known(key, setting, names, preferred, value)]: _text(setting)
         for key, setting in settings.items()
     }
     return value
 
 
-def _known(key: str, setting: Any, names: dict[str, str], aliases: dict[str, str], path: str) -> str:
-    """Return a key of a file as the name of a setting."""
+def _known(key: str, setting: Any, names: Collection[str], preferred: list[str], path: str) -> str:
+    """Return a key of a file as a name of a setting; of others, the nearest of the preferred names is proposed."""
     name = key.replace("-", "_")
     if isinstance(setting, dict):
         raise OptionError(
             f"The configuration {path} has a table [{key}]; settings stand without one, such as workers = 4."
         )
-    if name not in names and name not in aliases:
+    if name not in names:
         raise OptionError(
-            f"The configuration {path} has the unknown setting {key!r}. {_nearest(name, sorted(names), 'workers')}"
+            f"The configuration {path} has the unknown setting {key!r}. {_nearest(name, preferred, 'workers')}"
         )
     return name
 

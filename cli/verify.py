@@ -32,7 +32,7 @@ _FINDINGS = 4
 @of_source
 @common(printed="everything")
 def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
-    """Check the result SINK: its ledger, every checksum, sentinels, seams, and random crops recomputed.
+    """Check the result SINK: its record, every checksum, unwritten voxels, seams, and random crops recomputed.
 
     \b
     unet-dask verify big.seg.zarr
@@ -72,10 +72,10 @@ def _progress() -> Callable[[int, int], None]:
     """Return a function that says every few seconds how far the reading is."""
     spoke = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         nonlocal spoke
         if time.monotonic() - spoke >= _EVERY:
             spoke = time.monotonic()
             say(f"{done} of {total} checksums")
 
-    return tell
+    return on_progress

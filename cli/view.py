@@ -41,5 +41,5 @@ def view(
         port=port,
         browser=not no_browser,
         source=Consent(source, trusted),
-        tell=told,
+        say=told,
     )

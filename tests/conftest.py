@@ -20,7 +20,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import unet_dask
-from unet_dask.engine.turns import IN_HAND
+from unet_dask.engine.slots import REGION_SLOTS
 from unet_dask.model.header import NetworkSpec, Normalisation
 from unet_dask.workers import cluster as clusters
 
@@ -190,7 +190,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         clusters.quiet(),
         LocalCluster(
             n_workers=2,
-            threads_per_worker=IN_HAND,
+            threads_per_worker=REGION_SLOTS,
             memory_limit=2 << 30,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",

@@ -118,8 +118,8 @@ def test_run_goes_on_once_the_source_is_mended(
     refused = call_cli("segment", *desk.run(*flags_for(cluster), "--resume"))
     assert refused.code == 2
     assert "source.content" in refused.stderr
-    assert "--mended" in refused.stderr
-    assert call_cli("segment", *desk.run(*flags_for(cluster), "--resume", "--mended", "-q")).code == 0
+    assert "--source-fixed" in refused.stderr
+    assert call_cli("segment", *desk.run(*flags_for(cluster), "--resume", "--source-fixed", "-q")).code == 0
     other = desk.root / "undisturbed.zarr"
     assert call_cli("segment", *desk.run(*flags_for(cluster), "-q", sink=other)).code == 0
     assert hash_tree(desk.sink) == hash_tree(other)

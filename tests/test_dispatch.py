@@ -14,7 +14,7 @@ from unet_dask import graph
 from unet_dask.dispatch import run_calls
 from unet_dask.errors import ClusterError, DataError, SinkLostError
 from unet_dask.io.remote import UnreachableError
-from unet_dask.io.source.unread import Unread
+from unet_dask.io.source.lazy_window import LazyWindow
 from unet_dask.pipeline import plan_store
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers import pending
@@ -178,7 +178,7 @@ def test_no_more_is_submitted_than_may_be_in_flight(cluster: Cluster) -> None:
 
 def test_a_region_is_one_task_that_depends_on_nothing(tiny_model: Path, source: Path) -> None:
     plan = plan_store(source, tiny_model, tile=(32, 32), region=(32, 32), chunks=(32, 32))
-    volume = Unread(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
+    volume = LazyWindow(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
     function = graph.WriteRegion(None, None)  # type: ignore[arg-type] # it is not called
     (wave,) = plan.grid.waves(16)
     tasks = graph.wave_tasks(volume, wave, function)
@@ -190,12 +190,12 @@ def test_a_region_is_one_task_that_depends_on_nothing(tiny_model: Path, source: 
 
 def test_regions_read_exactly_their_context(tiny_model: Path, source: Path) -> None:
     plan = plan_store(source, tiny_model, tile=(32, 32), region=(32, 32), chunks=(32, 32))
-    volume = Unread(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
+    volume = LazyWindow(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
 
-    def tell(index: tuple[int, ...], block: Unread) -> object:
+    def ask(index: tuple[int, ...], block: LazyWindow) -> object:
         return index, block.window
 
     for regions in (1, 3, 9):
         for wave in plan.grid.waves(regions):
-            for index, task in graph.wave_tasks(volume, wave, tell).items():  # type: ignore[arg-type]
-                assert task() == (index, plan.grid.clipped(index))
+            for index, task in graph.wave_tasks(volume, wave, ask).items():  # type: ignore[arg-type]
+                assert task() == (index, plan.grid.source_window(index))

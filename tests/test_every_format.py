@@ -207,7 +207,7 @@ def test_a_mended_tiff_is_done_again(
         segment_store(source, sink, tiny_model, **run)
     assert not isinstance(caught.value, ChangedError)
     source.write_bytes(whole)
-    assert segment_store(source, sink, tiny_model, resume=True, mended=True, **run).complete
+    assert segment_store(source, sink, tiny_model, resume=True, source_fixed=True, **run).complete
     np.testing.assert_array_equal(read(sink, "classes"), read(sinks["plain.zarr"], "classes"))
 
 

@@ -132,7 +132,7 @@ def test_unfinished_result_says_how_much_is_done(sink: Path) -> None:
     found = describe(sink)
     assert (found["kind"], found["complete"], found["done"], found["total"]) == ("result", False, 1, 2)
     told = dict(lines(found))
-    assert told["state"] == "1 of 2 pieces of work done; go on with segment --resume"
+    assert told["state"] == "1 of 2 blocks done; go on with segment --resume"
     assert told["part"] == "c 0:1, z 0:2, y 0:90, x 0:80"
 
 

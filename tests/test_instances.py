@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ome_zarr_models import open_ome_zarr
 from ome_zarr_models.v05 import ImageLabel
 
-from tests.test_run import make_model, make_source, tree
+from tests.run.test_run import make_model, make_source, tree
 from unet_dask.errors import OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from tests.run.test_run import make_source, tree
 from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
-from tests.test_run import make_source, tree
 from unet_dask.errors import ModelError, OptionError
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching

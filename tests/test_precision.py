@@ -60,7 +60,7 @@ def foreign(
     key = Prepared.key
     sink = tmp_path / "foreign.zarr"
     with monkeypatch.context() as patched:
-        patched.setattr(Prepared, "key", lambda self: key(self).exact())
+        patched.setattr(Prepared, "key", lambda self: key(self).in_float32())
         say_of_bfloat16(True)
         cluster.client.run(say_of_bfloat16, True)
         try:
@@ -127,7 +127,7 @@ def test_verbs_say_so(
 def test_run_for_other_machines_is_planned_here(
     source: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unet_dask.engine.probe._PROBE_FLOP", 1e7)
+    monkeypatch.setattr("unet_dask.engine.speed._TIMED_FLOP", 1e7)
     config = SegmentConfig(precision="bfloat16", scheduler="tcp://127.0.0.1:1")
     plan = unet_dask.plan_store(source, tiny_model, config=config)
     assert plan.precision == "bfloat16"

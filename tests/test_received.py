@@ -241,7 +241,7 @@ def test_manifest_that_contradicts_itself_is_a_finding_each(name: str, sink: Pat
 
 def test_work_that_is_not_the_plan_is_a_finding(sink: Path, tiny_model: Path) -> None:
     forge(sink, lambda record: record.update(work=3))
-    assert any("speaks of 3 pieces of work" in text for text in said(sink, tiny_model))
+    assert any("speaks of 3 blocks" in text for text in said(sink, tiny_model))
 
 
 def reseal(sink: Path, product: str, change: Callable[[Any], object]) -> None:

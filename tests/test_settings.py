@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import unet_dask
-from tests.test_report import Rows
-from unet_dask.config import SegmentConfig
-from unet_dask.errors import MismatchError, SinkError
+from tests.report.test_report import Rows
+from unet_dask.config import SegmentConfig, configured
+from unet_dask.errors import MismatchError, OptionError, SinkError
 from unet_dask.io.sink import place as places
 from unet_dask.model.file import inspect_model
 from unet_dask.model.header import Normalisation
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepare import open_inputs, prepare, this_machine
 from unet_dask.setting import Setting, identity, setting, settings_of
-from unet_dask.verify.again import settings_of as settings_of_result
+from unet_dask.verify.reopen import settings_of as settings_of_result
 from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from unet_dask.report.segment import Asked
     from unet_dask.workers.cluster import Cluster
 
 #: Another value of every setting that values depend on, and that any machine can do.
@@ -142,6 +143,39 @@ def test_one_field_is_an_option_that_is_shown_guarded_and_restored(
     found = settings_of_result(stored)
     assert isinstance(found, Extended)
     assert found.sharpen == 2
+
+
+@pytest.mark.parametrize("said", ["flag", "variable", "file", "flag of now"])
+def test_a_setting_is_taken_by_the_name_that_it_had_before(
+    said: str, tmp_path: Path, call_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Asked] = []
+
+    def only_asked(report: object, what: Asked, display: object) -> None:
+        asked.append(what)
+        raise SinkError("enough")
+
+    monkeypatch.setattr("unet_dask.report.segment.segment_and_report", only_asked)
+    arguments = {"flag": ["--mended"], "flag of now": ["--source-fixed"]}.get(said, [])
+    if said == "variable":
+        monkeypatch.setenv("UNET_DASK_SEGMENT_MENDED", "1")
+    if said == "file":
+        (tmp_path / "run.toml").write_text("mended = true\n")
+        arguments = ["--config", str(tmp_path / "run.toml")]
+    assert "enough" in call_cli("segment", "a.zarr", "--resume", *arguments).stderr
+    assert asked[0].config.source_fixed
+
+
+def test_the_name_of_before_is_not_shown(call_cli: Callable[..., Any]) -> None:
+    shown = call_cli("segment", "--help").stdout
+    assert "--source-fixed" in shown
+    assert "mended" not in shown
+
+
+def test_a_notebook_may_say_the_name_of_before_but_not_both() -> None:
+    assert configured(None, {"mended": True}).source_fixed
+    with pytest.raises(OptionError, match=r"mended is what source_fixed was called before\. Say it once"):
+        configured(None, {"mended": False, "source_fixed": True})
 
 
 @pytest.mark.usefixtures("extended")

@@ -8,6 +8,17 @@ from enum import StrEnum
 AUTO = "auto"
 
 
+def words(kind: type[StrEnum]) -> tuple[str, ...]:
+    """Return the words to choose from, as plain texts.
+
+    Examples
+    --------
+    >>> words(BackendName)
+    ('torch', 'nnpack')
+    """
+    return tuple(each.value for each in kind)
+
+
 class Device(StrEnum):
     """Where a network is run."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.choices import AUTO, Averaging, BackendName, Device, Precision, words
 from unet_dask.errors import OptionError
 from unet_dask.part import parse_part
-from unet_dask.setting import nearest, setting, settings_of
+from unet_dask.setting import by_present_names, nearest, setting, settings_of
 from unet_dask.texts import parse_bytes, parse_channels, parse_products, parse_sizes
 
 if TYPE_CHECKING:
@@ -97,19 +98,19 @@ class SegmentConfig:
     scheduler_file: str | None = setting(
         None, values="", path=True, metavar="FILE", help="The same, from the scheduler's file."
     )
-    device: str = setting("auto", values="plan.device", choices=("auto", "cpu", "cuda", "mps"), help="[auto]")
+    device: str = setting("auto", values="plan.device", choices=(AUTO, *words(Device)), help="[auto]")
     precision: str = setting(
         "auto",
         values="plan.precision",
         resumed=True,
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        choices=(AUTO, *words(Precision)),
         help="[auto]",
     )
     backend: str = setting(
         "torch",
         values="setting.backend",
         required=True,
-        choices=("torch", "nnpack"),
+        choices=words(BackendName),
         help="What runs the network.",
     )
     products: tuple[str, ...] = setting(
@@ -188,7 +189,7 @@ class SegmentConfig:
         values="setting.tta",
         required=True,
         help="Average over symmetries of the image [none].",
-        **_one_of("test-time averaging", "none", "flips", "rotations"),
+        **_one_of("test-time averaging", *words(Averaging)),
     )
     nan: str = setting(
         "stop",
@@ -232,15 +233,18 @@ class SegmentConfig:
     )
     #: The source, or the rule for NaN, was changed where regions had failed, and nowhere else; what was computed from
     #: what has changed is done again.
-    mended: bool = setting(
-        False, values="", help="With --resume: the source was mended where regions failed."
+    source_fixed: bool = setting(
+        False,
+        values="",
+        formerly=("mended",),
+        help="With --resume: the source was repaired where regions failed.",
     )
     part: str | None = setting(
         None,
         values="",
         check=_is_part,
         metavar="I/N",
-        help="Be one of N drivers that share the sink, such as 2/8.",
+        help="Be one of N drivers that share the result, such as 2/8.",
     )
 
     def __post_init__(self) -> None:
@@ -254,8 +258,9 @@ class SegmentConfig:
 
 def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:
     """Return a configuration with settings from a notebook over it, where texts are read as on the command line."""
-    given = {name: value for name, value in settings.items() if value is not None}
     known = {each.name: each for each in settings_of(config or SegmentConfig)}
+    former = {before: each.name for each in known.values() for before in each.formerly}
+    given = by_present_names({name: value for name, value in settings.items() if value is not None}, former)
     unknown = sorted(set(given) - set(known))
     if unknown:
         hint = nearest(unknown[0], known, f"There are: {', '.join(known)}.")

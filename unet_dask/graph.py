@@ -4,7 +4,7 @@ A wave is a box of neighbouring regions. Its array has one block per region; `ma
 with the context from its neighbours, and :class:`RegionTask` does everything else on the worker: mirror,
 network, write, flush. What comes back is a record of a few hundred bytes, never a voxel.
 
-The blocks of a stored volume are windows that nobody has read (`io.source.unread`). Completing them is arithmetic,
+The blocks of a stored volume are windows that nobody has read (`io.source.lazy_window`). Completing them is arithmetic,
 which the driver does; what it submits is one task a region, which reads its window itself: no voxel travels between
 workers, what fails or dies is one region, and workers need not know Dask's arrays.
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from unet_dask.engine.cache import NetworkKey
     from unet_dask.engine.infer import Counter
     from unet_dask.io.sink.store import Sink
+    from unet_dask.io.source.lazy_window import LazyWindow
     from unet_dask.io.source.mask import Mask
-    from unet_dask.io.source.unread import Unread
     from unet_dask.model.header import NetworkSpec, Normalisation
     from unet_dask.products import Product
     from unet_dask.tiling.region import RegionGrid, Wave
@@ -56,11 +56,11 @@ class Record:
     Attributes
     ----------
     entry : for the ledger
-    seconds : of wall time from when the region was taken in hand, see `engine.turns`
+    seconds : of wall time from when the region was taken in hand, see `engine.slots`
     worker : process number
     peak_bytes : most resident memory of the worker so far
     loads : networks the worker has loaded so far
-    exact : tiles that were run in float32 because they reach beyond what bytes can say
+    float32_fallbacks : tiles that were run in float32 because they reach beyond what bytes can say
     attempt : that staged what was written, "" if it lies in its place: see `io.sink.session`
     unshaped : objects beginning there that are too large to be given another shape
     """
@@ -70,7 +70,7 @@ class Record:
     worker: int
     peak_bytes: int
     loads: int
-    exact: int = 0
+    float32_fallbacks: int = 0
     attempt: str = ""
     unshaped: int = 0
 
@@ -117,7 +117,7 @@ class RegionTask:
         block : completed, but not mirrored
         counter : of tiles that were run otherwise than was asked
         """
-        from unet_dask.engine import turns
+        from unet_dask.engine import slots
         from unet_dask.engine.finite import check_finite
         from unet_dask.tiling.mirror import extend
 
@@ -128,10 +128,10 @@ class RegionTask:
         channel, before_space = axes.index("c"), len(axes) - self.spec.dims - 1
         if inside is not None and not inside.any():
             return self.background(index)
-        origin = tuple(start for start, _ in grid.clipped(index))
+        origin = tuple(start for start, _ in grid.source_window(index))
         block = check_finite(block, origin=origin, axes=axes, nan=self.nan)
         window = extend(block, origin=origin, read=grid.read(index), shape=grid.shape)
-        with turns.computing:
+        with slots.computing:
             made = self._computed(np.moveaxis(window, channel, before_space), write, inside, counter)
         return tuple(
             np.moveaxis(
@@ -164,7 +164,7 @@ class RegionTask:
                     self.normalisation,
                     self.spec,
                     self.tta,
-                    self.network.exact(),
+                    self.network.in_float32(),
                     counter or infer.Counter(),
                 ),
                 outputs=self.outputs,
@@ -221,7 +221,7 @@ class WriteRegion:
     task: RegionTask
     sink: Sink
 
-    def __call__(self, index: Index, window: Unread) -> Record:
+    def __call__(self, index: Index, window: LazyWindow) -> Record:
         """Return the record of a region.
 
         Parameters
@@ -230,24 +230,24 @@ class WriteRegion:
         window : all that it reads of the volume
         """
         from unet_dask.engine.infer import Counter
-        from unet_dask.engine.turns import in_hand
+        from unet_dask.engine.slots import region_slots
 
         counter = Counter()
-        with in_hand:
+        with region_slots:
             began = time.perf_counter()
             values, stamp = window.read_stamped()
             products = self.task.products(index, values, counter)
             del values
             with self.sink.attempted() as sink:
                 entry = _write(sink, self.task, index, products, stamp)
-                return record(entry, began, exact=counter.exact, attempt=sink.attempt)
+                return record(entry, began, float32_fallbacks=counter.float32_fallbacks, attempt=sink.attempt)
 
 
 def write_background(sink: Sink, task: RegionTask, index: Index) -> Record:
     """Write a region that lies outside of the mask, on a worker: background is really written, and recorded."""
-    from unet_dask.engine.turns import in_hand
+    from unet_dask.engine.slots import region_slots
 
-    with in_hand:
+    with region_slots:
         began = time.perf_counter()
         with sink.attempted() as own:
             return record(_write(own, task, index, task.background(index)), began, attempt=own.attempt)
@@ -323,7 +323,7 @@ def overlapped(
     )
 
 
-def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index, Task]:
+def wave_tasks(volume: LazyWindow, wave: Wave, function: WriteRegion) -> dict[Index, Task]:
     """Return one task for every region of a wave of a volume, which returns its :class:`Record`.
 
     All tasks of a run are one group to the scheduler, which never forgets a group.
@@ -338,7 +338,7 @@ def wave_tasks(volume: Unread, wave: Wave, function: WriteRegion) -> dict[Index,
     return tasks
 
 
-def windows(volume: Unread, wave: Wave) -> dict[Index, Unread]:
+def windows(volume: LazyWindow, wave: Wave) -> dict[Index, LazyWindow]:
     """Return what each region of a wave reads of a volume, by its place in the wave."""
     import dask
     import dask.array as da
@@ -370,19 +370,23 @@ def windows(volume: Unread, wave: Wave) -> dict[Index, Unread]:
     return {tuple(key[1:]): value(key).flat[0] for key in flatten(completed.__dask_keys__())}
 
 
-def _held(block: Unread) -> NDArray[np.object_]:
+def _held(block: LazyWindow) -> NDArray[np.object_]:
     """Return a window as an array of one object, which is what Dask's arrays are made of."""
     held = np.empty((1,) * block.ndim, dtype=np.object_)
     held.flat[0] = block
     return held
 
 
-def record(entry: Entry, began: float, *, exact: int = 0, attempt: str = "", unshaped: int = 0) -> Record:
+def record(
+    entry: Entry, began: float, *, float32_fallbacks: int = 0, attempt: str = "", unshaped: int = 0
+) -> Record:
     """Return the record of work that began at a time of `perf_counter`."""
     from unet_dask.engine import cache
 
     seconds = time.perf_counter() - began
-    return Record(entry, seconds, os.getpid(), peak_bytes(), cache.loads(), exact, attempt, unshaped)
+    return Record(
+        entry, seconds, os.getpid(), peak_bytes(), cache.loads(), float32_fallbacks, attempt, unshaped
+    )
 
 
 def peak_bytes() -> int:

@@ -13,7 +13,7 @@ from unet_dask.config import format_bytes
 from unet_dask.errors import ModelError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import RUN_FOLDER, exists, is_unfinished, result_manifest
-from unet_dask.io.source import choice, foreign, formats, node
+from unet_dask.io.source import formats, node, not_zarr, resolve
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import opened
 from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
@@ -76,7 +76,7 @@ def _file(path: Path) -> Description:
     kind = kind_of(path)
     if kind is SAFETENSORS or kind.pickled or path.suffix == ".safetensors":
         return _model(inspect_model(path))
-    raise foreign.no_store(path)
+    raise not_zarr.no_store(path)
 
 
 def _model(file: ModelFile) -> Description:
@@ -116,7 +116,7 @@ def _result(url: str, manifest: Manifest) -> Description:
     return {
         "kind": "result",
         "path": shown,
-        "state": "complete" if complete else f"{done} of {total} pieces of work done",
+        "state": "complete" if complete else f"{done} of {total} blocks done",
         "complete": complete,
         "done": done,
         "total": total,
@@ -144,7 +144,7 @@ def _product(url: str, entry: ArrayRecord) -> Description:
 
 
 def _store(url: str, key: str | None) -> Description:
-    location, inner = choice.locate(url, key)
+    location, inner = resolve.locate(url, key)
     found = node.read_node(location, inner)
     if found is not None and not (found.is_array or found.is_image):
         below = [child for child in node.descend(found) if child.is_array or child.is_image]
@@ -161,10 +161,10 @@ def _store(url: str, key: str | None) -> Description:
 
 def _guessed(url: str, key: str | None) -> str | None:
     """Return axes for an array that says nothing about them, so that it can be described all the same."""
-    location, inner = choice.locate(url, key)
-    chosen = choice.choose(location, inner, None)
+    location, inner = resolve.locate(url, key)
+    chosen = resolve.choose(location, inner, None)
     try:
-        choice.decide_axes(chosen, None, dims=None, network_channels=None)
+        resolve.decide_axes(chosen, None, dims=None, network_channels=None)
     except ValueError:
         count = len(chosen.node.shape)
         return {3: "zyx", 4: "czyx", 5: "tczyx"}.get(count)

@@ -277,7 +277,7 @@ def _all(work: int, lines: Iterable[bytes]) -> Iterator[bytes]:
         yield line
     if count != work:
         raise IncompleteError(
-            f"{work - count} of {work} pieces of work are not in the record of the run any more: it was changed or "
+            f"{work - count} of {work} blocks are not in the record of the run any more: it was changed or "
             "removed just now. --resume does them again."
         )
 

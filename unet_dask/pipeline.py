@@ -75,15 +75,15 @@ def plan_store(
     with model_file(model) as file:
         prepared = prepare(open_inputs(source, file, chosen), this_machine(chosen), None)
     if not (chosen.scheduler or chosen.scheduler_file):
-        require_here(prepared, stored=None)
+        require_here(prepared, manifest=None)
     return prepared.plan
 
 
 def estimated_seconds(
     plan: Plan, model: Model | str | os.PathLike[str], config: SegmentConfig | None = None
 ) -> float:
-    """Return the time a plan would take on this machine's own workers, from a probe tile run here and now."""
-    from unet_dask.engine.probe import flop_per_second
+    """Return the time a plan would take on this machine's own workers, from one tile run here and now."""
+    from unet_dask.engine.speed import flop_per_second
 
     config = config or SegmentConfig()
     workers = config.workers or clusters.default_workers(plan.device)
@@ -92,9 +92,9 @@ def estimated_seconds(
         if not multiplies(
             plan.precision, plan.device
         ):  # the cluster that is named may, and is not slower than this
-            key = key.exact()
+            key = key.in_float32()
         rate = flop_per_second(key, plan.header.network, threads=available_cores())
-    # Workers share the cores that the probe had for itself; more of them than there are regions cannot help.
+    # Workers share the cores that this tile had for itself; more of them than there are regions cannot help.
     passes = len(symmetries(config.tta, plan.header.network.dims))
     return passes * plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
 
@@ -136,14 +136,14 @@ def segment_store(
         One of the errors of :mod:`unet_dask.errors`, with one line that says what, why and what to do.
     """
     began = time.perf_counter()
-    tell = on_event or _notebook_listener()
+    on_event = on_event or _notebook_listener()
     url = remote.location(sink, "sink")
     chosen = configured(config, settings)
     if client is not None:
         running.require_usable(client)
     part = None if chosen.part is None else parse_part(chosen.part)
     with places.refusals_told(url):
-        stored = _check_place(
+        manifest = _check_place(
             remote.location(source, "source"), url, part, resume=resume, overwrite=overwrite
         )
     with places.refusals_told(url), model_file(model) as file:
@@ -152,32 +152,32 @@ def segment_store(
         # what no machine could do is refused first.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None
         inputs, machine = open_inputs(source, file, chosen), this_machine(chosen, wish)
-        prepared = prepare(inputs, machine, stored)
+        prepared = prepare(inputs, machine, manifest)
         if not elsewhere:
-            require_here(prepared, stored)
+            require_here(prepared, manifest)
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
                 shared = opened.enter_context(_among_parts(url, part))
-                if shared != stored:
-                    stored, prepared = shared, prepare(inputs, machine, shared)
-            workers = opened.enter_context(_open_workers(prepared, client, tell))
+                if shared != manifest:
+                    manifest, prepared = shared, prepare(inputs, machine, shared)
+            workers = opened.enter_context(_open_workers(prepared, client, on_event))
             check_workers(workers, file, url)
             if not workers.local:
-                prepared = prepare(inputs, machine_of(workers, prepared.config), stored)
-            begun = _begun_in(prepared.plan.precision, stored)
+                prepared = prepare(inputs, machine_of(workers, prepared.config), manifest)
+            begun = _begun_in(prepared.plan.precision, manifest)
             require_precision(workers, prepared.plan.precision, prepared.plan.device, begun=begun)
-            constants = _constants(prepared, workers, stored, tell)
-            prepared, notes = checked_arithmetic(prepared, workers, stored, constants)
+            constants = _constants(prepared, workers, manifest, on_event)
+            prepared, notes = checked_arithmetic(prepared, workers, manifest, constants)
             notes = (*prepared.plan.notes, *notes)
             if not part:
                 opened.enter_context(locks.locked(url))
             if not overwrite:
-                _require_unchanged(url, stored)
-            place = open_sink(prepared, url, stored, constants)
+                _require_unchanged(url, manifest)
+            place = open_sink(prepared, url, manifest, constants)
             own = opened.enter_context(session(url))
             with Ledger(place.run_folder, partial(is_planned, prepared.plan)) as ledger:
-                done = work(prepared, workers, place, ledger, constants, tell, notes, own)
+                done = work(prepared, workers, place, ledger, constants, on_event, notes, own)
     return Run(
         url,
         prepared.plan,
@@ -192,7 +192,7 @@ def segment_store(
     )
 
 
-def require_here(prepared: Prepared, stored: Manifest | None) -> None:
+def require_here(prepared: Prepared, manifest: Manifest | None) -> None:
     """Refuse a precision that this machine's own workers would emulate, before any of them is started.
 
     Raises
@@ -202,12 +202,12 @@ def require_here(prepared: Prepared, stored: Manifest | None) -> None:
     """
     precision, device = prepared.plan.precision, prepared.plan.device
     if not multiplies(precision, device):
-        raise cannot_multiply(precision, device, begun=_begun_in(precision, stored))
+        raise cannot_multiply(precision, device, begun=_begun_in(precision, manifest))
 
 
-def _begun_in(precision: str, stored: Manifest | None) -> bool:
+def _begun_in(precision: str, manifest: Manifest | None) -> bool:
     """Return whether a run to resume was begun in a precision, so that it cannot go on in another."""
-    return stored is not None and stored.precision == precision
+    return manifest is not None and manifest.precision == precision
 
 
 def _check_place(
@@ -239,7 +239,7 @@ def _check_place(
                 f"{remote.redact_url(sink)} exists already. Go on with it by --resume, replace it by --overwrite, or "
                 "name another place with -o."
             )
-    reason = places.probe(sink)
+    reason = places.why_unwritable(sink)
     if reason:
         raise SinkError(
             f"The sink {remote.redact_url(sink)} cannot be written: {reason}. Name a place that can be written with -o."
@@ -254,9 +254,9 @@ def _among_parts(url: str, part: Part) -> Iterator[Manifest | None]:
         yield manifest
 
 
-def _require_unchanged(sink: str, stored: Manifest | None) -> None:
+def _require_unchanged(sink: str, manifest: Manifest | None) -> None:
     """Raise if another run used the sink's place between the first look and the lock."""
-    if places.read_manifest(sink) != stored:
+    if places.read_manifest(sink) != manifest:
         raise SinkError(
             f"{remote.redact_url(sink)} was created or replaced by another run just now, and is left as it is. Look at "
             "it, then --resume or --overwrite it, or name another place with -o."
@@ -264,13 +264,13 @@ def _require_unchanged(sink: str, stored: Manifest | None) -> None:
 
 
 def _open_workers(
-    prepared: Prepared, client: Client | None, tell: Listener
+    prepared: Prepared, client: Client | None, on_event: Listener
 ) -> AbstractContextManager[Cluster]:
     """Return the cluster that the configuration or the caller names, else local workers."""
     config, plan = prepared.config, prepared.plan
 
     def say(text: str) -> None:
-        tell(Remark(text))
+        on_event(Remark(text))
 
     if client is not None:
         return nullcontext(running.connected(client, threads=config.threads, say=say))
@@ -285,15 +285,15 @@ def _open_workers(
 
 
 def _constants(
-    prepared: Prepared, workers: Cluster, stored: Manifest | None, tell: Listener
+    prepared: Prepared, workers: Cluster, manifest: Manifest | None, on_event: Listener
 ) -> Normalisation:
     """Return the constants of the normalisation: of the model, of the stored run, or of one pass now."""
     model = prepared.model.header.normalisation
     if model.kind == "constant" or not len(prepared.plan.grid):
         return model
-    if stored is not None:
-        return Normalisation("constant", *stored.normalisation)
-    tell(Stage("statistics of the whole volume"))
+    if manifest is not None:
+        return Normalisation("constant", *manifest.normalisation)
+    on_event(Stage("statistics of the whole volume"))
     source = prepared.source
     channel = source.axes.index("c")
     calls = ((index, (source.spec, window, channel)) for index, window in statistics.windows(source))

@@ -39,6 +39,7 @@ class Setting:
     short, metavar : a second name of the option, and what stands for its value
     words : that a shell completes, each with what it means
     path : whether it is a path or an address
+    formerly : names that it had before, which are still understood and not shown
     name, default : of the field
     """
 
@@ -56,6 +57,7 @@ class Setting:
     metavar: str | None = None
     words: Callable[[], Mapping[str, str]] = dict
     path: bool = False
+    formerly: tuple[str, ...] = ()
     name: str = ""
     default: Any = None
 
@@ -97,8 +99,32 @@ def setting(
 def settings_of(config: Any) -> list[Setting]:  # a configuration, or its class
     """Return what every field of a configuration declares."""
     return [
-        replace(each.metadata["setting"], name=each.name, default=each.default) for each in fields(config)
+        replace(said.metadata["setting"], name=said.name, default=said.default) for said in fields(config)
     ]
+
+
+def by_present_names(given: Mapping[str, T], former: Mapping[str, str]) -> dict[str, T]:
+    """Return what was said of settings by the names that they have now.
+
+    Parameters
+    ----------
+    given : values by names, of now or of before
+    former : names of now by those of before
+
+    Raises
+    ------
+    OptionError
+        If one setting is said by both of its names.
+
+    Examples
+    --------
+    >>> by_present_names({"settle": 0.5, "width": 16}, {"settle": "freeze_norm_after"})
+    {'freeze_norm_after': 0.5, 'width': 16}
+    """
+    for before, now in former.items():
+        if before in given and now in given:
+            raise OptionError(f"{before} is what {now} was called before. Say it once, as {now}.")
+    return {former.get(name, name): value for name, value in given.items()}
 
 
 def as_text(value: object) -> str:
@@ -109,24 +135,24 @@ def as_text(value: object) -> str:
 def identity(config: Any) -> dict[str, str]:  # a configuration
     """Return the fields of the fingerprint that hold values as they are."""
     return {
-        each.values: as_text(value)
-        for each in settings_of(config)
-        if each.own and ((value := getattr(config, each.name)) != each.default or each.required)
+        said.values: as_text(value)
+        for said in settings_of(config)
+        if said.own and ((value := getattr(config, said.name)) != said.default or said.required)
     }
 
 
 def read_identity(kind: type[T], fingerprint: Mapping[str, str]) -> T:
     """Return a configuration with the values that a fingerprint holds as they are; all else is the default."""
-    own = [each for each in settings_of(kind) if each.own and each.values in fingerprint]
-    return kind(**{each.name: each.read(fingerprint[each.values]) for each in own})
+    own = [said for said in settings_of(kind) if said.own and said.values in fingerprint]
+    return kind(**{said.name: said.read(fingerprint[said.values]) for said in own})
 
 
 def gone_on_with(config: T, recorded: Mapping[str, Any]) -> T:
     """Return the configuration of a run that goes on, with what it takes from the one that was begun."""
     taken = [
-        each for each in settings_of(config) if each.resumed and getattr(config, each.name) == each.default
+        said for said in settings_of(config) if said.resumed and getattr(config, said.name) == said.default
     ]
-    return replace(config, **{each.name: recorded[each.recorded] for each in taken})  # type: ignore[type-var] # a dataclass
+    return replace(config, **{said.name: recorded[said.recorded] for said in taken})  # type: ignore[type-var] # a dataclass
 
 
 def restored(kind: type[T], fingerprint: Mapping[str, str], recorded: Mapping[str, Any]) -> T:
@@ -138,14 +164,14 @@ def restored(kind: type[T], fingerprint: Mapping[str, str], recorded: Mapping[st
     fingerprint : of the run
     recorded : what the result says otherwise, by the names that settings declare
     """
-    derived = [each for each in settings_of(kind) if each.recorded and not each.own]
-    known = {each.name: recorded[each.recorded] for each in derived}
+    derived = [said for said in settings_of(kind) if said.recorded and not said.own]
+    known = {said.name: recorded[said.recorded] for said in derived}
     return replace(read_identity(kind, fingerprint), **known)  # type: ignore[type-var] # a dataclass
 
 
 def for_people(config: Any) -> dict[str, str]:  # a configuration
     """Return the settings for people; those that were left to the plan are not named. May hold secrets of addresses."""
-    values = {each.name: getattr(config, each.name) for each in settings_of(config) if each.shown}
+    values = {said.name: getattr(config, said.name) for said in settings_of(config) if said.shown}
     return {
         name: as_text(value) for name, value in values.items() if value is not None and value is not False
     }

@@ -63,10 +63,10 @@ def about(device: str) -> str:
     """Return in one line what is measured, and by what."""
     if device == "cpu":
         return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}: tiny, the figures say nothing"
-    card = torch.cuda.get_device_properties(0)
+    gpu = torch.cuda.get_device_properties(0)
     return (
-        f"{card.name}, {card.multi_processor_count} multiprocessors, {card.total_memory / 2**30:.0f} GiB, capability "
-        f"{card.major}.{card.minor}; torch {torch.__version__}, CUDA {torch.version.cuda}, "
+        f"{gpu.name}, {gpu.multi_processor_count} multiprocessors, {gpu.total_memory / 2**30:.0f} GiB, capability "
+        f"{gpu.major}.{gpu.minor}; torch {torch.__version__}, CUDA {torch.version.cuda}, "
         f"cuDNN {torch.backends.cudnn.version()}"
     )
 
@@ -100,5 +100,5 @@ def _by_events(function: Callable[[], object]) -> float:
 def reason(error: Exception) -> str:
     """Return in one line, and not a long one, why something failed."""
     if isinstance(error, torch.OutOfMemoryError):
-        return "does not fit into the card's memory"
+        return "does not fit into the GPU's memory"
     return (str(error).strip().splitlines() or [""])[0][:90] or type(error).__name__

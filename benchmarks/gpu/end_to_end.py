@@ -3,14 +3,14 @@
     python benchmarks/gpu/end_to_end.py [FOLDER] [--size 32768] [--width 64] [--workers 1,4] [--rounds 3]
     python benchmarks/gpu/end_to_end.py --device cpu
 
-The loop (`loop.py`) is what somebody would write who knows her way around a GPU: a region's grey values go to the card
+The loop (`loop.py`) is what somebody would write who knows her way around a GPU: a region's grey values go to the GPU
 from pinned memory and are normalised there, the arg-max is taken there, and classes come back; what is read, computed
 and written takes turns ("bare loop") or overlaps by a region ("overlapped loop"). It has no Dask, no ledger, no
 checksum of its own and no flush to disk, and writes the same levels of a pyramid. `segment` runs with as many workers
-on the one card as are named; several read and write while the card computes for another. Who fails is left out, with
+on the one GPU as are named; several read and write while the GPU computes for another. Who fails is left out, with
 the reason: four workers are granted four times the memory.
 
-All take turns. Everything is run on an image of one tile too: that is the start of processes, libraries and the card,
+All take turns. Everything is run on an image of one tile too: that is the start of processes, libraries and the GPU,
 which for some seconds of work is most of the time. Quoted are medians, with the start and beyond it; the bar is about
 what lies beyond it. The loop tells where its time goes.
 """
@@ -154,9 +154,9 @@ def main() -> None:
     parser.add_argument(
         "--memory",
         default="12GiB",
-        help="of a worker, in the machine: the card's own is another",
+        help="of a worker, in the machine: the GPU's own is another",
     )
-    parser.add_argument("--workers", type=numbers, default="1,4", help="on the one card")
+    parser.add_argument("--workers", type=numbers, default="1,4", help="on the one GPU")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--image", type=Path, help="a real image to tile")
     tiny = {"size": 256, "start": 64, "width": 4, "depth": 2, "precision": "float32", "memory": "1GiB"}
@@ -174,7 +174,7 @@ def main() -> None:
     times = take_turns(options)
     if "bare loop" not in times["whole"]:
         sys.exit("the bare loop itself failed")
-    # Only now, so that this process takes nothing of the card while others are timed.
+    # Only now, so that this process takes nothing of the GPU while others are timed.
     rate = peak(options.precision, options.device)
     print(f"matrix product in {options.precision}: {rate / 1e12:.1f} TFLOP/s")
     report(times, plan, options.size**2, rate)

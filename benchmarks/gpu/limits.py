@@ -1,11 +1,11 @@
-"""What the card can do at most: matrix products, copies to and from it, its own memory.
+"""What the GPU can do at most: matrix products, copies to and from it, its own memory.
 
     python benchmarks/gpu/limits.py [--sizes 4096,8192,16384] [--mebibytes 64,1024]
     python benchmarks/gpu/limits.py --device cpu
 
 The largest of the matrix products in bfloat16 is the peak that network.py and end_to_end.py quote shares of: what the
-card does at its clock under load, not what its data sheet says. A copy between pageable memory and the card goes
-through a buffer of the driver; from pinned memory it goes by itself. The card's memory is read and written at once by
+GPU does at its clock under load, not what its data sheet says. A copy between pageable memory and the GPU goes
+through a buffer of the driver; from pinned memory it goes by itself. The GPU's memory is read and written at once by
 a copy within it, and only written by a fill.
 """
 
@@ -22,7 +22,7 @@ from clock import DTYPES, about, numbers, parsed, parser_of, reason, seconds_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Sides of the square matrices, enough for any card to reach its peak at one of them.
+#: Sides of the square matrices, enough for any GPU to reach its peak at one of them.
 SIZES = {"cuda": "4096,8192,16384", "cpu": "64,128"}
 
 
@@ -58,7 +58,7 @@ def matrix_rates(precision: str, sizes: list[int], device: str) -> list[float]:
 
 
 def peak(precision: str, device: str) -> float:
-    """Return the largest rate of several sizes, and the card's memory."""
+    """Return the largest rate of several sizes, and the GPU's memory."""
     rates = matrix_rates(precision, numbers(SIZES[device]), device)
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -123,7 +123,7 @@ class Loop:
         """Return what a region reads, (y, x), mirrored where it lies beyond the image."""
         grid = self.plan.grid
         with self.stages.stage("read"):
-            clipped = grid.clipped(index)[1:]
+            clipped = grid.source_window(index)[1:]
             block = np.asarray(self.image[tuple(slice(a, b) for a, b in clipped)])
             return extend(
                 block, origin=[a for a, _ in clipped], read=grid.read(index)[1:], shape=grid.shape[1:]

@@ -1,4 +1,4 @@
-"""The network's forward pass alone: FLOP/s by width, tile and precision, as a share of the card's matrix product.
+"""The network's forward pass alone: FLOP/s by width, tile and precision, as a share of the GPU's matrix product.
 
     python benchmarks/gpu/network.py [--widths 16,32,64] [--sides 572,1084,2108,4156] [--compiled 2108]
     python benchmarks/gpu/network.py --dims 3 [--sides 132,196,260,388]

@@ -1,4 +1,4 @@
-"""The network of bytes: exact where it promises to be, near to float32 elsewhere, and only where it can be trusted."""
+"""The int8 network: exact where it promises to be, near to float32 elsewhere, and only where it can be trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unet_dask.engine.cache import NetworkKey, network
 from unet_dask.engine.compare import ranges
 from unet_dask.engine.device import choose_precision, native_int8
 from unet_dask.engine.infer import Counter, Pass, infer
-from unet_dask.engine.integer import Code, Cuts, FirstConvolution, IntegerConvolution
+from unet_dask.engine.integer import Cuts, FirstConvolution, IntegerConvolution, Quantization
 from unet_dask.engine.packed import as_corners
 from unet_dask.engine.ranges import BeyondRangesError, count, widest
 from unet_dask.engine.stream import _largest, _place
@@ -54,9 +54,9 @@ SPECS = [
 ]
 
 
-def code(channels: int, *, zero: int = 0, seed: int = 0) -> Code:
+def quantization(channels: int, *, zero_point: int = 0, seed: int = 0) -> Quantization:
     steps = np.random.default_rng(seed).uniform(0.01, 0.1, channels).astype(np.float32)
-    return Code(torch.from_numpy(steps), torch.full((channels,), float(zero)))
+    return Quantization(torch.from_numpy(steps), torch.full((channels,), float(zero_point)))
 
 
 def some_bytes(shape: tuple[int, ...], seed: int = 0) -> Tensor:
@@ -64,14 +64,14 @@ def some_bytes(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return torch.from_numpy(values).contiguous(memory_format=layout(len(shape) - 2))
 
 
-def by_hand(features: Tensor, weight: Tensor, bias: Tensor, incoming: Code) -> NDArray[np.float64]:
+def by_hand(features: Tensor, weight: Tensor, bias: Tensor, incoming: Quantization) -> NDArray[np.float64]:
     """Return a convolution of what bytes stand for, with filters rounded as they are documented to be."""
     dims = weight.dim() - 2
     space = (...,) + (None,) * dims
-    scaled = weight.double().numpy() * incoming.step.double().numpy()[space]
+    scaled = weight.double().numpy() * incoming.scale.double().numpy()[space]
     largest = np.abs(scaled).reshape(len(scaled), -1).max(1)[(..., None) + (None,) * dims]
     rounded = np.rint(scaled / largest * 127) * largest / 127
-    values = features[0].double().numpy() - incoming.zero.double().numpy()[space]
+    values = features[0].double().numpy() - incoming.zero_point.double().numpy()[space]
     windows = sliding_window_view(values, weight.shape[2:], axis=tuple(range(1, dims + 1)))
     contracted = [0, *range(dims + 1, 2 * dims + 1)]
     made: NDArray[np.float64] = np.tensordot(rounded, windows, ([1, *range(2, dims + 2)], contracted))
@@ -80,24 +80,24 @@ def by_hand(features: Tensor, weight: Tensor, bias: Tensor, incoming: Code) -> N
 
 
 @needs_int8
-@pytest.mark.parametrize("zero", [0, 91])
+@pytest.mark.parametrize("zero_point", [0, 91])
 @pytest.mark.parametrize("shape", [(5, 12, 9, 14), (7, 16, 5, 6, 8)], ids=["2-D", "3-D"])
-def test_a_convolution_of_bytes_is_exact(shape: tuple[int, ...], zero: int) -> None:
+def test_a_convolution_of_bytes_is_exact(shape: tuple[int, ...], zero_point: int) -> None:
     outputs, channels, *space = shape
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn((outputs, channels, *(3,) * len(space)), generator=generator)
     bias = torch.randn(outputs, generator=generator)
-    incoming, features = code(channels, zero=zero), some_bytes((1, channels, *space))
+    incoming, features = quantization(channels, zero_point=zero_point), some_bytes((1, channels, *space))
     expected = by_hand(features, weight, bias, incoming)
     found = IntegerConvolution(weight, bias, incoming, None)(features)[0].numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
-    step = float(np.abs(expected).max()) / 255
-    outgoing = Code(torch.full((outputs,), step), torch.zeros(outputs))
+    scale = float(np.abs(expected).max()) / 255
+    outgoing = Quantization(torch.full((outputs,), scale), torch.zeros(outputs))
     made = IntegerConvolution(weight, bias, incoming, outgoing)(features)[0].numpy()
     assert made.dtype == np.uint8
     # A ReLU, for the smallest byte stands for 0; half a step of rounding, and the filters' units are those of the step.
-    assert np.abs(made * step - np.maximum(expected, 0)).max() <= 0.51 * step
+    assert np.abs(made * scale - np.maximum(expected, 0)).max() <= 0.51 * scale
 
 
 @needs_int8
@@ -107,9 +107,9 @@ def test_an_up_convolution_puts_every_corner_in_its_place(factors: tuple[int, ..
     dims = len(factors)
     torch.manual_seed(0)
     module = kinds[dims](6, 3, kernel_size=factors, stride=factors).requires_grad_(requires_grad=False)
-    incoming, features = code(6), some_bytes((1, 6, *(3, 4, 5)[:dims]))
-    expected = module(features.float() * incoming.step.view(1, -1, *(1,) * dims))
-    outgoing = Code.of((1.1 * float(expected.min()), 1.1 * float(expected.max())), 3, signed=True)
+    incoming, features = quantization(6), some_bytes((1, 6, *(3, 4, 5)[:dims]))
+    expected = module(features.float() * incoming.scale.view(1, -1, *(1,) * dims))
+    outgoing = Quantization.of((1.1 * float(expected.min()), 1.1 * float(expected.max())), 3, signed=True)
     both = some_bytes((1, 6, *expected.shape[2:]), seed=5)
     skip = both[:, :3].clone()
     weight, bias = as_corners(module)
@@ -118,8 +118,8 @@ def test_an_up_convolution_puts_every_corner_in_its_place(factors: tuple[int, ..
     _place(up(features), both[:, 3:], factors)
     assert torch.equal(both[:, :3], skip)
     shape = (1, -1, *(1,) * dims)
-    found = (both[:, 3:].float() - outgoing.zero.view(shape)) * outgoing.step.view(shape)
-    assert (found - expected).abs().max() < 2.5 * float(outgoing.step[0])
+    found = (both[:, 3:].float() - outgoing.zero_point.view(shape)) * outgoing.scale.view(shape)
+    assert (found - expected).abs().max() < 2.5 * float(outgoing.scale[0])
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def test_the_first_convolution_rounds_to_bytes(dims: int) -> None:
     convolution = kinds[dims](2, 4, 3).requires_grad_(requires_grad=False)
     image = torch.randn(1, 2, *(31, 17, 9)[:dims]).contiguous(memory_format=layout(dims))
     expected = convolution(image).clamp(min=0)
-    outgoing = Code.of((0.0, float(expected.max())), 4, signed=False)
+    outgoing = Quantization.of((0.0, float(expected.max())), 4, signed=False)
     made = FirstConvolution(convolution.weight, convolution.bias, outgoing)(image)
     assert made.dtype == torch.uint8
-    step = outgoing.step.view(1, -1, *(1,) * dims)
-    assert (made.float() * step - expected).abs().max() < 0.51 * outgoing.step[0]
+    scale = outgoing.scale.view(1, -1, *(1,) * dims)
+    assert (made.float() * scale - expected).abs().max() < 0.51 * outgoing.scale[0]
 
 
 @needs_int8
@@ -162,7 +162,7 @@ def test_the_first_convolution_rounds_to_bytes(dims: int) -> None:
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_bright_line_is_seen_wherever_it_lies(axis: int, line: int) -> None:
     """Of every eighth line alone, seven of eight would slip through."""
-    first = FirstConvolution(torch.zeros(4, 1, 3, 3), torch.zeros(4), code(4))
+    first = FirstConvolution(torch.zeros(4, 1, 3, 3), torch.zeros(4), quantization(4))
     made = torch.zeros(1, 4, 40, 72, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     dark, bright = Cuts(), Cuts()
     dark.look(first, made)
@@ -213,11 +213,11 @@ def test_the_network_is_near_to_that_of_float32_and_knows_no_tiles(
     model = new_model(spec, seed=2)
     side = 2 * spec.halo[0] + 8 * spec.stride[0]
     tile = np.random.default_rng(0).normal(size=(spec.channels, *(side,) * spec.dims)).astype(np.float32)
-    exact = load_backend("torch", model, device="cpu", precision="float32")
-    spans = widest([exact.ranges(tile)])  # type: ignore[attr-defined] # torch's has it
+    in_float32 = load_backend("torch", model, device="cpu", precision="float32")
+    spans = widest([in_float32.ranges(tile)])  # type: ignore[attr-defined] # torch's has it
     assert len(spans) == count(spec)
     backend = load_backend("torch", model, device="cpu", precision="int8", ranges=spans)
-    logits, expected = backend.logits(tile), exact.logits(tile)
+    logits, expected = backend.logits(tile), in_float32.logits(tile)
     assert 0 < np.sqrt(np.mean((logits - expected) ** 2)) < 0.1 * expected.std()
     # Sums of bytes have no rounding that could depend on where a tile, or a strip, begins.
     moved = 2 * spec.stride[0]
@@ -242,18 +242,18 @@ def test_what_reaches_beyond_the_ranges_is_run_in_float32(
     grid = AxisGrid(length, 0, length, 60, 28, context)
     sides = (grid.read(0)[1] - grid.read(0)[0],) * 2
     dim = np.random.default_rng(0).normal(size=(1, 1, *sides)).astype(np.float32)
-    exact = NetworkKey(str(file.path), file.checksum, "cpu", "float32")
+    in_float32 = NetworkKey(str(file.path), file.checksum, "cpu", "float32")
     plain = Normalisation("constant", (0.0,), (1.0,))
-    found = ranges(exact, dim[0, :, : grid.probe, : grid.probe], plain)
+    found = ranges(in_float32, dim[0, :, : grid.half_tile, : grid.half_tile], plain)
     reach = tuple((1.5 * low, 1.5 * high) for low, high in found)
-    key = replace(exact, precision="int8", ranges=reach)
+    key = replace(in_float32, precision="int8", ranges=reach)
     wanted = None if inside is None else np.arange(length**2).reshape(1, length, length) % length < 37
     outputs = (product_of("probabilities", "float32"),)
     made: dict[tuple[str, str], Any] = {}
     for name, window in (("dim", dim), ("bright", 10 * dim)):
-        for each in (key, exact):
+        for each in (key, in_float32):
             tiles = Counter()
-            through = Pass(network(each), plain, spec, "none", exact, tiles)
+            through = Pass(network(each), plain, spec, "none", in_float32, tiles)
             (made[name, each.precision],) = infer(
                 window,
                 grids=(grid, grid),
@@ -262,7 +262,7 @@ def test_what_reaches_beyond_the_ranges_is_run_in_float32(
                 outputs=outputs,
                 inside=wanted,
             )
-            assert bool(tiles.exact) == (name == "bright" and each is key)
+            assert bool(tiles.float32_fallbacks) == (name == "bright" and each is key)
     assert 1e-4 < np.abs(made["dim", "int8"] - made["dim", "float32"]).max() < 0.35
     np.testing.assert_allclose(made["bright", "int8"], made["bright", "float32"], atol=1e-5)
 
@@ -282,13 +282,13 @@ def test_a_run_says_how_far_it_agrees_resumes_and_is_verified_and_repaired(
     run = segment_store(source, sink, "nuclei", client=cluster.client, **settings)
     assert run.plan.precision == "int8"
     assert any("int8: " in note and "classed as in float32 by torch" in note for note in run.notes)
-    exact = segment_store(
+    in_float32 = segment_store(
         source, tmp_path / "exact.zarr", "nuclei", client=cluster.client, precision="float32"
     )
     values, expected = (
         np.asarray(each["classes"]["0"]) for each in (open_group(sink), open_group(tmp_path / "exact.zarr"))
     )
-    assert exact.plan.precision == "float32"
+    assert in_float32.plan.precision == "float32"
     assert np.mean(values != expected) < 0.002
 
     manifest = read_manifest(str(sink))

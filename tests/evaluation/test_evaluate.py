@@ -23,11 +23,11 @@ from unet_dask.evaluation.result import summarise
 from unet_dask.io.images.planes import products_of
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.sink.multiscale import pyramid
-from unet_dask.metrics.components import THRESHOLDS
 from unet_dask.metrics.contingency import contingency
 from unet_dask.metrics.rand import rand_agreement
 from unet_dask.metrics.ratio import Ratio
 from unet_dask.metrics.scores import METRICS, Truth, score_map
+from unet_dask.metrics.thinning import THRESHOLDS
 from unet_dask.metrics.warping import warp
 
 if TYPE_CHECKING:

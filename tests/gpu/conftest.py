@@ -28,16 +28,16 @@ def _gpu() -> None:
 
 @pytest.fixture(autouse=True)
 def _given_back() -> Iterator[None]:
-    """Give back what torch keeps of the card: the workers of the next test want it."""
+    """Give back what torch keeps of the GPU: the workers of the next test want it."""
     yield
     torch.cuda.empty_cache()
 
 
 @pytest.fixture(scope="session")
 def _native_bfloat16() -> None:
-    """Skip where the card would emulate bfloat16."""
+    """Skip where the GPU would emulate bfloat16."""
     if torch.cuda.get_device_capability() < (8, 0):
-        pytest.skip("the card multiplies neither bfloat16 nor float32 of 10 bits: it is older than Ampere")
+        pytest.skip("the GPU multiplies neither bfloat16 nor float32 of 10 bits: it is older than Ampere")
 
 
 @pytest.fixture(scope="session")

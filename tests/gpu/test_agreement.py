@@ -92,5 +92,5 @@ def test_the_gpu_is_chosen_by_itself() -> None:
 
 
 @pytest.mark.usefixtures("_native_bfloat16")
-def test_bfloat16_is_chosen_where_the_card_multiplies_it() -> None:
+def test_bfloat16_is_chosen_where_the_gpu_multiplies_it() -> None:
     assert choose_precision("auto", "cuda") == "bfloat16"

@@ -1,4 +1,4 @@
-"""The memory of the card: what the plan counts for a tile, and whether it knows how large the card is."""
+"""The memory of the GPU: what the plan counts for a tile, and whether it knows how large the GPU is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import zarr
 
 import unet_dask
 from tests.gpu.ways import model_of, noise
-from unet_dask.engine.card import CardBackend
-from unet_dask.engine.heap import CARD_SHARE
+from unet_dask.engine.gpu import GpuBackend
+from unet_dask.engine.heap import GPU_SHARE
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.header import NetworkSpec
 
@@ -30,20 +30,20 @@ TILES = {
 @pytest.mark.parametrize("kept", ["logits", "probabilities", "classes"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(("spec", "sides"), TILES.values(), ids=TILES.keys())
-def test_the_card_holds_no_more_than_the_plan_counts(
+def test_the_gpu_holds_no_more_than_the_plan_counts(
     spec: NetworkSpec, sides: tuple[int, ...], precision: str, kept: str
 ) -> None:
     """With what the plan adds for gaps and the workspaces of convolutions."""
-    backend, tile = CardBackend(model_of(spec), precision=precision), noise(1, sides)
+    backend, tile = GpuBackend(model_of(spec), precision=precision), noise(1, sides)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     getattr(backend, kept)(tile)
     counted = pass_bytes(spec, sides, item=4 if precision == "float32" else 2)
-    assert torch.cuda.max_memory_allocated() - before <= (1 + CARD_SHARE) * counted
+    assert torch.cuda.max_memory_allocated() - before <= (1 + GPU_SHARE) * counted
 
 
-def test_no_tile_is_planned_that_the_card_cannot_hold(tmp_path: Path) -> None:
+def test_no_tile_is_planned_that_the_gpu_cannot_hold(tmp_path: Path) -> None:
     """However much memory the machine has."""
     source, side = tmp_path / "volume.zarr", 4096
     zarr.create_array(
@@ -53,5 +53,5 @@ def test_no_tile_is_planned_that_the_card_cannot_hold(tmp_path: Path) -> None:
     plan = unet_dask.plan_store(
         source, model_of(spec), device="cuda", precision="bfloat16", memory="2TiB", workers=1
     )
-    card = torch.cuda.get_device_properties(0).total_memory
-    assert pass_bytes(spec, plan.tile, item=2) <= card
+    total = torch.cuda.get_device_properties(0).total_memory
+    assert pass_bytes(spec, plan.tile, item=2) <= total

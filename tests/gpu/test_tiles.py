@@ -65,7 +65,7 @@ def test_feature_maps_of_more_than_2_to_the_31_numbers_are_right() -> None:
     spec, side, corner = NetworkSpec(width=64, depth=1), 4128, 316
     assert 2 * spec.width * (side - 12) ** 2 > 1 << 31  # of the two maps that the up-convolution is joined to
     if torch.cuda.mem_get_info()[0] < 24 << 30:
-        pytest.skip("the card has less than 24 GiB free")
+        pytest.skip("the GPU has less than 24 GiB free")
     model, tile = model_of(spec), noise(1, (side, side))
     whole = logits(model, tile, "cuda", "float16")[:, -(corner - 16) :, -(corner - 16) :]
     alone = logits(model, np.ascontiguousarray(tile[:, -corner:, -corner:]), "cuda", "float16")

@@ -1,4 +1,4 @@
-"""Workers on GPUs: one each, in turn, and a card that is full costs nothing but a resumed run."""
+"""Workers on GPUs: one each, in turn, and a GPU that is full costs nothing but a resumed run."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def seen() -> tuple[str, int]:
     return os.environ["CUDA_VISIBLE_DEVICES"], torch.cuda.device_count()
 
 
-def card() -> str:
-    """Return the name that no other card has."""
+def gpu_name() -> str:
+    """Return the name that no other GPU has."""
     return str(torch.cuda.get_device_properties(0).uuid)
 
 
 def fill(share: float) -> None:
-    """Let this process have so much of the card's memory, and forget what it has loaded."""
+    """Let this process have so much of the GPU's memory, and forget what it has loaded."""
     from unet_dask.engine import cache
 
     cache._loaded.clear()
@@ -59,9 +59,9 @@ def test_every_worker_sees_exactly_one_gpu_and_together_they_see_all() -> None:
     count = torch.cuda.device_count()
     with local_cluster(workers=count + 1, threads=1, limit=LIMIT, device="cuda") as opened:
         shown = list(opened.client.run(seen).values())
-        cards = list(opened.client.run(card).values())
+        gpus = list(opened.client.run(gpu_name).values())
     assert {number for _, number in shown} == {1}
-    assert len({name for name, _ in shown}) == len(set(cards)) == count
+    assert len({name for name, _ in shown}) == len(set(gpus)) == count
 
 
 def test_workers_keep_to_the_gpus_that_the_driver_sees(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_workers_keep_to_the_gpus_that_the_driver_sees(monkeypatch: pytest.Monke
     assert shown == [(last, 1)] * 2
 
 
-def test_a_card_that_is_full_is_said_in_one_line_and_the_run_resumes(tmp_path: Path) -> None:
+def test_a_gpu_that_is_full_is_said_in_one_line_and_the_run_resumes(tmp_path: Path) -> None:
     model, source = save_tiny_model(tmp_path / "tiny.safetensors"), save_source(tmp_path / "small.zarr")
     sinks = [tmp_path / "once.zarr", tmp_path / "resumed.zarr"]
     with local_cluster(workers=1, threads=1, limit=LIMIT, device="cuda") as opened:

@@ -149,9 +149,9 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
         return predicted(demand, plan.grid)
 
     exact, half = memory(), memory(precision="bfloat16")
-    probe = sum(strip_bytes(network, [grid.probe for grid in plan.spatial], item=4))
-    assert all(grid.core / 2 <= grid.probe - grid.tile + grid.core < grid.core for grid in plan.spatial)
-    assert half.activations >= max(0.49 * exact.activations, probe)
+    half_tile = sum(strip_bytes(network, [grid.half_tile for grid in plan.spatial], item=4))
+    assert all(grid.core / 2 <= grid.half_tile - grid.tile + grid.core < grid.core for grid in plan.spatial)
+    assert half.activations >= max(0.49 * exact.activations, half_tile)
     assert half.network >= exact.network + weights
     assert memory(backend="nnpack").network >= exact.network + weights
 
@@ -185,7 +185,7 @@ WORKERS = {
     "float32": (Arithmetic(), 4 * GIB),
     "bfloat16": (Arithmetic(precision="bfloat16"), 4 * GIB),
     "int8": (Arithmetic(precision="int8"), 4 * GIB),
-    "card": (Arithmetic("cuda", "bfloat16", card=64 * GIB), 32 * GIB),
+    "gpu": (Arithmetic("cuda", "bfloat16", gpu_limit=64 * GIB), 32 * GIB),
 }
 
 
@@ -194,7 +194,7 @@ WORKERS = {
 def test_regions_of_large_volumes_are_worth_what_they_cost(
     axes: str, shape: tuple[int, ...], network: dict[str, int], how: Arithmetic, limit: int
 ) -> None:
-    """Twenty times the 45 ms that one costs at worst, on a core and on a card."""
+    """Twenty times the 45 ms that one costs at worst, on a core and on a GPU."""
     plan = plan_of(axes, shape, limit=limit, how=how, **network)  # type: ignore[arg-type] # no Wanted among them
     assert len(plan.grid) >= 64
     assert plan.flop / len(plan.grid) / how.rate >= 0.9

@@ -152,12 +152,12 @@ def test_a_source_that_was_changed_is_told_and_gone_on_with_as_it_is_now(
     sink = tmp_path / "out.zarr"
     heard: list[Event] = []
     with pytest.raises(
-        IncompleteError, match=r"was changed while it was read \(source.content\); .*--mended"
+        IncompleteError, match=r"was changed while it was read \(source.content\); .*--source-fixed"
     ):
         run(own, sink, cluster, on_event=at(LOOK, lambda: rewritten(own[0], 5)))
     with pytest.raises(UnetDaskError, match=r"another source\.content"):
         run(own, sink, cluster, resume=True)
-    run(own, sink, cluster, resume=True, mended=True, on_event=heard.append)
+    run(own, sink, cluster, resume=True, source_fixed=True, on_event=heard.append)
     run(own, tmp_path / "expected.zarr", cluster)
     assert products(sink) == products(tmp_path / "expected.zarr")
     assert sum(isinstance(event, Progress) for event in heard) > 0
@@ -175,7 +175,7 @@ def test_a_source_that_was_changed_before_a_driver_ended_is_not_taken_on_trust(
 
     with pytest.raises(KeyboardInterrupt):
         run(own, sink, cluster, on_event=at(JOIN, stop))
-    run(own, sink, cluster, resume=True, mended=True)
+    run(own, sink, cluster, resume=True, source_fixed=True)
     run(own, tmp_path / "expected.zarr", cluster)
     assert products(sink) == products(tmp_path / "expected.zarr")
 
@@ -195,7 +195,7 @@ def test_a_source_that_was_put_back_from_a_copy_is_not_taken_on_trust(
 
     with pytest.raises(KeyboardInterrupt):
         run(own, sink, cluster, on_event=at(JOIN, stop))
-    run(own, sink, cluster, resume=True, mended=True)
+    run(own, sink, cluster, resume=True, source_fixed=True)
     assert products(sink) == right
 
 
@@ -245,7 +245,7 @@ def test_a_record_that_is_lost_at_the_last_moment_is_not_sealed(tmp_path: Path) 
     with Ledger(str(tmp_path)) as ledger:
         for index in range(3):
             ledger.append(Entry((index,), 0, {"classes": f"{index:032x}"}, "0123456789abcdef"))
-        with pytest.raises(IncompleteError, match=r"1 of 4 pieces .*--resume"):
+        with pytest.raises(IncompleteError, match=r"1 of 4 blocks .*--resume"):
             ledger.compact(4)
         assert not ledger.complete()
         assert [each.index for each in ledger.own()] == [(0,), (1,), (2,)]

@@ -84,7 +84,7 @@ def valid_end(length: int, looked: Context) -> int:
 def test_the_mirror_image_shows_only_what_was_read(grid: AxisGrid) -> None:
     volume = np.arange(grid.size)
     for index in range(grid.count):
-        (start, stop), (first, last) = grid.read(index), grid.clipped(index)
+        (start, stop), (first, last) = grid.read(index), grid.source_window(index)
         around = max(-start, stop - grid.size, 0)
         padded = np.pad(volume, around, mode="reflect")
         window = extend(volume[first:last], origin=(first,), read=((start, stop),), shape=(grid.size,))
@@ -107,7 +107,7 @@ def test_blocks_of_a_wave_and_their_overlap_are_what_regions_read(grid: AxisGrid
         for offset in range(blocks):
             begin = edges[offset] - (before if offset else 0)
             end = edges[offset + 1] + (after if offset < blocks - 1 else 0)
-            assert (begin, end) == grid.clipped(wave.start[0] + offset)
+            assert (begin, end) == grid.source_window(wave.start[0] + offset)
 
 
 @given(grids(), grids(), st.integers(1, 20))

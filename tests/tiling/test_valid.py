@@ -77,5 +77,5 @@ def test_the_network_returns_what_the_arithmetic_says(spec: NetworkSpec, units: 
 
 
 def test_a_core_off_the_lattice_is_refused_with_one_that_fits() -> None:
-    with pytest.raises(GeometryError, match=r"388 samples is not on .* multiple of 16, such as 400"):
+    with pytest.raises(GeometryError, match=r"388 samples does not fit .* multiple of 16, such as 400"):
         context(4).input_size(388)

@@ -259,8 +259,8 @@ def ending(after: int) -> Callable[[Event], None]:
 
 def advised(told: str) -> dict[str, Any]:
     """Return how a run is gone on with by somebody who does as she is told."""
-    if "--mended" in told:
-        return {"resume": True, "mended": True}
+    if "--source-fixed" in told:
+        return {"resume": True, "source_fixed": True}
     return {"overwrite": True} if "--overwrite" in told else {"resume": True}
 
 

@@ -143,7 +143,7 @@ def after(bench: Bench, sink: Path, counts: Counter[str], scene: Scene) -> list[
         return [f"wrong {name}" for name in bench.wrong(sink) if not LEFT.fullmatch(name)]
     counts["refused"] += 1
     if done:
-        return [f"{done} pieces of work are lost: {refused}"]
+        return [f"{done} blocks are lost: {refused}"]
     stuck = refusal(lambda: bench.run(sink, overwrite=True))
     return [f"stuck: {stuck}"] if stuck else [f"wrong {name}" for name in bench.wrong(sink)]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FLAGS = "--region 32,32 --tile 32,32 --chunks 32,32 --precision float32 --threads 1 -q"
 SETTINGS = {"region": (32, 32), "tile": (32, 32), "chunks": (32, 32), "precision": "float32"}
 REGIONS = 49
-#: What ends a driver. Small tiers of the first two are in tests/test_resume.py.
+#: What ends a driver. Small tiers of the first two are in tests/run/test_resume.py.
 SIGNALS = ("SIGKILL", "SIGINT", "SIGTERM")
 #: Seconds within which an interrupted run must have ended.
 PROMPT = 5.0

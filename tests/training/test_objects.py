@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from skimage.draw import disk
 
+from unet_dask.components import labelled
 from unet_dask.objects.rule import AS_PIECES, ObjectRule
 from unet_dask.training.config import TrainConfig
 from unet_dask.training.objects import best_rule, usual_rules
 from unet_dask.training.sample import TrainingImage
-from unet_dask.training.target import Decision, connected, separate
+from unet_dask.training.target import Decision, separate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def test_objects_that_are_apart_are_not_split() -> None:
 def test_sizes_are_those_of_the_annotated_objects() -> None:
     image = image_of(pairs_of_discs(12, 3.0))
     small = usual_rules([image], INSTANCES, TrainConfig())
-    area = int(np.bincount(connected(image.target.astype(np.int32)).reshape(-1))[1:].min())
+    area = int(np.bincount(labelled(image.target.astype(np.int32)).reshape(-1))[1:].min())
     assert [rule.min_size for rule in small] == [area // 8, area // 4, area // 2]
     assert all(rule.fill_holes and not rule.split for rule in small)
     assert usual_rules([image], Decision("classes", None, "as asked"), TrainConfig()) == (AS_PIECES,)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Window
+    from unet_dask.tiling.box import Window
     from unet_dask.training.prepare import TrainingSet
 
 FLAT = TrainConfig(depth=2, tile=(32,), rotation=180, elastic_sigma=6.0, validation=0.2)

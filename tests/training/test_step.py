@@ -98,7 +98,7 @@ def test_adam_steps_as_its_authors_wrote(toy: tuple[Path, Path], quick: TrainCon
     assert float((steps > 0.99 * rate).float().mean()) > 0.5
 
 
-def test_float32_is_not_cut_to_ten_bits_on_cards_meanwhile() -> None:
+def test_float32_is_not_cut_to_ten_bits_on_gpus_meanwhile() -> None:
     cudnn = torch.backends.cudnn
     before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
     with settings_of_torch(TrainConfig()):

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import ndimage
 
+from unet_dask.components import labelled
 from unet_dask.errors import InputError, OptionError
 from unet_dask.io.images.annotated import AnnotatedImage
 from unet_dask.training.config import TrainConfig
 from unet_dask.training.survey import values_of
-from unet_dask.training.target import Decision, connected, cores, decide, prepare, separate
+from unet_dask.training.target import Decision, cores, decide, prepare, separate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,15 +84,6 @@ def test_missing_foreground_value_is_named() -> None:
 
 
 labels_2d = hnp.arrays(np.int32, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 3))
-
-
-@settings(max_examples=60, deadline=None)
-@given(values=labels_2d)
-def test_components_are_those_of_each_value(values: NDArray[np.int32]) -> None:
-    found = connected(values)
-    expected = sum(ndimage.label(values == value)[1] for value in np.unique(values) if value)
-    assert len(np.unique(found[found > 0])) == expected
-    assert np.array_equal(found > 0, values > 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,7 +177,7 @@ def sides(place: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, ...
     st.integers(1, 3),
 )
 def test_cores_equal_a_slow_search(values: NDArray[np.int32], depth: int) -> None:
-    labels = connected(values)
+    labels = labelled(values)
     np.testing.assert_array_equal(cores(labels, depth=depth), slow_cores(labels, depth))
 
 
@@ -196,7 +187,7 @@ def test_every_instance_keeps_a_core_and_those_of_touching_ones_do_not_touch() -
     grid = np.indices((90, 90)).reshape(2, -1).T
     distances = np.hypot(*(grid[:, None] - seeds[None]).transpose(2, 0, 1))
     owner = np.where(distances.min(1) < 9, distances.argmin(1) + 1, 0).reshape(90, 90).astype(np.int32)
-    labels = connected(owner)
+    labels = labelled(owner)
     found = cores(labels, depth=2)
     assert set(np.unique(found)) == set(np.unique(labels))
     assert np.array_equal(found[found > 0], labels[found > 0])

@@ -45,6 +45,15 @@ def test_factors_come_from_a_file_and_are_recorded_where_they_are_used(tmp_path:
     )  # records of before keep their bytes
 
 
+def test_a_recipe_of_before_names_settings_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("settle = 0.25\n")
+    assert load_config(path) == TrainConfig(freeze_norm_after=0.25)
+    path.write_text("settle = 0.25\nfreeze_norm_after = 0.5\n")
+    with pytest.raises(OptionError, match="settle is what freeze_norm_after was called before"):
+        load_config(path)
+
+
 def test_unknown_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text("learning_rat = 1e-3\n")

@@ -10,9 +10,10 @@ import pytest
 import tifffile
 import torch
 from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from unet_dask.errors import DataError, InputError, MismatchError, ModelError, OptionError, SinkError
-from unet_dask.model.file import inspect_model, load_model
+from unet_dask.model.file import inspect_model, load_model, save_model
 from unet_dask.training.config import TrainConfig
 from unet_dask.training.events import Event, Saved, Started, Stepped, Validated
 from unet_dask.training.loop import learning_rate, train
@@ -222,6 +223,37 @@ def test_checkpoint_is_safetensors_and_json(
         names = {name.replace("/", ".").split(".")[0] for name in opened.keys()}  # noqa: SIM118 not a dict
     assert record["progress"]["iteration"] == 8
     assert names == {"network", "optimiser"}
+
+
+def named_as_before(record: dict[str, Any]) -> None:
+    """Give a recipe the name that the setting had before."""
+    record["settle"] = record.pop("freeze_norm_after")
+
+
+def test_a_checkpoint_of_before_is_gone_on_with(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    quick, place = replace(quick, freeze_norm_after=0.25), tmp_path / "m.checkpoint"
+    expected = train(*toy, tmp_path / "whole.safetensors", quick).model.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        train(*toy, tmp_path / "m.safetensors", quick, on_event=interrupt_after(6))
+    with safe_open(place, framework="numpy") as opened:
+        record = json.loads(opened.metadata()["unet_dask_checkpoint"])
+    named_as_before(record["fingerprint"]["config"])
+    save_file(load_file(place), place, {"unet_dask_checkpoint": json.dumps(record)})
+    with pytest.raises(MismatchError, match=r"begun with freeze_norm_after = 0\.25, not 0\.5"):
+        train(*toy, tmp_path / "m.safetensors", replace(quick, freeze_norm_after=0.5), resume=True)
+    assert train(*toy, tmp_path / "m.safetensors", quick, resume=True).model.read_bytes() == expected
+
+
+def test_a_model_of_before_keeps_the_recipe_that_its_header_says(
+    toy: tuple[Path, Path], quick: TrainConfig, tmp_path: Path
+) -> None:
+    model = load_model(train(*toy, tmp_path / "m.safetensors", quick).model)
+    named_as_before(model.header.training["recipe"])
+    save_model(model, tmp_path / "before.safetensors")
+    found = load_model(tmp_path / "before.safetensors").header.training["recipe"]
+    assert TrainConfig().updated(found) == quick
 
 
 def test_diverging_training_stops_with_advice(

@@ -9,12 +9,12 @@ import pytest
 import zarr
 
 from tests.oracle import write_array
-from tests.test_run import make_model
+from tests.run.test_run import make_model
 from unet_dask.io.source.mask import open_mask
 from unet_dask.io.source.volume import open_source, read_window
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import plan_store
-from unet_dask.workers.agreement import Probed, _agreement, _spread, _tile, telling
+from unet_dask.workers.agreement import ProbeInput, _agreement, _spread, _tile, sites_by_contrast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +44,9 @@ def test_only_what_the_mask_holds_is_compared(
 
     monkeypatch.setattr("unet_dask.engine.compare.agreement", look)
     opened, halo, key = open_source(source), plan.header.network.halo[0], Any
-    probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
+    probe = ProbeInput(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
     for index in plan.grid.indices():
-        shares = _agreement((index, 0.0), key, key, probed)  # type: ignore[arg-type] # nothing is run
+        shares = _agreement((index, 0.0), key, key, probe)  # type: ignore[arg-type] # nothing is run
         assert (
             shares is None
             if index in plan.skipped
@@ -73,8 +73,8 @@ def test_what_has_contrast_is_looked_at_first(tmp_path: Path, cluster: Cluster) 
     y, x = (slice(*each) for each in plan.grid.write(some)[1:])
     image[y, x] = np.arange(y.stop - y.start)[:, None]
     zarr.open_array(source)[...] = image
-    probed = Probed(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
-    found = telling(cluster, probed, plan.skipped)
+    probe = ProbeInput(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
+    found = sites_by_contrast(cluster, probe, plan.skipped)
     assert max(abs(a - b) for a, b in zip(found[0][0], some, strict=True)) <= 1  # its neighbours see it too
     assert set(found) == set(looked_at)
 
@@ -85,10 +85,10 @@ def test_one_region_is_looked_at_in_many_places(tmp_path: Path) -> None:
     source = str(write_array(tmp_path / "s.zarr", image))
     plan = plan_store(source, make_model(tmp_path), region=(512, 512), tile=(64, 64), memory="1GiB")
     assert len(plan.grid) == 1
-    probed = Probed(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
-    spots = _spread(plan.grid, plan.skipped)
-    tiles = [found[0].tobytes() for spot in spots if (found := _tile(spot, probed, 32)) is not None]
-    assert len(spots) == len(set(tiles)) > 20
+    probe = ProbeInput(open_source(source).spec, plan.grid, 2, CONSTANT, "stop")
+    sites = _spread(plan.grid, plan.skipped)
+    tiles = [found[0].tobytes() for site in sites if (found := _tile(site, probe, 32)) is not None]
+    assert len(sites) == len(set(tiles)) > 20
 
 
 @pytest.mark.parametrize("held", [range(3, 6), range(5, 6), range(0)], ids=str)
@@ -110,8 +110,8 @@ def test_the_first_plane_that_a_mask_holds_is_looked_at(
         return read_window(spec, window)
 
     monkeypatch.setattr("unet_dask.io.source.volume.read_window", reading)
-    probed = Probed(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
-    found = [each for index in plan.grid.indices() if (each := _tile((index, 0.4), probed, 32)) is not None]
+    probe = ProbeInput(opened.spec, plan.grid, 2, CONSTANT, "stop", open_mask(path, opened))
+    found = [each for index in plan.grid.indices() if (each := _tile((index, 0.4), probe, 32)) is not None]
     assert bool(found) == bool(held)
     halo = plan.header.network.halo[0]
     for tile, inside in found:

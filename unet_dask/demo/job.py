@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from scipy import ndimage
 
+from unet_dask.components import labelled
 from unet_dask.config import format_bytes
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import MismatchError, OptionError, SinkError
@@ -166,15 +166,16 @@ def run_demo(
     """
     if side < 64:
         raise OptionError(f"A demo image of {side} pixels holds no nuclei. Use a side of at least 64.")
-    place, tell = local_path(folder), say or (lambda line: None)
+    place = local_path(folder)
+    say = say or (lambda line: None)
     image, truth, result = (place / name for name in ("nuclei.zarr", "truth.zarr", "nuclei.seg.zarr"))
-    tell(f"an image of {side} x {side} pixels with known truth")
+    say(f"an image of {side} x {side} pixels with known truth")
     _make(image, truth, side=side, seed=seed)
-    tell("segmentation")
+    say("segmentation")
     run = _segment(image, result, model, workers=workers, on_event=on_event)
-    tell("scores")
+    say("scores")
     scores = score(result, truth, side=side)
-    tell("picture")
+    say("picture")
     middle = max(side // 2 // _CHUNK * _CHUNK, 0)
     last = min(middle + 640, side)
     picture = preview(result, place / "nuclei.png", roi=f"{middle}:{last},{middle}:{last}").path
@@ -284,9 +285,9 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     pixels = np.zeros((2, 2))
     objects = Matches(0, 0, 0)
     for window in _windows(side, _CROP):
-        foreground = (np.asarray(found[window]) > 0).astype(np.uint8)
-        pixels += confusion(foreground, np.asarray(true_classes[window]), count=2)
-        table = contingency(np.asarray(true_labels[window]), ndimage.label(foreground)[0])
+        foreground = np.asarray(found[window]) > 0
+        pixels += confusion(foreground.astype(np.uint8), np.asarray(true_classes[window]), count=2)
+        table = contingency(np.asarray(true_labels[window]), labelled(foreground))
         objects += match(table, [0.5])[0]
     return Scores(iou(pixels)[1], pixel_error(pixels), objects.f1.value, objects.hits + objects.missed)
 

@@ -1,6 +1,6 @@
 """What runs a network: one small protocol, and the backend that is always there.
 
-Cards have one of their own (`engine.card`), and so have networks of bytes (`engine.integer`).
+GPUs have one of their own (`engine.gpu`), and so have int8 networks (`engine.integer`).
 
 A backend is loaded once per process and called with one tile at a time. Without a mask these have one shape, so every
 tile of a run passes the same kernels, and equal tiles give equal bytes.
@@ -108,8 +108,8 @@ def load_backend(name: str, model: Model, *, device: str, precision: str, ranges
 
         return IntegerBackend(model, ranges)
     if device == Device.CUDA:
-        from unet_dask.engine.card import CardBackend
+        from unet_dask.engine.gpu import GpuBackend
 
-        return CardBackend(model, precision=precision)
+        return GpuBackend(model, precision=precision)
     convolutions = with_nnpack if name == BackendName.NNPACK else None
     return TorchBackend(model, device=device, precision=precision, convolutions=convolutions)

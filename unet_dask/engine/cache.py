@@ -53,7 +53,7 @@ class NetworkKey:
     backend: str = BackendName.TORCH
     ranges: Ranges = ()
 
-    def exact(self) -> NetworkKey:
+    def in_float32(self) -> NetworkKey:
         """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
         return replace(self, precision=Precision.FLOAT32, backend=BackendName.TORCH, ranges=())
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.engine import card
+from unet_dask.engine import gpu
 from unet_dask.engine.backend import TorchBackend
 from unet_dask.engine.cache import network
 from unet_dask.engine.heap import give_back
 from unet_dask.engine.ranges import BeyondRangesError
-from unet_dask.engine.turns import computing
+from unet_dask.engine.slots import computing
 from unet_dask.errors import DataError
 from unet_dask.model.file import normalise
 
@@ -44,7 +44,7 @@ def agreement(
                 return None
             finally:
                 give_back()  # the other's feature maps, and those of the run, have other sizes
-                card.give_back()
+                gpu.give_back()
     return int(np.count_nonzero((classes[0] == classes[1]) & inside)), int(np.count_nonzero(inside))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
 #: times slower than float32, or oneDNN refuses it.
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-#: The one that multiplies float16, which a run on a CPU is never given; but one of a card may be looked at there.
+#: The one that multiplies float16, which a run on a CPU is never given; but one of a GPU may be looked at there.
 _NATIVE_FLOAT16 = {"avx512_fp16"}
 #: Those that multiply bytes and add them up in 32 bits. Without one of them sums of two products saturate at 16 bits.
 _NATIVE_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
@@ -31,8 +31,8 @@ _LEFT: dict[str, frozenset[str]] = {
         ("AVX512_CORE_FP16", "AVX10_1_512"), frozenset({"avx512_vnni", "avx512_bf16", "avx512_fp16"})
     ),
 }
-#: Share of a card's memory that networks may use.
-_CARD_USED = 0.85
+#: Share of a GPU's memory that networks may use.
+_GPU_USED = 0.85
 
 
 def choose_device(device: str) -> Device:
@@ -109,9 +109,9 @@ def require_backend(name: str, *, device: str, precision: str, dims: int) -> Non
 
 
 def native_bfloat16(device: str = Device.CPU) -> bool:
-    """Return whether the processor, or the card, multiplies bfloat16 in hardware.
+    """Return whether the processor, or the GPU, multiplies bfloat16 in hardware.
 
-    Cards do since 2020. Of one that is not here, but perhaps where the workers are, it is taken for granted: they are
+    GPUs do since 2020. Of one that is not here, but perhaps where the workers are, it is taken for granted: they are
     asked before the run begins.
     """
     if device == Device.CUDA:
@@ -127,7 +127,7 @@ def native_int8() -> bool:
 
 
 def multiplies(precision: str, device: str) -> bool:
-    """Return whether the processor or the card of this process multiplies in a precision in hardware.
+    """Return whether the processor or the GPU of this process multiplies in a precision in hardware.
 
     Parameters
     ----------
@@ -160,8 +160,8 @@ def cannot_multiply(precision: str, device: str, *, begun: bool = False) -> Opti
     than twice the memory of the plan; oneDNN refuses it outright without AVX-512. Sums of bytes saturate on processors
     without the instructions for it.
     """
-    on_card = device == Device.CUDA
-    what, other = ("card", Precision.FLOAT16) if on_card else ("processor", Precision.FLOAT32)
+    on_gpu = device == Device.CUDA
+    what, other = ("GPU", Precision.FLOAT16) if on_gpu else ("processor", Precision.FLOAT32)
     why = "sums of bytes would saturate"
     if precision != Precision.INT8:
         why = "it would be emulated, many times slower and in more memory than is planned"
@@ -191,8 +191,8 @@ def _instructions() -> frozenset[str]:
     return frozenset(word for line in text.splitlines() if "lags" in line for word in line.split())
 
 
-def card_memory(device: str) -> int:
-    """Return the bytes that networks may use of the card's memory; 0 where there is no card.
+def gpu_memory(device: str) -> int:
+    """Return the bytes that networks may use of the GPU's memory; 0 where there is no GPU.
 
     The rest is for CUDA itself and its libraries, which take the better part of a gigabyte, and for a screen.
     """
@@ -202,7 +202,7 @@ def card_memory(device: str) -> int:
 
     if not torch.cuda.is_available():
         return 0
-    return int(_CARD_USED * torch.cuda.get_device_properties(0).total_memory)
+    return int(_GPU_USED * torch.cuda.get_device_properties(0).total_memory)
 
 
 def torch_dtype(precision: str) -> torch.dtype:

@@ -28,9 +28,9 @@ HEAP_SHARE = 0.7
 STRIP_SHARES = (0.3, 1.7)
 #: The same for tiles of many shapes, which hardly ever need it given back. Left to itself it came to 0.9 to 1.3.
 MANY_SHAPES_SHARE = 1.5
-#: What a card holds beyond the feature maps that are alive, gaps and workspaces of convolutions, as a share of them.
+#: What a GPU holds beyond the feature maps that are alive, gaps and workspaces of convolutions, as a share of them.
 #: Not measured: as much as on a host.
-CARD_SHARE = 0.7
+GPU_SHARE = 0.7
 
 _granted = 0
 

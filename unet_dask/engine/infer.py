@@ -58,7 +58,7 @@ ACTIVATIONS = {"softmax": softmax}
 
 @runtime_checkable
 class Classifier(Protocol):
-    """A backend that also makes of logits what is kept of them, where they are: less has to come back from a card.
+    """A backend that also makes of logits what is kept of them, where they are: less has to come back from a GPU.
 
     Both raise a `DataError` if logits are not finite, and what they return is the caller's until the next call.
     """
@@ -78,10 +78,10 @@ class Counter:
 
     Attributes
     ----------
-    exact : that were run in float32 because they reach beyond what bytes can say
+    float32_fallbacks : that were run in float32 because they reach beyond what bytes can say
     """
 
-    exact: int = 0
+    float32_fallbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Pass:
     normalisation : constants of the whole volume
     spec : of the network
     tta : symmetries to average over, see `engine.augment`
-    exact : the network in float32, for tiles that are not for bytes; None if there is none
+    fallback : the network in float32, for tiles that are not for bytes; None if there is none
     counter : of what was run otherwise than was asked
     """
 
@@ -102,7 +102,7 @@ class Pass:
     normalisation: Normalisation
     spec: NetworkSpec
     tta: str = "none"
-    exact: NetworkKey | None = None
+    fallback: NetworkKey | None = None
     counter: Counter = field(default_factory=Counter)
 
 
@@ -217,12 +217,12 @@ def _as_it_can(
         run(core, through)
         return
     # Out of reach of the exception, which holds the maps of bytes.
-    assert through.exact is not None
+    assert through.fallback is not None
     give_back()
-    through.counter.exact += 1
-    exact = replace(through, backend=network(through.exact))
+    through.counter.float32_fallbacks += 1
+    in_float32 = replace(through, backend=network(through.fallback))
     for piece in _pieces(core, grids, lengths):
-        run(piece, exact)
+        run(piece, in_float32)
 
 
 def _pieces(core: Spans, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) -> Iterator[Spans]:
@@ -232,7 +232,7 @@ def _pieces(core: Spans, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) 
     """
     cuts = []
     for (start, stop), grid, length in zip(core, grids, lengths, strict=True):
-        side = grid.probe - (grid.tile - grid.core)
+        side = grid.half_tile - (grid.tile - grid.core)
         end = min(stop, aligned(grid.phase + length, grid.context.stride))
         cuts.append([(at, min(at + side, end)) for at in range(start, end, side)])
     yield from product(*cuts)

@@ -1,11 +1,13 @@
 """The network in eight-bit integers, for processors that multiply bytes: about three times as fast as float32.
 
-Feature maps are bytes. One of them stands for ``(byte - zero) * step``; step and zero of each feature map come from its
-range on the user's own data in float32, and after a ReLU the zero is 0. Filters are rounded to 8 bits with a scale for
-each channel that they make; sums are exact in 32 bits [1]_. What is not a convolution moves bytes or takes the largest.
+Feature maps are bytes. One of them stands for ``(byte - zero_point) * scale``; both numbers of each feature map come
+from its range on the user's own data in float32, and after a ReLU the zero point is 0. Filters are rounded to 8 bits
+with a scale for each channel that they make; sums are exact in 32 bits [1]_. What is not a convolution moves bytes or
+takes the largest.
 
-Two things make this simpler than in other networks. The steps of the channels of a concatenation go into the filters
-that read it. And no convolution pads, so what a zero adds is one number per channel, which goes into its bias, exactly.
+Two things make this simpler than in other networks. The scales of the channels of a concatenation go into the filters
+that read it. And no convolution pads, so what a zero point adds is one number per channel, which goes into its bias,
+exactly.
 
 The first convolution stays in float32: grey values may have 16 bits, and it is cheap. What the others lose is more than
 rounding, so a run compares them with float32 on the user's own data first (decision 13).
@@ -60,27 +62,27 @@ _EVERY = 8
 _FINITE = 1e30
 #: Sums of bytes are exact up to this many products, in 32 bits.
 _MOST_PRODUCTS = (2**31 - 1) // (_LARGEST * _LARGEST_WEIGHT)
-#: A step of nothing would be divided by.
+#: A scale of nothing would be divided by.
 _LEAST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """What the bytes of feature maps stand for: ``(byte - zero) * step``.
+class Quantization:
+    """What the bytes of feature maps stand for: ``(byte - zero_point) * scale``.
 
     Attributes
     ----------
-    step, zero : one of each for every channel
+    scale, zero_point : one of each for every channel
     """
 
-    step: Tensor
-    zero: Tensor
+    scale: Tensor
+    zero_point: Tensor
 
     @classmethod
     def of(cls, span: tuple[float, float], channels: int, *, signed: bool) -> Self:
-        """Return the code of maps whose smallest and largest value was measured; it can write 0.
+        """Return the quantization of maps whose smallest and largest value was measured; it can write 0.
 
-        What is beyond, elsewhere, becomes the smallest or largest byte. Room for it is not worth coarser steps
+        What is beyond, elsewhere, becomes the smallest or largest byte. Room for it is not worth a coarser scale
         (decision 13); where it is much, the tile is not for bytes, see :class:`Cuts`.
 
         Parameters
@@ -90,17 +92,19 @@ class Code:
         signed : whether there may be negative values: where no ReLU follows
         """
         low, high = min(span[0], 0.0) if signed else 0.0, max(span[1], 0.0)
-        step = max((high - low) / (_LARGEST - 1 - 2 * signed), _LEAST)  # the ends are for what is beyond
-        zero = float(round(-low / step) + signed)
-        return cls(torch.full((channels,), step), torch.full((channels,), zero))
+        scale = max((high - low) / (_LARGEST - 1 - 2 * signed), _LEAST)  # the ends are for what is beyond
+        zero_point = float(round(-low / scale) + signed)
+        return cls(torch.full((channels,), scale), torch.full((channels,), zero_point))
 
-    def joined(self, other: Code) -> Code:
-        """Return the code of a concatenation."""
-        return Code(torch.cat([self.step, other.step]), torch.cat([self.zero, other.zero]))
+    def joined(self, other: Quantization) -> Quantization:
+        """Return the quantization of a concatenation."""
+        return Quantization(
+            torch.cat([self.scale, other.scale]), torch.cat([self.zero_point, other.zero_point])
+        )
 
-    def repeated(self, times: int) -> Code:
-        """Return the code of so many copies of the channels."""
-        return Code(self.step.repeat(times), self.zero.repeat(times))
+    def repeated(self, times: int) -> Quantization:
+        """Return the quantization of so many copies of the channels."""
+        return Quantization(self.scale.repeat(times), self.zero_point.repeat(times))
 
 
 class IntegerConvolution:
@@ -109,25 +113,28 @@ class IntegerConvolution:
     Parameters
     ----------
     weight, bias : float32, (o, c, *kernel) and (o)
-    incoming : code of what it reads
-    outgoing : code of what it makes, None for float32; where its zero is 0, it has no negative values: that is a ReLU
+    incoming : quantization of what it reads
+    outgoing : quantization of what it makes, None for float32; where its zero point is 0, it has no negative values:
+        that is a ReLU
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, incoming: Code, outgoing: Code | None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, incoming: Quantization, outgoing: Quantization | None
+    ) -> None:
         dims = weight.dim() - 2
         per_output, per_input = (-1, *(1,) * (dims + 1)), (1, -1, *(1,) * dims)
-        step = torch.ones(len(weight)) if outgoing is None else outgoing.step
+        made_in = torch.ones(len(weight)) if outgoing is None else outgoing.scale
         # In units of what goes in and what comes out, so that the operator itself has nothing to scale.
-        wanted = weight * incoming.step.view(per_input) / step.view(per_output)
+        wanted = weight * incoming.scale.view(per_input) / made_in.view(per_output)
         scale = (wanted.abs().flatten(1).amax(1) / _LARGEST_WEIGHT).clamp(min=torch.finfo(torch.float32).tiny)
         whole = (wanted / scale.view(per_output)).round().to(torch.int8)
         kept = whole.float() * scale.view(per_output)
-        total = bias / step - (kept * incoming.zero.view(per_input)).flatten(1).sum(1)
+        total = bias / made_in - (kept * incoming.zero_point.view(per_input)).flatten(1).sum(1)
         if outgoing is not None:
-            total += outgoing.zero
+            total += outgoing.zero_point
         self.outgoing, self.incoming = weight.shape[:2]
         self.filter_bytes = whole.nbytes
-        self.signed = outgoing is not None and bool(outgoing.zero.any())
+        self.signed = outgoing is not None and bool(outgoing.zero_point.any())
         one, none = [1] * dims, [0] * dims
         sides = [1, self.incoming, *(USUAL_SIDE,) * dims]
         prepacked = torch.ops.onednn.qconv_prepack(whole, scale, 1.0, 0, one, none, one, 1, sides)
@@ -148,19 +155,19 @@ class FirstConvolution:
     Parameters
     ----------
     weight, bias : float32, (o, c, *kernel) and (o)
-    outgoing : code of what it makes
+    outgoing : quantization of what it makes
     """
 
     incoming: int
     outgoing: int
     signed = False
 
-    def __init__(self, weight: Tensor, bias: Tensor, outgoing: Code) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, outgoing: Quantization) -> None:
         dims = weight.dim() - 2
         none, one = [0] * dims, [1] * dims
         self.outgoing, self.incoming = weight.shape[:2]
         self.filter_bytes = weight.nbytes
-        scaled = weight / outgoing.step.view(-1, *(1,) * (dims + 1))
+        scaled = weight / outgoing.scale.view(-1, *(1,) * (dims + 1))
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001 # its only name
             scaled.contiguous(memory_format=layout(dims)),
             none,
@@ -169,7 +176,7 @@ class FirstConvolution:
             1,
             [1, self.incoming, *(USUAL_SIDE,) * dims],
         )
-        half = bias / outgoing.step + 0.5  # what follows cuts off fractions
+        half = bias / outgoing.scale + 0.5  # what follows cuts off fractions
         self._arguments = (half, none, one, one, 1, "hardtanh", [0.0, float(_LARGEST)], "")
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -274,7 +281,7 @@ class IntegerBackend:
 
 
 def integers(network: Network, ranges: Ranges) -> Layers:
-    """Return the layers of a network of bytes.
+    """Return the layers of an int8 network.
 
     Parameters
     ----------
@@ -283,38 +290,38 @@ def integers(network: Network, ranges: Ranges) -> Layers:
     """
     spans, filters = iter(ranges), network.filters()
     convolutions: list[Convolution] = []
-    kept: list[Code | None] = []
-    code: Code | None = None  # the image is in float32
+    kept: list[Quantization | None] = []
+    quantization: Quantization | None = None  # the image is in float32
     for step in network.steps:
         if step.kind is Kind.KEEP:
-            kept.append(code)
+            kept.append(quantization)
         elif step.kind is Kind.JOIN:
-            code = _known(kept.pop()).joined(_known(code))
+            quantization = _known(kept.pop()).joined(_known(quantization))
         elif step.has_filters:
-            made, code = _of_bytes(next(filters), code, spans)
+            made, quantization = _of_bytes(next(filters), quantization, spans)
             convolutions.append(made)
     return Layers(network.spec, torch.float32, torch.uint8, convolutions)
 
 
 def _of_bytes(
-    filters: tuple[Step, nn.Module], incoming: Code | None, spans: Iterator[tuple[float, float]]
-) -> tuple[Convolution, Code | None]:
-    """Return the convolution of a step, with its ReLU, and the code of what it makes; None for float32."""
+    filters: tuple[Step, nn.Module], incoming: Quantization | None, spans: Iterator[tuple[float, float]]
+) -> tuple[Convolution, Quantization | None]:
+    """Return the convolution of a step, with its ReLU, and the quantization of what it makes; None for float32."""
     step, module = filters
     if step.kind is Kind.UP:
         assert isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d)
-        code = Code.of(next(spans), step.outgoing, signed=True)
+        quantization = Quantization.of(next(spans), step.outgoing, signed=True)
         corners, biases = as_corners(module)
         assert biases is not None
-        outgoing = code.repeated(len(corners) // step.outgoing)
-        return IntegerConvolution(corners, biases, _known(incoming), outgoing), code
+        outgoing = quantization.repeated(len(corners) // step.outgoing)
+        return IntegerConvolution(corners, biases, _known(incoming), outgoing), quantization
     weight, bias = _parameters(module)
     if step.kind is Kind.HEAD:
         return IntegerConvolution(weight, bias, _known(incoming), None), None
-    code = Code.of(next(spans), step.outgoing, signed=False)
+    quantization = Quantization.of(next(spans), step.outgoing, signed=False)
     if incoming is None:
-        return FirstConvolution(weight, bias, code), code
-    return IntegerConvolution(weight, bias, incoming, code), code
+        return FirstConvolution(weight, bias, quantization), quantization
+    return IntegerConvolution(weight, bias, incoming, quantization), quantization
 
 
 def _parameters(module: nn.Module) -> tuple[Tensor, Tensor]:
@@ -324,10 +331,10 @@ def _parameters(module: nn.Module) -> tuple[Tensor, Tensor]:
     return module.weight, module.bias
 
 
-def _known(code: Code | None) -> Code:
-    """Return the code of maps that are bytes."""
-    assert code is not None
-    return code
+def _known(quantization: Quantization | None) -> Quantization:
+    """Return the quantization of maps that are bytes."""
+    assert quantization is not None
+    return quantization
 
 
 def _require_exact_sums(spec: NetworkSpec) -> None:

@@ -30,7 +30,7 @@ Ranges = tuple[tuple[float, float], ...]
 
 
 class BeyondRangesError(Exception):
-    """A feature map reaches beyond the ranges with which a network of bytes was made: it would be cut off."""
+    """A feature map reaches beyond the ranges with which an int8 network was made: it would be cut off."""
 
 
 def feature_ranges(layers: Layers, tile: NDArray[np.float32]) -> Ranges:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.axes import times
+from unet_dask.components import labelled
 from unet_dask.errors import DataError, InputError, OptionError
 from unet_dask.evaluation.result import Evaluation, summarise
 from unet_dask.io.images.labels import annotate, whole_numbers
 from unet_dask.io.images.planes import pair_planes, products_of
-from unet_dask.metrics.components import THRESHOLDS, components
 from unet_dask.metrics.scores import METRICS, MIDDLE, ONLY_MAPS, Truth, score_labels, score_map
-from unet_dask.products import PRODUCTS, telling
+from unet_dask.metrics.thinning import THRESHOLDS
+from unet_dask.products import PRODUCTS, by_information
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
 from unet_dask.products.probabilities import Probabilities
@@ -70,7 +71,7 @@ class EvaluateConfig:
             raise OptionError(f"There is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")
         if self.product is not None and self.product not in PRODUCTS:
             raise OptionError(
-                f"There is no product {self.product!r}. Use {', '.join(kind.name for kind in telling())}."
+                f"There is no product {self.product!r}. Use {', '.join(kind.name for kind in by_information())}."
             )
         if self.class_number is not None and self.class_number < 0:
             raise OptionError(f"The class {self.class_number} cannot be; classes are numbered from 0.")
@@ -157,7 +158,7 @@ def _entry(prediction: str | os.PathLike[str], config: EvaluateConfig) -> str | 
     if not products or config.product is not None:
         return config.product if products else None
     objects_only = config.metrics and set(config.metrics) <= {"seg", "f1"}
-    found = [kind for kind in telling() if kind.name in products]
+    found = [kind for kind in by_information() if kind.name in products]
     return next((kind.name for kind in found if objects_only and kind.joined), found[0].name)
 
 
@@ -188,7 +189,7 @@ class _Reader:
             return Truth(whole, known)
         value = self.config.foreground_value
         foreground = whole > 0 if value is None else whole == value
-        return Truth(components(foreground if known is None else foreground & known), known)
+        return Truth(labelled(foreground if known is None else foreground & known), known)
 
     def _whole_truth(self, index: int) -> tuple[NDArray[np.integer], NDArray[np.bool_] | None]:
         """Return a truth, 0 where it is ignored, and where it is not; None if nothing is."""

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.components import labelled
 from unet_dask.metrics import objects, rand
-from unet_dask.metrics.components import components, thinned
 from unet_dask.metrics.contingency import contingency
 from unet_dask.metrics.objects import OVERLAPS
 from unet_dask.metrics.pixel import wrong_pixels
 from unet_dask.metrics.ratio import Ratio
+from unet_dask.metrics.thinning import thinned
 from unet_dask.metrics.warping import warp
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def score_map(
             found[name].append(ratio)
     scores = {name: tuple(each) for name, each in found.items()}
     if set(metrics) - set(swept):
-        scores |= _object_scores(_table(truth, components(values > MIDDLE)), metrics)
+        scores |= _object_scores(_table(truth, labelled(values > MIDDLE)), metrics)
     return scores
 
 
@@ -158,7 +159,7 @@ def _at(foreground: NDArray[np.bool_], truth: Truth, metrics: Collection[str]) -
     """Return the scores of a map that was cut."""
     scores = {name: score(foreground, truth) for name, score in _OF_MAP.items() if name in metrics}
     if _OF_THINNED.keys() & set(metrics):
-        table = _table(truth, components(thinned(foreground)))
+        table = _table(truth, labelled(thinned(foreground)))
         scores |= {name: score(table) for name, score in _OF_THINNED.items() if name in metrics}
     return scores
 
@@ -198,7 +199,7 @@ def _object_scores(table: Contingency, metrics: Collection[str]) -> dict[str, tu
 #: How each score is computed: of a foreground, a map that was cut, thinned components, a labelling, objects.
 _OF_PIXELS: dict[str, Callable[[NDArray[np.bool_], Truth], Ratio]] = {"pixel": _pixels}
 _OF_MAP = _OF_PIXELS | {
-    "rand": lambda foreground, truth: _rand(_table(truth, components(foreground))),
+    "rand": lambda foreground, truth: _rand(_table(truth, labelled(foreground))),
     "warping": _warping,
 }
 _OF_THINNED: dict[str, Callable[[Contingency], Ratio]] = {

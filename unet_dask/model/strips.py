@@ -47,7 +47,7 @@ def streams(spec: NetworkSpec) -> bool:
 
 
 def require_streamed(spec: NetworkSpec) -> None:
-    """Raise unless the strip engine knows the network: networks of bytes have no other.
+    """Raise unless the strip engine knows the network: int8 networks have no other.
 
     Raises
     ------

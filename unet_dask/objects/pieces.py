@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.components import labelled
 from unet_dask.objects.growth import room
 
 if TYPE_CHECKING:
@@ -78,20 +79,12 @@ def numbered(
 
 def _pieces(classes: NDArray[np.integer], dims: int) -> tuple[NDArray[np.int32], int]:
     """Return connected pieces of equal class, counted from 1, and how many there are."""
-    from scipy import ndimage
-
-    neighbours = np.zeros((3,) * classes.ndim, np.bool_)
-    neighbours[(1,) * classes.ndim] = True
-    for axis in range(classes.ndim - dims, classes.ndim):
-        for side in (0, 2):
-            neighbours[(1,) * axis + (side,) + (1,) * (classes.ndim - axis - 1)] = True
-    pieces = np.zeros(classes.shape, np.int32)
-    count = 0
+    pieces, count = np.zeros(classes.shape, np.int32), 0
     for value in np.unique(classes):
         if value:
-            found, more = ndimage.label(classes == value, neighbours)
-            np.add(found, count, out=pieces, where=found > 0, casting="unsafe")
-            count += more
+            found = labelled(classes == value, dims)
+            np.add(found, count, out=pieces, where=found > 0)
+            count += int(found.max())
     return pieces, count
 
 

@@ -8,7 +8,7 @@ from unet_dask.choices import BackendName, Device, Precision
 
 #: FLOP a second that a worker is taken to do, by device and precision; all others, those of "mps", are the same. CPUs
 #: are measured, on one core with AMX; without it a core takes longer, so that regions are larger than they need be.
-#: Cards are large ones of a data centre, as far as such a network makes use of them; not measured.
+#: GPUs are large ones of a data centre, as far as such a network makes use of them; not measured.
 _RATES = {
     ("cpu", "float32"): 0.15e12,
     ("cpu", "bfloat16"): 0.8e12,
@@ -28,14 +28,14 @@ class Arithmetic:
     ----------
     device, precision, backend : of the network, each chosen already
     averaged : whether probabilities are the mean over several passes
-    card : bytes of the card's memory that one worker may use; 0 where there is none, or nobody knows
+    gpu_limit : bytes of the GPU's memory that one worker may use; 0 where there is none, or nobody knows
     """
 
     device: str = "cpu"
     precision: str = "float32"
     backend: str = "torch"
     averaged: bool = False
-    card: int = 0
+    gpu_limit: int = 0
 
     @property
     def on_cpu(self) -> bool:
@@ -43,8 +43,8 @@ class Arithmetic:
         return self.device == Device.CPU
 
     @property
-    def on_card(self) -> bool:
-        """Whether cards of CUDA multiply, in memory of their own."""
+    def on_gpu(self) -> bool:
+        """Whether GPUs of CUDA multiply, in memory of their own."""
         return self.device == Device.CUDA
 
     @property
@@ -69,4 +69,4 @@ class Arithmetic:
     @property
     def least_rate(self) -> float:
         """The same where nothing but float32 is fast: a CPU that is not may be all that there is to share the work."""
-        return self.rate if self.on_card else _RATES.get((self.device, "float32"), _OTHER_RATE)
+        return self.rate if self.on_gpu else _RATES.get((self.device, "float32"), _OTHER_RATE)

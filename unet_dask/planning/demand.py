@@ -1,4 +1,4 @@
-"""What a run asks of its layout, and the memory that a layout takes: of the machine, and of a card."""
+"""What a run asks of its layout, and the memory that a layout takes: of the machine, and of a GPU."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from unet_dask.axes import is_channel
 from unet_dask.choices import BackendName
-from unet_dask.engine.heap import CARD_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
-from unet_dask.io.source import recent
+from unet_dask.engine.heap import GPU_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
+from unet_dask.io.source import chunk_cache
 from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.cost import core_sides, largest_map, nnpack_bytes, pass_bytes
 from unet_dask.model.layers import parameter_count
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Resident bytes of a worker that has imported everything and loaded the smallest network, measured on Linux: 300 MiB;
 #: kernels of oneDNN, as many as it keeps, and what the heap holds beside large blocks: 32 MiB. Less without AVX-512.
 PROCESS_BYTES = 332 << 20
-#: The same of CUDA and its libraries, once a network was run on a card. Not measured.
+#: The same of CUDA and its libraries, once a network was run on a GPU. Not measured.
 CUDA_BYTES = 3 << 30
 #: Copies of a region's input at once: what was read, as the network wants it, and mirrored; of the next region, what
 #: was read and mirrored.
@@ -63,21 +63,21 @@ class Memory(Generic[Bytes]):
     process : interpreter and libraries
     network : weights, and once more as the kernels want them
     activations : feature maps and probabilities of one tile, with what the heap holds beyond; of a tile that is run
-        on a card only what goes there and what comes back
+        on a GPU only what goes there and what comes back
     regions : input, mask and output of a region, with copies, chunks of the source while they are decoded, and as
         they are stored those that were read last
-    card : of the card's own memory: weights and feature maps
+    gpu : of the GPU's own memory: weights and feature maps
     """
 
     process: int
     network: int
     activations: Bytes
     regions: Bytes
-    card: Bytes
+    gpu: Bytes
 
     @property
     def total(self) -> Bytes:
-        """The predicted peak of the worker's process; the card's memory is another."""
+        """The predicted peak of the worker's process; the GPU's memory is another."""
         return self.process + self.network + self.activations + self.regions
 
 
@@ -111,7 +111,7 @@ class Demand:
     def memory(
         self,
         tile: Sequence[Candidates],
-        probe: Sequence[Candidates],
+        half_tile: Sequence[Candidates],
         longest: Sequence[Candidates],
         context: Sequence[int],
         others: int,
@@ -123,11 +123,11 @@ class Demand:
         Parameters
         ----------
         tile : input size per spatial axis
-        probe : the same, of the tile on which two ways to run the network are compared
+        half_tile : the same, of the tile on which two ways to run the network are compared
         longest : size of the longest region, per spatial axis
         context : voxels read beyond a region, per spatial axis
         others : planes of a region
-        next_one : whether there is another region, which a worker has in hand meanwhile, see `engine.turns`
+        next_one : whether there is another region, which a worker has in hand meanwhile, see `engine.slots`
         """
         read = product([side + more for side, more in zip(longest, context, strict=True)])
         values = sum(
@@ -136,7 +136,7 @@ class Demand:
             for output in self.outputs
         )
         window = others * self.network.channels * self.source.dtype.itemsize * read
-        kept = min(recent.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
+        kept = min(chunk_cache.LIMIT, math.prod(self.source.shape) * self.source.dtype.itemsize)
         reading = window + self._decoding(window)
         inputs = INPUT_COPIES * window + next_one * np.maximum(NEXT_INPUT * window, reading)
         regions = (
@@ -146,8 +146,8 @@ class Demand:
             * product(longest)
             * ((OUTPUT_COPIES + next_one * NEXT_OUTPUT) * values + (1 + next_one) * self.mask_bytes)
         )
-        place = self._with_card if self.arithmetic.on_card else self._without_card
-        memory = place(tile, probe, regions)
+        place = self._with_gpu if self.arithmetic.on_gpu else self._without_gpu
+        memory = place(tile, half_tile, regions)
         # What is read before the network is run takes the place of feature maps.
         first = np.maximum(reading + kept, self.statistics_bytes) - memory.activations
         return replace(memory, regions=np.maximum(regions, first))
@@ -167,10 +167,10 @@ class Demand:
     def countable(self, tile: Sequence[Candidates]) -> NDArray[np.bool_]:
         """Return whether kernels can count the numbers of each feature map of a tile; on a CPU they always can."""
         few: NDArray[np.bool_] = largest_map(self.network, tile) < _COUNTED
-        return few if self.arithmetic.on_card else np.ones_like(few)
+        return few if self.arithmetic.on_gpu else np.ones_like(few)
 
-    def _without_card(
-        self, tile: Sequence[Candidates], probe: Sequence[Candidates], regions: Candidates
+    def _without_gpu(
+        self, tile: Sequence[Candidates], half_tile: Sequence[Candidates], regions: Candidates
     ) -> Memory[Candidates]:
         """Return the memory where the network is run in that of the machine."""
         how = self.arithmetic
@@ -180,7 +180,7 @@ class Demand:
             weights += nnpack_bytes(self.network)
         if how.compared:
             weights += 2 * parameter_count(self.network) * 4
-            activations = np.maximum(activations, self._comparison(probe))
+            activations = np.maximum(activations, self._comparison(half_tile))
         return Memory(PROCESS_BYTES, weights, activations, regions, np.zeros_like(activations))
 
     def _activations(self, tile: Sequence[Candidates]) -> Candidates:
@@ -192,35 +192,35 @@ class Demand:
             )
         return (1 + share) * pass_bytes(self.network, tile, item=how.item, averaged=how.averaged)
 
-    def _comparison(self, probe: Sequence[Candidates]) -> Candidates:
+    def _comparison(self, half_tile: Sequence[Candidates]) -> Candidates:
         """Return the same of a pass in float32."""
         if self.arithmetic.on_cpu and streams(self.network):
-            return _streamed(self.network, probe, 4)
-        return (1 + HEAP_SHARE) * pass_bytes(self.network, probe, item=4)
+            return _streamed(self.network, half_tile, 4)
+        return (1 + HEAP_SHARE) * pass_bytes(self.network, half_tile, item=4)
 
-    def _with_card(
-        self, tile: Sequence[Candidates], probe: Sequence[Candidates], regions: Candidates
+    def _with_gpu(
+        self, tile: Sequence[Candidates], half_tile: Sequence[Candidates], regions: Candidates
     ) -> Memory[Candidates]:
-        """Return the memory where the network is run in that of a card."""
+        """Return the memory where the network is run in that of a GPU."""
         how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
         of_logits = 4 * network.classes
         kept = of_logits if how.averaged or not all(output.of_classes for output in self.outputs) else 1
-        here, maps = self._beside_card(tile, kept), pass_bytes(network, tile, item=how.item)
+        here, maps = self._beside_gpu(tile, kept), pass_bytes(network, tile, item=how.item)
         there = weights * how.item
         if how.compared:  # each network has pinned memory of its own; the classes of both are kept
-            here = here + 2 * self._beside_card(probe, of_logits + 8)
-            maps = np.maximum(maps, pass_bytes(network, probe, item=4))
+            here = here + 2 * self._beside_gpu(half_tile, of_logits + 8)
+            maps = np.maximum(maps, pass_bytes(network, half_tile, item=4))
             there += weights * 4
         return Memory(
             process=PROCESS_BYTES + CUDA_BYTES,
             network=2 * weights * 4,  # while it is loaded: as in the file, and a copy that is folded
             activations=here,
             regions=regions,
-            card=there + (1 + CARD_SHARE) * maps,
+            gpu=there + (1 + GPU_SHARE) * maps,
         )
 
-    def _beside_card(self, tile: Sequence[Candidates], kept: int) -> Candidates:
-        """Return the bytes of a tile on its way to a card, and of what is `kept` of each voxel on the way back."""
+    def _beside_gpu(self, tile: Sequence[Candidates], kept: int) -> Candidates:
+        """Return the bytes of a tile on its way to a GPU, and of what is `kept` of each voxel on the way back."""
         network, averaged = self.network, self.arithmetic.averaged
         pinned = _PINNED_MANY_SHAPES if self.mask_bytes else _PINNED
         image = 4 * network.channels * product(tile)
@@ -252,14 +252,14 @@ def predicted(demand: Demand, grid: RegionGrid) -> Memory[int]:
     spatial = grid.grids[-dims:]
     memory = demand.memory(
         [np.array(along.tile, np.float64) for along in spatial],
-        [np.array(along.probe, np.float64) for along in spatial],
+        [np.array(along.half_tile, np.float64) for along in spatial],
         [np.array(along.longest, np.float64) for along in spatial],
         [along.before + along.after for along in spatial],
         planes(grid.axes, grid.grids[:-dims], lambda along: along.longest),
         next_one=np.array(len(grid) > 1),
     )
     return Memory(
-        memory.process, memory.network, int(memory.activations), int(memory.regions), int(memory.card)
+        memory.process, memory.network, int(memory.activations), int(memory.regions), int(memory.gpu)
     )
 
 

@@ -7,24 +7,24 @@ from unet_dask.errors import OptionError
 
 #: Share of the machine's memory that workers are granted together.
 _GRANTED = 0.8
-#: The most that one is granted. On a CPU larger tiles gain little beyond. A card has done with a region in no time, and
+#: The most that one is granted. On a CPU larger tiles gain little beyond. A GPU has done with a region in no time, and
 #: regions of a second of its work are large.
-_MOST, _MOST_WITH_CARD = 4 << 30, 32 << 30
+_MOST, _MOST_WITH_GPU = 4 << 30, 32 << 30
 
 
-def default_limit(cores: int, memory: int, workers: int, *, cards: int = 0) -> int:
+def default_limit(cores: int, memory: int, workers: int, *, gpus: int = 0) -> int:
     """Return the bytes a worker is granted when nobody said so.
 
     A fair share of the machine, and no more than it makes use of. The share is that of one worker per two cores, or per
-    card, so that the plan stays the same for any smaller number of workers.
+    GPU, so that the plan stays the same for any smaller number of workers.
 
     Parameters
     ----------
     cores, memory : of the machine
     workers : that will share it
-    cards : of the machine, if they run the network
+    gpus : of the machine, if they run the network
     """
-    usual, most = (cards, _MOST_WITH_CARD) if cards else (cores // 2, _MOST)
+    usual, most = (gpus, _MOST_WITH_GPU) if gpus else (cores // 2, _MOST)
     return int(min(_GRANTED * memory / max(usual, workers, 1), most))
 
 

@@ -1,4 +1,4 @@
-"""The choice of regions and tiles: the cheapest that fit the memory of a worker, and of its card.
+"""The choice of regions and tiles: the cheapest that fit the memory of a worker, and of its GPU.
 
 Large tiles pay less redundancy at their faces, small ones fit the memory; elongated ones are looked at too, since
 they are often what fits best. Along every axis a handful of ways to cut it are candidates; all their combinations
@@ -39,10 +39,10 @@ _MANY_REGIONS_WORTH = 0.15
 _MANY_WITHIN_MASK = 64
 #: Seconds that a region should keep a worker busy where there are many of them: over 20 times that.
 _REGION_SECONDS = 1.0
-#: Sides of a region in write units, and tiles along it, that are looked at (and one region for all). A card has done
+#: Sides of a region in write units, and tiles along it, that are looked at (and one region for all). A GPU has done
 #: with 24 x 24 chunks in less than a second.
 _UNITS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-_UNITS_OF_CARD = (*_UNITS, 32, 48)
+_UNITS_OF_GPU = (*_UNITS, 32, 48)
 _TILES = (1, 2, 3, 4, 6, 8)
 
 
@@ -67,36 +67,36 @@ def choose(
     axes, network = demand.source.axes, demand.network
     others = _other_grids(demand)
     candidates = _candidates(demand, tile=tile, region=region)
-    index = np.indices([len(each) for each in candidates]).reshape(network.dims, -1)
+    index = np.indices([len(grids) for grids in candidates]).reshape(network.dims, -1)
 
     def gather(value: Callable[[AxisGrid], int]) -> list[NDArray[np.float64]]:
         return [
-            np.array([value(grid) for grid in each], np.float64)[i]
-            for each, i in zip(candidates, index, strict=True)
+            np.array([value(grid) for grid in grids], np.float64)[i]
+            for grids, i in zip(candidates, index, strict=True)
         ]
 
     sides = gather(lambda grid: grid.tile)
     regions = product(gather(lambda grid: grid.count)) * math.prod(grid.count for grid in others)
     needed = demand.memory(
         sides,
-        gather(lambda grid: grid.probe),
+        gather(lambda grid: grid.half_tile),
         gather(lambda grid: grid.longest),
-        [each[0].before + each[0].after for each in candidates],
-        planes(axes, others, lambda each: each.longest),
+        [grids[0].before + grids[0].after for grids in candidates],
+        planes(axes, others, lambda grid: grid.longest),
         next_one=regions > 1,
     )
     tiles = planes(axes, others, lambda grid: grid.stop - grid.start) * product(
         gather(lambda grid: grid.tile_count)
     )
     countable = demand.countable(sides)
-    on_card = countable & (needed.card <= (demand.arithmetic.card or math.inf))
-    fits = on_card & (needed.total <= limit)
+    on_gpu = countable & (needed.gpu <= (demand.arithmetic.gpu_limit or math.inf))
+    fits = on_gpu & (needed.total <= limit)
     if not fits.any():
-        raise MemoryPlanError(_too_large(demand, limit, needed, countable, on_card))
+        raise MemoryPlanError(_too_large(demand, limit, needed, countable, on_gpu))
     price = _price(tiles * pass_price(network, sides), regions, demand)
     # Of equally cheap ones, what takes the least memory.
     cheapest = index[:, int(np.lexsort((needed.total, np.where(fits, price, np.inf)))[0])]
-    return RegionGrid(axes, (*others, *(each[i] for each, i in zip(candidates, cheapest, strict=True))))
+    return RegionGrid(axes, (*others, *(grids[i] for grids, i in zip(candidates, cheapest, strict=True))))
 
 
 def _too_large(
@@ -104,22 +104,22 @@ def _too_large(
     limit: int,
     needed: Memory[NDArray[np.float64]],
     countable: NDArray[np.bool_],
-    on_card: NDArray[np.bool_],
+    on_gpu: NDArray[np.bool_],
 ) -> str:
-    """Return why no layout fits, and what would: the least of the card for all, then of the machine for those left."""
-    card = demand.arithmetic.card
+    """Return why no layout fits, and what would: the least of the GPU for all, then of the machine for those left."""
+    gpu_limit = demand.arithmetic.gpu_limit
     if not countable.any():
         return (
-            "The smallest of the tiles makes feature maps of 2**31 numbers or more, too many for a card's kernels. "
+            "The smallest of the tiles makes feature maps of 2**31 numbers or more, too many for a GPU's kernels. "
             "Use a smaller --tile, or --device cpu."
         )
-    if not on_card.any():
-        least = float(needed.card[countable].min())
+    if not on_gpu.any():
+        least = float(needed.gpu[countable].min())
         return (
-            f"A worker may use {format_bytes(card)} of its card, but the smallest tile of this network needs "
+            f"A worker may use {format_bytes(gpu_limit)} of its GPU, but the smallest tile of this network needs "
             f"{format_bytes(least)} there. Use --device cpu, or a narrower model."
         )
-    least = float(needed.total[on_card].min())
+    least = float(needed.total[on_gpu].min())
     enough = f"Use --memory {math.ceil(least / 2**28) / 4:g}GiB, or"
     if demand.decoded_bytes > limit / 4:
         return (
@@ -166,7 +166,7 @@ def _candidates(
                 f"A {name} of {len(wanted)} sizes was asked for, but the network looks along {network.dims} axes. "
                 f"Give one size for each of {', '.join('zyx'[-network.dims :])}."
             )
-    units = _UNITS_OF_CARD if demand.arithmetic.on_card else _UNITS
+    units = _UNITS_OF_GPU if demand.arithmetic.on_gpu else _UNITS
     rows = list(zip(demand.source.shape, demand.roi, demand.units, strict=True))[-network.dims :]
     return [
         _cut(
@@ -189,18 +189,18 @@ def _cut(
     length, stride = max(axis.stop - axis.start, 1), axis.context.stride
     quantum = math.lcm(unit, stride) if length > unit else aligned(length, stride)
     whole = -(-length // quantum)
-    steps = [quantum * each for each in sorted({*units, min(whole, 2 * units[-1])}) if each <= whole]
+    steps = [quantum * count for count in sorted({*units, min(whole, 2 * units[-1])}) if count <= whole]
     if step is not None:
         _check_step(step, length, quantum, axis)
         steps = [step]
     best: dict[tuple[int, int], AxisGrid] = {}
-    for each in steps:
-        probe = AxisGrid(axis.size, axis.start, axis.stop, each, stride, axis.context)
-        if probe.count > 1 and each < probe.thinnest:
+    for candidate in steps:
+        trial = AxisGrid(axis.size, axis.start, axis.stop, candidate, stride, axis.context)
+        if trial.count > 1 and candidate < trial.thinnest:
             continue
-        cores = [aligned(-(-max(probe.longest + probe.phase, 1) // tiles), stride) for tiles in _TILES]
+        cores = [aligned(-(-max(trial.longest + trial.phase, 1) // tiles), stride) for tiles in _TILES]
         for side in cores if core is None else [core]:
-            grid = AxisGrid(axis.size, axis.start, axis.stop, each, side, axis.context)
+            grid = AxisGrid(axis.size, axis.start, axis.stop, candidate, side, axis.context)
             key = (side, grid.count)
             if key not in best or grid.tile_count < best[key].tile_count:
                 best[key] = grid
@@ -213,6 +213,6 @@ def _check_step(step: int, length: int, quantum: int, axis: AxisGrid) -> None:
     if step < length and (step % quantum or step < axis.thinnest):
         raise GeometryError(
             f"Regions of {step} voxels do not fit: they must be multiples of {quantum} (chunks of the result and the "
-            f"pooling lattice) and at least {least} (the context of the network). "
+            f"network's poolings) and at least {least} (the context of the network). "
             f"Use {max(aligned(step, quantum), least)}."
         )

@@ -55,25 +55,30 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
     """
     if not len(grid):
         return Left(0, 0, 0)
-    along = [*_planes(grid, network.dims), *(each.regions() for each in grid.grids[-network.dims :])]
+    along = [
+        *_planes(grid, network.dims),
+        *(axis_grid.regions() for axis_grid in grid.grids[-network.dims :]),
+    ]
     touched = np.expand_dims(occupancy.touched(along), grid.axes.index("c"))
     images = np.flatnonzero(touched)  # there may be millions
     stride = max(len(images) / LOOKED_AT, 1)
     chosen = images[(np.arange(min(len(images), LOOKED_AT)) * stride).astype(int)]
     indices = zip(*np.unravel_index(chosen, touched.shape), strict=True)
-    boxes = ([each[at] for each, at in zip(along, index, strict=True)] for index in indices)
+    boxes = ([spans[at] for spans, at in zip(along, index, strict=True)] for index in indices)
     sides = [tile for box in boxes for tile in _tiles(occupancy, grid, network, box)]
     return Left(
         regions=int(np.count_nonzero(occupancy.regions(grid))),
         tiles=stride * len(sides),
-        flop=stride * sum(float(tile_flop(network, each)) for each in sides),
+        flop=stride * sum(float(tile_flop(network, tile)) for tile in sides),
     )
 
 
 def _planes(grid: RegionGrid, dims: int) -> Iterator[list[Interval]]:
     """Yield the planes of a volume along each axis along which the network does not look; all channels are one."""
-    for name, each in zip(grid.axes, grid.grids[:-dims], strict=False):
-        yield [(0, 1)] if is_channel(name) else [(at, at + 1) for at in range(each.start, each.stop)]
+    for name, axis_grid in zip(grid.axes, grid.grids[:-dims], strict=False):
+        yield (
+            [(0, 1)] if is_channel(name) else [(at, at + 1) for at in range(axis_grid.start, axis_grid.stop)]
+        )
 
 
 def _tiles(
@@ -84,9 +89,13 @@ def _tiles(
     space = grid.grids[-network.dims :]
     lengths = [stop - start for start, stop in spans]
     cells = [
-        [(start + a, start + b) for a, b in each.cells(length)]
-        for each, (start, _), length in zip(space, spans, lengths, strict=True)
+        [(start + a, start + b) for a, b in axis_grid.cells(length)]
+        for axis_grid, (start, _), length in zip(space, spans, lengths, strict=True)
     ]
-    wanted = occupancy.touched([*([each] for each in planes), *cells]).reshape([len(each) for each in cells])
+    wanted = occupancy.touched([*([plane] for plane in planes), *cells]).reshape(
+        [len(spans) for spans in cells]
+    )
     for core in fitted(wanted, space, lengths, partial(pass_price, network)):
-        yield tuple(b - a + each.tile - each.core for (a, b), each in zip(core, space, strict=True))
+        yield tuple(
+            b - a + axis_grid.tile - axis_grid.core for (a, b), axis_grid in zip(core, space, strict=True)
+        )

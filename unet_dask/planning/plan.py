@@ -15,7 +15,7 @@ import numpy as np
 from unet_dask.axes import by_axis, has_depth, one_or_all, space_of, times, without_channel
 from unet_dask.choices import Precision
 from unet_dask.config import format_bytes
-from unet_dask.engine.turns import IN_HAND
+from unet_dask.engine.slots import REGION_SLOTS
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
@@ -61,7 +61,7 @@ class Plan:
     memory : predicted peak of a worker
     limit : bytes granted to a worker
     precision, device : as chosen
-    card : bytes of the card's memory granted to a worker; 0 where there is none, or nobody knows
+    gpu_limit : bytes of the GPU's memory granted to a worker; 0 where there is none, or nobody knows
     skipped : regions that the mask does not touch; they are background
     left : what a mask leaves to be done; None without one
     rule : how objects are made
@@ -76,7 +76,7 @@ class Plan:
     limit: int
     precision: str
     device: str
-    card: int = 0
+    gpu_limit: int = 0
     skipped: frozenset[tuple[int, ...]] = frozenset()
     left: Left | None = None
     rule: ObjectRule = AS_PIECES
@@ -193,7 +193,7 @@ class Plan:
             "plan.tile": str(self.tile),
             "plan.chunks": str([array.chunks for array in self.arrays]),
             "plan.shards": str([array.shards for array in self.arrays]),
-            "plan.products": str([(each.name, each.dtype) for each in self.outputs]),
+            "plan.products": str([(output.name, output.dtype) for output in self.outputs]),
             **({"plan.objects": self.rule.text} if self.shapes else {}),
             "plan.precision": self.precision,
             "plan.device": self.device,
@@ -222,14 +222,14 @@ class Plan:
         most = "about {} of at most" if self.left else "{} of"
         yield "tiles", f"{most.format(self.tiles)} {times(self.tile)} in, {times(self.core)} out"
         yield "work", f"{self.flop / 1e12:.2f} TFLOP, {self.redundancy:.2f} x one pass over the whole volume"
-        granted = format_bytes(self.card) if self.card else "unknown"
-        card = f"; of the card {format_bytes(self.memory.card)} (limit {granted})" if self.memory.card else ""
+        granted = format_bytes(self.gpu_limit) if self.gpu_limit else "unknown"
+        on_gpu = f"; of the GPU {format_bytes(self.memory.gpu)} (limit {granted})" if self.memory.gpu else ""
         yield (
             "memory",
             (
                 f"{format_bytes(self.memory.total)} per worker (limit {format_bytes(self.limit)}): process "
                 f"{format_bytes(self.memory.process)}, network {format_bytes(self.memory.network)}, activations "
-                f"{format_bytes(self.memory.activations)}, regions {format_bytes(self.memory.regions)}{card}"
+                f"{format_bytes(self.memory.activations)}, regions {format_bytes(self.memory.regions)}{on_gpu}"
             ),
         )
         yield "disk", f"at most {format_bytes(self.disk_bytes)}, before compression"
@@ -243,7 +243,7 @@ class Plan:
         return {
             "axes": self.grid.axes,
             "shape": list(self.grid.shape),
-            "roi": [list(each) for each in self.grid.roi],
+            "roi": [list(span) for span in self.grid.roi],
             "regions": len(self.grid),
             "region": list(self.region),
             "skipped": len(self.skipped),
@@ -257,8 +257,8 @@ class Plan:
             "redundancy": self.redundancy,
             "worker_bytes": self.memory.total,
             "limit_bytes": self.limit,
-            "card_bytes": self.memory.card,
-            "card_limit_bytes": self.card,
+            "card_bytes": self.memory.gpu,
+            "card_limit_bytes": self.gpu_limit,
             "disk_bytes": self.disk_bytes,
             "precision": self.precision,
             "device": self.device,
@@ -326,7 +326,9 @@ def make_plan(
         write_units(source.axes, header.network.dims, wanted.chunks),
         mask_bytes=occupancy.voxel_bytes if occupancy else 0.0,
         mask_decoding=occupancy.decoding if occupancy else WITHOUT,
-        statistics_bytes=IN_HAND * statistics.block_bytes(source) if header.normalisation.of_volume else 0,
+        statistics_bytes=REGION_SLOTS * statistics.block_bytes(source)
+        if header.normalisation.of_volume
+        else 0,
     )
     grid = choose(demand, limit=limit, tile=wanted.tile, region=wanted.region)
     memory = predicted(demand, grid)
@@ -335,12 +337,14 @@ def make_plan(
         header=header,
         grid=grid,
         outputs=outputs,
-        arrays=tuple(_array(each, source, grid, demand.units, header.network.classes) for each in outputs),
+        arrays=tuple(
+            _array(output, source, grid, demand.units, header.network.classes) for output in outputs
+        ),
         memory=memory,
         limit=limit,
         precision=arithmetic.precision,
         device=arithmetic.device,
-        card=arithmetic.card,
+        gpu_limit=arithmetic.gpu_limit,
     )
     return plan.within(occupancy) if occupancy else plan
 

@@ -33,7 +33,7 @@ def in_order(products: Iterable[Product]) -> list[Product]:
     return sorted(products, key=lambda product: (product.amounts, order.index(product.name)))
 
 
-def telling() -> list[type[Product]]:
+def by_information() -> list[type[Product]]:
     """Return the products by how much a prediction of them tells, most first: amounts before numbers."""
     return sorted(PRODUCTS.values(), key=lambda kind: not kind.amounts)
 

@@ -38,7 +38,7 @@ class Product(ABC):
     name : of the product, and of its group in a result
     types : that its values can have, the usual one first
     has_channels : whether it has a channel axis, one channel per class
-    of_classes : whether it is made of the most probable class alone, which a card can find by itself
+    of_classes : whether it is made of the most probable class alone, which a GPU can find by itself
     joined : whether values are numbers of objects, which are joined across regions
     amounts : whether values are amounts from 0 to 1; else they are numbers that stand for something
     """

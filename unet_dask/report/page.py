@@ -59,14 +59,14 @@ def _done(facts: Facts, journal: Journal, plan: Plan) -> Iterator[tuple[str, str
     """Yield what was done this time, and how fast."""
     assert journal.started is not None
     if journal.started.done:
-        yield "before", f"{journal.started.done} of {journal.started.total} pieces of work were done before"
+        yield "before", f"{journal.started.done} of {journal.started.total} blocks were done before"
     yield "regions", f"{journal.regions} of {len(plan.grid)} computed"
     if journal.background:
         yield "background", f"{journal.background} regions outside of the mask written"
     if journal.blocks:
         yield "beside them", f"{journal.blocks} blocks of pyramids and joins of objects"
     if journal.failed:
-        yield "failed", f"{journal.failed} pieces of work"
+        yield "failed", f"{journal.failed} blocks"
     yield "time", f"{facts.seconds:.1f} s in all, workers' start included"
     for name, since, until in journal.stages:
         yield "", f"{name}: {until - since:.1f} s"

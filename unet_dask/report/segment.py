@@ -44,12 +44,12 @@ def segment_and_report(report: str | None, asked: Asked, on_event: Listener) -> 
     path = require_place(report, asked.source, asked.sink)
     journal = Journal()
 
-    def tell(event: Event) -> None:
+    def record(event: Event) -> None:
         journal(event)
         on_event(event)
 
     try:
-        run = _segment(asked, tell)
+        run = _segment(asked, record)
     except UnetDaskError as error:
         if journal.started is not None:
             _write(path, asked, journal, Outcome(str(error), good=False, complete=False), on_event)
@@ -58,24 +58,24 @@ def segment_and_report(report: str | None, asked: Asked, on_event: Listener) -> 
     return run
 
 
-def _segment(asked: Asked, tell: Listener) -> Run:
+def _segment(asked: Asked, on_event: Listener) -> Run:
     return segment_store(
         asked.source,
         asked.sink,
         asked.model,
         config=asked.config,
-        on_event=tell,
+        on_event=on_event,
         resume=asked.resume,
         overwrite=asked.overwrite,
     )
 
 
-def _write(path: Path, asked: Asked, journal: Journal, outcome: Outcome, tell: Listener) -> None:
+def _write(path: Path, asked: Asked, journal: Journal, outcome: Outcome, on_event: Listener) -> None:
     """Write the report; if it cannot be, say so in one line and nothing more: the run is over."""
     try:
         write(path, [page(gathered(asked, journal, outcome), journal).encode()])
     except Exception as error:  # whatever it is, the run is worth more
-        tell(
+        on_event(
             Remark(
                 f"the report {path} could not be written: {remote.one_line(error)}; the result is as it is"
             )

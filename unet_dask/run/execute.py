@@ -24,7 +24,7 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.sink import pyramid
 from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
-from unet_dask.io.source.unread import Unread
+from unet_dask.io.source.lazy_window import LazyWindow
 from unet_dask.ledger import Entry
 from unet_dask.model.cost import tile_flop
 from unet_dask.objects.rule import REACH
@@ -65,7 +65,7 @@ class Done:
     ----------
     computed : pieces of work
     peak_bytes : most resident memory of any worker
-    exact : tiles that were run in float32 because they reach beyond what bytes can say
+    float32_fallbacks : tiles that were run in float32 because they reach beyond what bytes can say
     unshaped : objects that are too large to be given another shape than their piece's
     remaining : regions that other parts have not done yet
     complete : whether the whole run is done, pyramids included
@@ -73,7 +73,7 @@ class Done:
 
     computed: int = 0
     peak_bytes: int = 0
-    exact: int = 0
+    float32_fallbacks: int = 0
     unshaped: int = 0
     remaining: int = 0
     complete: bool = False
@@ -85,7 +85,7 @@ def work(
     sink: sinks.Sink,
     ledger: Ledger,
     constants: Normalisation,
-    tell: Listener,
+    on_event: Listener,
     notes: tuple[str, ...],
     session: Session,
 ) -> Done:
@@ -101,17 +101,17 @@ def work(
     finished = _finished(plan, sink, ledger, alone=part is None)
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
     count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
-    tell(Started(plan, sink.url, count, total, notes))
+    on_event(Started(plan, sink.url, count, total, notes))
     sink = replace(sink, session=session.name)
-    book = _Book(ledger, session, tell, count, total)
+    recorder = _Recorder(ledger, session, on_event, count, total)
     if before < len(own):
         for stage, outcomes in region_stages(prepared, workers, sink, own, finished, constants):
-            book.enter(stage, outcomes, plan, sink)
+            recorder.enter(stage, outcomes, plan, sink)
     del finished  # of a large volume it is large
     if part is not None:
-        book.done.remaining = _remaining(plan, ledger)
-        if book.done.remaining:
-            return book.done
+        recorder.done.remaining = _remaining(plan, ledger)
+        if recorder.done.remaining:
+            return recorder.done
     with nullcontext(True) if part is None else locks.finishing(sink.url) as chosen:
         if chosen and part is not None:  # drivers that were killed may never come back
             sessions.end_all(sink.url, but=session.name)
@@ -120,15 +120,15 @@ def work(
         if chosen:
             seal.require_numbers(plan, sink, ledger)
             finished = ledger.finished()
-            book.count, book.total = len(finished), total_work(plan)
+            recorder.count, recorder.total = len(finished), total_work(plan)
             for stage, outcomes in _last_stages(plan, workers, sink, finished):
-                book.enter(stage, outcomes, plan, sink)
-            tell(Stage("last look"))
+                recorder.enter(stage, outcomes, plan, sink)
+            on_event(Stage("last look"))
             seal.require_whole(prepared, workers, sink, ledger)
             sinks.remove_numbers(sink)
             ledger.compact(total_work(plan))
-            book.done.complete = True
-    return book.done
+            recorder.done.complete = True
+    return recorder.done
 
 
 def _finished(plan: Plan, sink: sinks.Sink, ledger: Ledger, *, alone: bool) -> set[Key]:
@@ -140,23 +140,23 @@ def _finished(plan: Plan, sink: sinks.Sink, ledger: Ledger, *, alone: bool) -> s
     return finished - lost
 
 
-class _Book:
+class _Recorder:
     """Where outcomes are entered: put in their place, then in the ledger, then anybody hears of them."""
 
-    def __init__(self, ledger: Ledger, session: Session, tell: Listener, count: int, total: int) -> None:
+    def __init__(self, ledger: Ledger, session: Session, on_event: Listener, count: int, total: int) -> None:
         self.done = Done()
         self.count = count
         self.total = total
         self._ledger = ledger
         self._session = session
-        self._tell = tell
+        self._on_event = on_event
 
     def enter(self, stage: str, outcomes: Outcomes, plan: Plan, sink: sinks.Sink) -> None:
         """Enter all outcomes of a stage, and raise in the end if there were failures.
 
         What is in flight when an error or Ctrl-C ends the stage is cancelled before anybody leaves the cluster.
         """
-        self._tell(Stage(stage))
+        self._on_event(Stage(stage))
         failures = []
         with closing(outcomes):
             for outcome in outcomes:
@@ -168,18 +168,19 @@ class _Book:
                     self.count += 1
                     self.done.computed += 1
                     self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
-                    self.done.exact += outcome.exact
+                    self.done.float32_fallbacks += outcome.float32_fallbacks
                     self.done.unshaped += outcome.unshaped
-                self._tell(Progress(outcome, self.count, self.total))
-        if stage == _REGIONS and self.done.exact:
-            self._tell(
+                self._on_event(Progress(outcome, self.count, self.total))
+        if stage == _REGIONS and self.done.float32_fallbacks:
+            self._on_event(
                 Remark(
-                    f"{self.done.exact} tiles reach further than what was measured for int8, and were run in float32"
+                    f"{self.done.float32_fallbacks} tiles reach further than what was measured for int8, and were run "
+                    "in float32"
                 )
             )
         if stage == _OBJECTS and self.done.unshaped:
             reach = REACH[plan.header.network.dims]
-            self._tell(
+            self._on_event(
                 Remark(f"{self.done.unshaped} objects are longer than {reach} pixels, and stay as they are")
             )
         if failures:
@@ -252,7 +253,7 @@ def _regions(
 ) -> Outcomes:
     plan, source = prepared.plan, prepared.source
     window = tuple((0, size) for size in source.shape)
-    volume = Unread(source.spec, window, source.dtype, run=os.urandom(8).hex())
+    volume = LazyWindow(source.spec, window, source.dtype, run=os.urandom(8).hex())
     return run_waves(
         workers.client,
         plan.grid.waves(_wave_sizes(len(own), workers.workers), own),
@@ -273,7 +274,7 @@ def _patience(prepared: Prepared) -> float:
     flop = planes * tiles * float(tile_flop(network, plan.tile))
     window = math.prod(grid.longest + grid.before + grid.after for grid in plan.grid.grids)
     read = window * prepared.source.dtype.itemsize
-    return watchdog.patience(passes * flop, read, card=plan.device == "cuda")
+    return watchdog.patience(passes * flop, read, gpu=plan.device == "cuda")
 
 
 def _wave_sizes(regions: int, workers: int) -> Iterator[int]:
@@ -347,5 +348,5 @@ def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -
     more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
     return (
         f"{len(failures)} of {total} regions failed, all others are written: {'; '.join(named)}{more}. "
-        f"Mend the cause, then --resume (with --mended if that changed the source) {redact_url(sink.url)}."
+        f"Mend the cause, then --resume (with --source-fixed if that changed the source) {redact_url(sink.url)}."
     )

@@ -24,16 +24,16 @@ def compare(
     current: Mapping[str, str],
     sink: str,
     *,
-    mended: bool = False,
+    source_fixed: bool = False,
     otherwise: str = "start over with --overwrite",
 ) -> None:
-    """Raise unless two fingerprints are the same, but for what a user vouches to have mended.
+    """Raise unless two fingerprints are the same, but for what a user vouches to have repaired.
 
     Parameters
     ----------
     stored, current : fingerprints of the run that was begun and of this one
     sink : of the run
-    mended : whether the user vouches for fields that may be mended
+    source_fixed : whether the user vouches for fields that may be mended
     otherwise : what to do who does not want to go on with the same
 
     Raises
@@ -45,9 +45,9 @@ def compare(
     mendable = {"source.content"} | {each.values for each in settings_of(SegmentConfig) if each.mendable}
     for name in sorted({*stored, *current}, key=_cause):
         before, now = stored.get(name), current.get(name)
-        if before == now or (mended and name in mendable):
+        if before == now or (source_fixed and name in mendable):
             continue
-        hint = ", add --mended if it was changed only where regions failed" if name in mendable else ""
+        hint = ", add --source-fixed if it was changed only where regions failed" if name in mendable else ""
         raise MismatchError(
             f"{redact_url(sink)} was begun with another {name}: {_short(before)} then, {_short(now)} now. Resume "
             f"with the same{hint}, or {otherwise}."

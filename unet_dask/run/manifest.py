@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 LAYOUT = 2
 
 
-def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: Normalisation) -> sinks.Sink:
+def open_sink(prepared: Prepared, url: str, begun: Manifest | None, constants: Normalisation) -> sinks.Sink:
     """Return the sink: the one to resume or to join if it was begun with the same, else a new one."""
     plan, header = prepared.plan, prepared.model.header
     now = fingerprint(prepared, constants)
     place = sinks.Sink(url, plan.arrays)
-    if stored:
+    if begun:
         others = "name another place with -o" if prepared.part else "start over with --overwrite"
-        compare(stored.fingerprint, now, url, mended=prepared.config.mended, otherwise=others)
-        _require_joinable(place, stored)
-        if stored.fingerprint != now:
-            sinks.restamp(place, replace(stored, fingerprint=now).to_json())
+        compare(begun.fingerprint, now, url, source_fixed=prepared.config.source_fixed, otherwise=others)
+        _require_joinable(place, begun)
+        if begun.fingerprint != now:
+            sinks.restamp(place, replace(begun, fingerprint=now).to_json())
         if prepared.part is None:  # else others may be writing
             sessions.end_all(url)
             places.sweep(url)
@@ -61,7 +61,7 @@ def open_sink(prepared: Prepared, url: str, stored: Manifest | None, constants: 
         normalisation=(constants.offset, constants.scale),
         ranges=prepared.ranges,
         memory=plan.limit,
-        card=plan.card,
+        card=plan.gpu_limit,
         precision=plan.precision,
         model=ModelRecord(prepared.model.path.name, prepared.model.checksum),
         classes=header.class_names,
@@ -89,12 +89,12 @@ def _mask_of(prepared: Prepared) -> str | None:
     return "auto" if prepared.config.mask == "auto" else prepared.mask.address
 
 
-def _require_joinable(sink: sinks.Sink, stored: Manifest) -> None:
+def _require_joinable(sink: sinks.Sink, begun: Manifest) -> None:
     """Refuse to go on with a run of an earlier version, whose numbers of objects lie where those of the result do."""
-    if joined_array(sink.arrays) and stored.layout != LAYOUT and not Ledger(sink.run_folder).complete():
+    if joined_array(sink.arrays) and begun.layout != LAYOUT and not Ledger(sink.run_folder).complete():
         raise SinkError(
             f"{redact_url(sink.url)} was begun by an earlier version of unet-dask, which kept numbers of objects "
-            f"elsewhere (layout {stored.layout}, now {LAYOUT}), and is not complete. Start over with "
+            f"elsewhere (layout {begun.layout}, now {LAYOUT}), and is not complete. Start over with "
             "--overwrite, or go on with that version."
         )
 

@@ -58,12 +58,12 @@ class Run:
         if self.part is not None:  # the rate of a run is not that of its last part
             return (
                 f"{redact_url(self.sink)}: all {len(self.plan.grid)} regions; part {self.part} was the last, "
-                f"{self.computed} pieces of work in {self.seconds:.1f} s, peak "
+                f"{self.computed} blocks in {self.seconds:.1f} s, peak "
                 f"{format_bytes(self.peak_bytes)} per worker"
             )
         voxels = math.prod(stop - start for start, stop in self.plan.grid.roi)
         return (
-            f"{redact_url(self.sink)}: {self.regions} regions, {self.computed} pieces of work in {self.seconds:.1f} s "
+            f"{redact_url(self.sink)}: {self.regions} regions, {self.computed} blocks in {self.seconds:.1f} s "
             f"({voxels / 1e6 / self.seconds:.2f} Mvoxel/s), peak {format_bytes(self.peak_bytes)} per worker"
         )
 

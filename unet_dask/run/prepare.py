@@ -13,9 +13,9 @@ from unet_dask.choices import Precision
 from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
     available_cores,
-    card_memory,
     choose_device,
     choose_precision,
+    gpu_memory,
     require_backend,
 )
 from unet_dask.errors import DataError, OptionError
@@ -31,8 +31,14 @@ from unet_dask.run.prepared import Prepared
 from unet_dask.setting import gone_on_with
 from unet_dask.texts import parse_roi
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers.agreement import MEASURED, Probed, measured_agreement, measured_ranges, telling
-from unet_dask.workers.preflight import multiplies, worker_card, worker_device
+from unet_dask.workers.agreement import (
+    MEASURED,
+    ProbeInput,
+    measured_agreement,
+    measured_ranges,
+    sites_by_contrast,
+)
+from unet_dask.workers.preflight import multiplies, worker_device, worker_gpu_memory
 
 if TYPE_CHECKING:
     import os
@@ -76,13 +82,13 @@ class Machine:
     ----------
     device : of their networks
     precision : in which they run those of which nobody said it
-    limit, card : bytes that each may use of its machine and of its card, where nobody said otherwise
+    limit, gpu_limit : bytes that each may use of its machine and of its GPU, where nobody said otherwise
     """
 
     device: str
     precision: str
     limit: int
-    card: int
+    gpu_limit: int
 
 
 def open_inputs(source: str | os.PathLike[str], model: ModelFile, config: SegmentConfig) -> Inputs:
@@ -108,7 +114,7 @@ def this_machine(config: SegmentConfig, device: str | None = None) -> Machine:
         chosen,
         choose_precision("auto", chosen, config.backend),
         _granted(config, chosen),
-        _granted_of_card(config, chosen),
+        _granted_of_gpu(config, chosen),
     )
 
 
@@ -118,20 +124,20 @@ def machine_of(workers: Cluster, config: SegmentConfig) -> Machine:
     precision = choose_precision("auto", device, config.backend)
     if config.precision == "auto" and not multiplies(workers, precision, device):
         precision = Precision.FLOAT32
-    return Machine(device, precision, _granted(config, device), worker_card(workers, device))
+    return Machine(device, precision, _granted(config, device), worker_gpu_memory(workers, device))
 
 
-def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepared:
+def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prepared:
     """Plan; nothing is asked, opened or written."""
     source, header, config = inputs.source, inputs.model.header, inputs.config
-    if stored:
-        config = gone_on_with(config, stored.recorded)
+    if manifest:
+        config = gone_on_with(config, manifest.recorded)
     device, backend = machine.device, config.backend
     wished = machine.precision if config.precision == "auto" else config.precision
     precision = choose_precision(wished, device, backend)
     require_backend(backend, device=device, precision=precision, dims=header.network.dims)
     require_turnable(config.tta, header.network)
-    card = machine.card if stored is None or stored.card is None else stored.card
+    gpu_limit = machine.gpu_limit if manifest is None or manifest.card is None else manifest.card
     rule = _rule(config, header)
     plan = make_plan(
         source,
@@ -139,7 +145,7 @@ def prepare(inputs: Inputs, machine: Machine, stored: Manifest | None) -> Prepar
         outputs=wanted_products(config.products, config.probability_dtype, source, header, rule),
         limit=config.memory or machine.limit,
         roi=parse_roi(config.roi, axes=source.axes, shape=source.shape) if config.roi else None,
-        arithmetic=Arithmetic(device, precision, backend, config.tta != "none", card),
+        arithmetic=Arithmetic(device, precision, backend, config.tta != "none", gpu_limit),
         wanted=Wanted(config.tile, config.region, config.chunks),
         occupancy=inputs.occupancy,
     )
@@ -163,7 +169,7 @@ def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
 
 
 def checked_arithmetic(
-    prepared: Prepared, workers: Cluster, stored: Manifest | None, constants: Normalisation
+    prepared: Prepared, workers: Cluster, manifest: Manifest | None, constants: Normalisation
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare what is faster than torch in float32 with it, on the user's own data; for bytes measure that first.
 
@@ -173,21 +179,25 @@ def checked_arithmetic(
     plan, backend = prepared.plan, prepared.config.backend
     chosen = plan.precision != "float32" and prepared.config.precision == "auto"
     integers = plan.precision == "int8"
-    if stored and integers:
-        prepared = _with_ranges(prepared, stored.ranges)
-    if stored or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
+    if manifest and integers:
+        prepared = _with_ranges(prepared, manifest.ranges)
+    if manifest or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
     name = plan.precision if chosen or integers else backend
     dims, nan = prepared.model.header.network.dims, prepared.config.nan
-    probed = Probed(prepared.source.spec, plan.grid, dims, constants, nan, prepared.mask)
-    spots = telling(workers, probed, plan.skipped)
+    probe = ProbeInput(prepared.source.spec, plan.grid, dims, constants, nan, prepared.mask)
+    sites = sites_by_contrast(workers, probe, plan.skipped)
     if integers:
-        ranges = measured_ranges(workers, prepared.reference(), probed, spots[:MEASURED])
-        prepared, spots = _with_ranges(prepared, ranges), spots[MEASURED:] or spots
-    share = measured_agreement(workers, prepared.key(), prepared.reference(), probed, spots)
+        ranges = measured_ranges(workers, prepared.reference(), probe, sites[:MEASURED])
+        prepared, sites = _with_ranges(prepared, ranges), sites[MEASURED:] or sites
+    share = measured_agreement(workers, prepared.key(), prepared.reference(), probe, sites)
     if share is not None and share >= _AGREEMENT:
-        return prepared, (f"{name}: {share:.3%} of the voxels of a probe are classed as in float32 by torch",)
-    agrees = "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of a probe only"
+        return prepared, (
+            f"{name}: {share:.3%} of the voxels of sample tiles are classed as in float32 by torch",
+        )
+    agrees = (
+        "cannot be compared" if share is None else f"agrees on {share:.3%} of the voxels of sample tiles only"
+    )
     if not chosen:
         kind, other = ("precision", "--precision float32") if integers else ("backend", "--backend torch")
         raise OptionError(
@@ -211,7 +221,7 @@ def _in_float32(prepared: Prepared) -> Prepared:
     """Return the same run, planned for float32."""
     plan, config = prepared.plan, replace(prepared.config, precision="float32")
     inputs = Inputs(prepared.source, prepared.model, config, prepared.mask, prepared.occupancy)
-    return prepare(inputs, Machine(plan.device, "float32", plan.limit, plan.card), None)
+    return prepare(inputs, Machine(plan.device, "float32", plan.limit, plan.gpu_limit), None)
 
 
 def _granted(config: SegmentConfig, device: str) -> int:
@@ -220,11 +230,11 @@ def _granted(config: SegmentConfig, device: str) -> int:
         available_cores(),
         clusters.machine_memory(),
         config.workers or workers,
-        cards=workers if device == "cuda" else 0,
+        gpus=workers if device == "cuda" else 0,
     )
 
 
-def _granted_of_card(config: SegmentConfig, device: str) -> int:
-    """Return the bytes that a worker of this machine may use of its card, which several may share."""
-    cards = clusters.default_workers(device)
-    return card_memory(device) // -(-max(config.workers or 0, cards) // cards)
+def _granted_of_gpu(config: SegmentConfig, device: str) -> int:
+    """Return the bytes that a worker of this machine may use of its GPU, which several may share."""
+    gpus = clusters.default_workers(device)
+    return gpu_memory(device) // -(-max(config.workers or 0, gpus) // gpus)

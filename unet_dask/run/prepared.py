@@ -27,7 +27,7 @@ class Prepared:
     source, model, mask, occupancy : open, and where the mask holds something
     config : what was asked for, and what a run that goes on takes from the one that was begun
     plan : for whoever computes
-    ranges : of feature maps, of a network of bytes
+    ranges : of feature maps, of an int8 network
     """
 
     source: Source
@@ -56,4 +56,4 @@ class Prepared:
 
     def reference(self) -> NetworkKey:
         """Return the name of the same network as torch runs it in float32, which anything else is compared with."""
-        return self.key().exact()
+        return self.key().in_float32()

@@ -61,7 +61,7 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
     gone = sum(key not in recorded for key in planned(plan))
     if gone:
         raise IncompleteError(
-            f"{gone} pieces of work are not in the record of {redact_url(sink.url)} any more: it was changed or "
+            f"{gone} blocks are not in the record of {redact_url(sink.url)} any more: it was changed or "
             "removed while the run was going on. --resume does them again."
         )
     lost = set(_lost(plan, sink, recorded))
@@ -149,11 +149,13 @@ def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
 
 
 def forget_stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> None:
-    """Take out of the record what was computed from what is not there any more, of a source that is said to be mended.
+    """Take out of the record what was computed from what is not there any more, of a source that was repaired.
 
     Whoever says so says what the source is from now on, and cannot know which regions have seen what it was.
     """
-    if not prepared.config.mended or prepared.part is not None:  # others write the ledger; the last one looks
+    if (
+        not prepared.config.source_fixed or prepared.part is not None
+    ):  # others write the ledger; the last one looks
         return
     plan, stale = prepared.plan, set(_stale(prepared, workers, ledger))
     if stale:
@@ -248,7 +250,7 @@ def _require_source(
     _take_back(
         ledger, _made_from(prepared.plan, stale, recorded),
         f"The source of {redact_url(sink.url)} was changed while it was read{what}; {undone}. Put back what it was and "
-        "--resume; or, to go on with what it is now, --resume --mended.",
+        "--resume; or, to go on with what it is now, --resume --source-fixed.",
     )  # fmt: skip
 
 
@@ -284,7 +286,7 @@ def _stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> Iterator[Key
 
 def _window(plan: Plan, entry: Entry) -> tuple[slice, ...]:
     """Return what a region reads of the source."""
-    return tuple(slice(*each) for each in plan.grid.clipped(entry.index))
+    return tuple(slice(*each) for each in plan.grid.source_window(entry.index))
 
 
 def _changed(spec: SourceSpec, windows: list[tuple[slice, ...]], entries: list[Entry]) -> list[Key]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: (start, stop) in voxels
 Interval = tuple[int, int]
+#: A box that an array is indexed with; it begins and ends within the array.
+Window = tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +153,42 @@ def hull(boxes: Sequence[Box]) -> Box:
     """
     sides = zip(*(box.spans for box in boxes), strict=True)
     return Box(boxes[0].axes, tuple((min(a for a, _ in side), max(b for _, b in side)) for side in sides))
+
+
+def whole(shape: Sequence[int]) -> Window:
+    """Return the box of everything."""
+    return tuple(slice(0, side) for side in shape)
+
+
+def grown(box: Window, margin: int, shape: Sequence[int]) -> Window:
+    """Return a box with `margin` pixels more on every side, as far as the image of `shape` goes.
+
+    Examples
+    --------
+    >>> grown((slice(2, 5), slice(30, 40)), 8, (50, 42))
+    (slice(0, 13, None), slice(22, 42, None))
+    """
+    return tuple(
+        slice(max(span.start - margin, 0), min(span.stop + margin, side))
+        for span, side in zip(box, shape, strict=True)
+    )
+
+
+def shifted(box: Window, outer: Window) -> Window:
+    """Return a box counted from the first pixel of another that holds it."""
+    return tuple(
+        slice(span.start - around.start, span.stop - around.start)
+        for span, around in zip(box, outer, strict=True)
+    )
+
+
+def overlap(one: Window, other: Window) -> Window | None:
+    """Return what two boxes have in common, or None if that is nothing.
+
+    Examples
+    --------
+    >>> overlap((slice(0, 5),), (slice(3, 9),)), overlap((slice(0, 5),), (slice(5, 9),))
+    ((slice(3, 5, None),), None)
+    """
+    common = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return common if all(span.start < span.stop for span in common) else None

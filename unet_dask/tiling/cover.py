@@ -97,7 +97,7 @@ def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> li
     boxes, waiting = [], [tuple((0, length) for length in wanted.shape)] if wanted.any() else []
     while waiting:
         box = _shrunk(wanted, waiting.pop())
-        view = wanted[tuple(slice(*each) for each in box)]
+        view = wanted[tuple(slice(*span) for span in box)]
         fits = all(length <= most for length, most in zip(view.shape, longest, strict=True))
         whole = float(_priced([np.array(length) for length in view.shape], longest, price))
         axis, at, parts = _cheapest_cut(view, longest, price)
@@ -111,7 +111,7 @@ def cover(wanted: NDArray[np.bool_], longest: Sequence[int], price: Price) -> li
 
 def _shrunk(wanted: NDArray[np.bool_], box: Spans) -> Spans:
     """Return the smallest box that holds what a box holds."""
-    view = wanted[tuple(slice(*each) for each in box)]
+    view = wanted[tuple(slice(*span) for span in box)]
     ends = []
     for axis, (start, _) in enumerate(box):
         (held,) = np.nonzero(_projected(view, (axis,)))
@@ -155,7 +155,7 @@ def _sides(view: NDArray[np.bool_], axis: int, other: int) -> tuple[NDArray[np.i
 
 def _projected(view: NDArray[np.bool_], kept: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return whether anything is wanted, over all axes but some."""
-    return np.asarray(view.any(axis=tuple(each for each in range(view.ndim) if each not in kept)))
+    return np.asarray(view.any(axis=tuple(axis for axis in range(view.ndim) if axis not in kept)))
 
 
 def _priced(sides: Sequence[NDArray[np.int64]], longest: Sequence[int], price: Price) -> NDArray[np.float64]:

@@ -69,12 +69,12 @@ class AxisGrid:
             )
         if self.core % self.context.stride or self.core < 1:
             raise GeometryError(
-                f"A tile of {self.core} voxels is not on the pooling lattice. "
+                f"A tile of {self.core} voxels does not fit the network's poolings. "
                 f"Use a multiple of {self.context.stride}."
             )
         if self.step < 1 or (len(self.edges) > 2 and self.step % self.context.stride):
             raise GeometryError(
-                f"A region of {self.step} voxels is not on the pooling lattice. "
+                f"A region of {self.step} voxels does not fit the network's poolings. "
                 f"Use a multiple of {self.context.stride}."
             )
 
@@ -136,7 +136,7 @@ class AxisGrid:
         beyond = aligned(stop - first, self.context.stride) + self.context.slack + self.context.halo
         return first - self.context.halo, first + beyond
 
-    def clipped(self, index: int) -> Interval:
+    def source_window(self, index: int) -> Interval:
         """Return the part of the volume that :meth:`read` shows, itself or as a mirror image.
 
         The lattice may carry a short region at the end of a volume so far beyond it that the mirror image shows
@@ -154,7 +154,7 @@ class AxisGrid:
         return self.core + self.context.slack + 2 * self.context.halo
 
     @property
-    def probe(self) -> int:
+    def half_tile(self) -> int:
         """Input size of half a tile, on which two ways to run a network are compared: one may need twice the memory."""
         return aligned(-(-self.core // 2), self.context.stride) + self.tile - self.core
 
@@ -233,7 +233,7 @@ class RegionGrid:
 
     def write(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the voxels that a region owns."""
-        return tuple(grid.write(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.write(place) for grid, place in zip(self.grids, index, strict=True))
 
     def box(self, index: tuple[int, ...]) -> Box:
         """Return the voxels that a region owns."""
@@ -246,11 +246,11 @@ class RegionGrid:
 
     def read(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the voxels that a region needs; they may lie outside the volume."""
-        return tuple(grid.read(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.read(place) for grid, place in zip(self.grids, index, strict=True))
 
-    def clipped(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
+    def source_window(self, index: tuple[int, ...]) -> tuple[Interval, ...]:
         """Return the part of the volume that :meth:`read` shows, itself or as a mirror image."""
-        return tuple(grid.clipped(each) for grid, each in zip(self.grids, index, strict=True))
+        return tuple(grid.source_window(place) for grid, place in zip(self.grids, index, strict=True))
 
     def waves(self, regions: int | Iterable[int], stretch: range | None = None) -> Iterator[Wave]:
         """Yield boxes of at most `regions` regions that together hold every region, or those of a stretch, once.
@@ -306,7 +306,7 @@ class Wave:
     def window(self) -> tuple[Interval, ...]:
         """Voxels to read, context included, within the volume."""
         return tuple(
-            (grid.clipped(start)[0], grid.clipped(stop - 1)[1])
+            (grid.source_window(start)[0], grid.source_window(stop - 1)[1])
             for grid, start, stop in zip(self.grid.grids, self.start, self.stop, strict=True)
         )
 
@@ -353,4 +353,4 @@ class Wave:
 
     def only(self, index: tuple[int, ...]) -> Wave:
         """Return the wave of one region."""
-        return Wave(self.grid, index, tuple(each + 1 for each in index))
+        return Wave(self.grid, index, tuple(place + 1 for place in index))

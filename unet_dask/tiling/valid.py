@@ -58,7 +58,7 @@ class Context:
         """
         if core < 1 or core % self.stride:
             raise GeometryError(
-                f"A tile of {core} samples is not on the pooling lattice of the network. "
+                f"A tile of {core} samples does not fit the network's poolings. "
                 f"Use a multiple of {self.stride}, such as {aligned(max(core, 1), self.stride)}."
             )
         return core + self.slack + 2 * self.halo

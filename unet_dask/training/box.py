@@ -1,4 +1,4 @@
-"""Boxes of an image: which part of it a patch looks up, and how much around that decides what is in it."""
+"""Where a patch looks up its pixels: positions in an image, and the box that holds them."""
 
 from __future__ import annotations
 
@@ -6,51 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.tiling.box import grown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Window
-
-
-def whole(shape: Sequence[int]) -> Window:
-    """Return the box of everything."""
-    return tuple(slice(0, side) for side in shape)
-
-
-def grown(box: Window, margin: int, shape: Sequence[int]) -> Window:
-    """Return a box with `margin` pixels more on every side, as far as the image of `shape` goes.
-
-    Examples
-    --------
-    >>> grown((slice(2, 5), slice(30, 40)), 8, (50, 42))
-    (slice(0, 13, None), slice(22, 42, None))
-    """
-    return tuple(
-        slice(max(span.start - margin, 0), min(span.stop + margin, side))
-        for span, side in zip(box, shape, strict=True)
-    )
-
-
-def shifted(box: Window, outer: Window) -> Window:
-    """Return a box counted from the first pixel of another that holds it."""
-    return tuple(
-        slice(span.start - around.start, span.stop - around.start)
-        for span, around in zip(box, outer, strict=True)
-    )
-
-
-def overlap(one: Window, other: Window) -> Window | None:
-    """Return what two boxes have in common, or None if that is nothing.
-
-    Examples
-    --------
-    >>> overlap((slice(0, 5),), (slice(3, 9),)), overlap((slice(0, 5),), (slice(5, 9),))
-    ((slice(3, 5, None),), None)
-    """
-    common = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return common if all(span.start < span.stop for span in common) else None
+    from unet_dask.tiling.box import Window
 
 
 def folded(at: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from unet_dask import private
 from unet_dask.errors import MismatchError, ModelError, SinkError
-from unet_dask.training.config import TrainConfig
+from unet_dask.setting import by_present_names
+from unet_dask.training.config import FORMER_NAMES, TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,7 +173,7 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, object]) -> None:
         )
     # A setting that is younger than the checkpoint had then what is its default now.
     begun, given = (
-        {**TrainConfig().to_record(), **each.get("config", {}), "processes": each.get("processes", 1)}
+        {**TrainConfig().to_record(), **_config(each), "processes": each.get("processes", 1)}
         for each in (before, _plain(now))
     )
     for name in {**given, **begun}:
@@ -181,6 +182,11 @@ def _require_same(before: Mapping[str, Any], now: Mapping[str, object]) -> None:
                 f"The training to resume was begun with {name} = {begun.get(name)!r}, not {given.get(name)!r}. "
                 "Give the same value, or write to another model."
             )
+
+
+def _config(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a fingerprint, by the names that they have now."""
+    return by_present_names(fingerprint.get("config", {}), FORMER_NAMES)
 
 
 def _plain(record: Mapping[str, object]) -> dict[str, Any]:

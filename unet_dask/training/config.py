@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from unet_dask.errors import OptionError
 from unet_dask.model.header import NetworkSpec
 from unet_dask.paths import local_path
-from unet_dask.setting import nearest
+from unet_dask.setting import by_present_names, nearest
 
 if TYPE_CHECKING:
     import os
@@ -48,7 +48,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "iterations": (1, 1 << 31),
     "learning_rate": (1e-12, 100.0),
     "momentum": (0.0, 0.9999),
-    "settle": (0.0, 1.0),
+    "freeze_norm_after": (0.0, 1.0),
     "averaging": (0.0, 0.999999),
     "clip_norm": (0.0, math.inf),
     "poly_power": (0.0, 10.0),
@@ -78,6 +78,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _OF_NETWORK = ("dims", "width", "depth", "classes", "batch_norm", "dropout", "factors", "architecture")
 #: Fields that records of before do not have, so that a training that has no use for them makes the same bytes.
 _YOUNGER = ("factors", "architecture", "core", "drawn_by", "blur", "emptied")
+#: Names of now of fields that had others before; recipes and checkpoints may still have those.
+FORMER_NAMES = {"settle": "freeze_norm_after"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "target_kind": ("auto", "classes", "instances"),
     "normalisation": ("constant", "volume"),
@@ -103,7 +105,7 @@ class TrainConfig:
     optimiser : "sgd", section 3, or "adam" [1]_, which scales the step of every weight by itself
     momentum : 0.99, section 3: "many of the previously seen samples determine the update"; the decay of Adam's
         first moment, where 0.9 is usual
-    settle : share of the iterations after which batch normalisation stops looking at the tile and uses its
+    freeze_norm_after : share of the iterations after which batch normalisation stops looking at the tile and uses its
         running statistics, as it will at inference; a batch of one tile would else be trained for what
         segmenting never sees
     averaging : decay per iteration of a moving average of the weights, which is then what is validated and
@@ -171,7 +173,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     optimiser: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.99
-    settle: float = 0.5
+    freeze_norm_after: float = 0.5
     averaging: float = 0.0
     clip_norm: float = 1.0
     poly_power: float = 0.9
@@ -241,7 +243,8 @@ class TrainConfig:
         Raises
         ------
         OptionError
-            If a name is none of ours, or a value is of another type or out of bounds.
+            If a name is none of ours, or was said as it is and as it was before, or a value is of another type or
+            out of bounds.
 
         Examples
         --------
@@ -249,6 +252,7 @@ class TrainConfig:
         (256,)
         """
         known = [each.name for each in fields(self)]
+        settings = by_present_names(settings, FORMER_NAMES)
         for name in settings:
             if name not in known:
                 hint = nearest(name, known, f"Known are: {', '.join(known)}.")
@@ -352,7 +356,7 @@ RECIPES: dict[str, TrainConfig] = {
         optimiser="adam",
         momentum=0.9,
         learning_rate=1e-3,
-        settle=0.1,
+        freeze_norm_after=0.1,
         validate_every=100,
         checkpoint_every=100,
     ),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.training.box import grown, overlap, shifted, whole
+from unet_dask.tiling.box import grown, overlap, shifted, whole
 from unet_dask.training.survey import COUNTED
 from unet_dask.training.target import prepare, surroundings
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Window
+    from unet_dask.tiling.box import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.survey import Survey, Values
     from unet_dask.training.target import Decision, Target

@@ -148,7 +148,7 @@ def device_of(config: TrainConfig) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(f"The device {config.device!r} cannot be used here. Use cpu or auto.") from error
-    if config.precision == "bfloat16":  # float16 on a CPU is for trying out what a card will do
+    if config.precision == "bfloat16":  # float16 on a CPU is for trying out what a GPU will do
         require_precision(config.precision, device.type)
     return device
 

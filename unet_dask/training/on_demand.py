@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.components import labelled
 from unet_dask.model.file import normalise
-from unet_dask.training.box import grown, shifted, whole
+from unet_dask.tiling.box import grown, shifted, whole
 from unet_dask.training.sample import TrainingImage
-from unet_dask.training.target import connected, prepare, surroundings
+from unet_dask.training.target import prepare, surroundings
 from unet_dask.training.weight_map import reach, weight_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Window
     from unet_dask.model.header import Normalisation
+    from unet_dask.tiling.box import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.target import Decision
 
@@ -97,5 +98,5 @@ class OnDemand:
         objects = None
         if with_objects and self.decision.of_instances:
             annotation = self.annotated.read_annotation(chosen)
-            objects = connected(np.where(annotation.known, annotation.target, 0))
+            objects = labelled(np.where(annotation.known, annotation.target, 0))
         return TrainingImage(self.name, self.grey(chosen), *self.truth(chosen), objects)

@@ -58,12 +58,14 @@ class Team:
     def average_gradients(self, network: Module) -> None:
         """Replace the gradients by their mean over the processes, in place."""
         if self.size > 1:
-            self._average([each.grad for each in network.parameters() if each.grad is not None])
+            self._average(
+                [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+            )
 
     def average_statistics(self, network: Module) -> None:
         """Replace the statistics of batch normalisation by their mean over the processes, in place."""
         if self.size > 1:
-            self._average([each for each in network.buffers() if each.is_floating_point()])
+            self._average([buffer for buffer in network.buffers() if buffer.is_floating_point()])
 
     def any(self, wish: bool, *, device: torch.device) -> bool:
         """Return whether any process has a wish, such as to stop."""
@@ -77,12 +79,12 @@ class Team:
         if not tensors:
             return
         # One message for all of them: latency, not bandwidth, is what small networks pay for.
-        flat = torch.cat([each.reshape(-1) for each in tensors])
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         distributed.all_reduce(flat)
         flat /= self.size
-        parts = torch.split(flat, [each.numel() for each in tensors])
-        for each, mean in zip(tensors, parts, strict=True):
-            each.copy_(mean.view_as(each))
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, parts, strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
 
 @contextmanager

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unet_dask.io.images.annotated_volume import Annotated
-    from unet_dask.io.images.stack import Window
     from unet_dask.objects.rule import ObjectRule
+    from unet_dask.tiling.box import Window
     from unet_dask.training.config import TrainConfig
     from unet_dask.training.sample import Drawable, TrainingImage
     from unet_dask.training.survey import Moments
@@ -98,9 +98,10 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
     training, held_out = split(annotated, config)
     surveys, files = survey([*training, *held_out], foreground=config.foreground_value)
     decision = decide(
-        [(part.name, each.values) for part, each in zip([*training, *held_out], surveys, strict=True)], config
+        [(part.name, survey.values) for part, survey in zip([*training, *held_out], surveys, strict=True)],
+        config,
     )
-    normalisation = normalisation_of([each.moments for each in surveys[: len(training)]], config)
+    normalisation = normalisation_of([survey.moments for survey in surveys[: len(training)]], config)
     counts = class_counts(training, surveys[: len(training)], decision, config)
     weights = class_weights(counts.tolist(), balance=config.balance)
     if np.count_nonzero(weights) < 2:
@@ -112,13 +113,13 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
     ready = [
         OnDemand(
             part,
-            _constants(each.moments) if normalisation.of_volume else normalisation,
+            _constants(survey.moments) if normalisation.of_volume else normalisation,
             decision,
             # Where targets are classes, the weights of held-out images only say what is known.
             weights if number < len(training) or decision.of_instances else None,
             config,
         )
-        for number, (part, each) in enumerate(zip([*training, *held_out], surveys, strict=True))
+        for number, (part, survey) in enumerate(zip([*training, *held_out], surveys, strict=True))
     ]
     images = tuple(_held(each) for each in ready[: len(training)])
     return TrainingSet(
@@ -130,7 +131,7 @@ def training_set(annotated: Sequence[Annotated], config: TrainConfig) -> Trainin
         files=files,
         spacing=spacing,
         unit=unit,
-        notes=(*dict.fromkeys(note for each in annotated for note in each.notes), *notes),
+        notes=(*dict.fromkeys(note for image in annotated for note in image.notes), *notes),
         objects=usual_rules(images, decision, config),
     )
 
@@ -145,11 +146,11 @@ def _spacing(
     first = annotated[0]
     if config.spacing:
         said = _Said("the recipe", config.spacing, config.unit or first.unit)
-        notes = next((found for each in annotated if (found := pixel_note(said, each))), ())
+        notes = next((found for image in annotated if (found := pixel_note(said, image))), ())
         return said.spacing, said.unit, notes
-    if len({(each.spacing, each.unit) for each in annotated}) == 1:
+    if len({(image.spacing, image.unit) for image in annotated}) == 1:
         return first.spacing, config.unit or first.unit, ()
-    notes = next((found for each in annotated if (found := pixel_note(first, each))), ())
+    notes = next((found for image in annotated if (found := pixel_note(first, image))), ())
     return None, None, tuple(f"{note}; the model keeps neither, say one with --spacing" for note in notes)
 
 
@@ -169,13 +170,13 @@ def _held(image: OnDemand) -> Drawable:
 
 def _bounded(images: Sequence[OnDemand]) -> tuple[TrainingImage, ...]:
     """Return images in memory; of arrays too large to hold evenly spread ones, and the middle of each."""
-    if not any(isinstance(each.annotated, AnnotatedVolume) for each in images):
-        return tuple(each.loaded(with_objects=True) for each in images)
-    if sum(math.prod(each.shape) for each in images) <= HELD:
-        return tuple(each.loaded(with_objects=True) for each in images)
+    if not any(isinstance(image.annotated, AnnotatedVolume) for image in images):
+        return tuple(image.loaded(with_objects=True) for image in images)
+    if sum(math.prod(image.shape) for image in images) <= HELD:
+        return tuple(image.loaded(with_objects=True) for image in images)
     count = min(len(images), _SHOWN)
     chosen = [images[(2 * number + 1) * len(images) // (2 * count)] for number in range(count)]
-    return tuple(each.loaded(middle(each.shape, HELD // count), with_objects=True) for each in chosen)
+    return tuple(image.loaded(middle(image.shape, HELD // count), with_objects=True) for image in chosen)
 
 
 def middle(shape: Sequence[int], pixels: int) -> Window:
@@ -222,7 +223,7 @@ def split(annotated: Sequence[Annotated], config: TrainConfig) -> tuple[list[Ann
         )
     order = np.random.default_rng([config.seed, 1]).permutation(len(annotated))
     held = set(order[:count].tolist())
-    training = [each for index, each in enumerate(annotated) if index not in held]
+    training = [image for index, image in enumerate(annotated) if index not in held]
     return training, [annotated[index] for index in sorted(held)]
 
 
@@ -231,15 +232,15 @@ def _named(
 ) -> tuple[list[Annotated], list[Annotated]]:
     """Hold out the images whose names match any pattern."""
     for pattern in patterns:
-        if not any(fnmatchcase(each.name, pattern) for each in annotated):
+        if not any(fnmatchcase(image.name, pattern) for image in annotated):
             raise OptionError(
                 f"No image to hold out is called {pattern!r}; the first is {annotated[0].name!r}. "
                 "Name files, with * for any characters."
             )
     training: list[Annotated] = []
     held: list[Annotated] = []
-    for each in annotated:
-        (held if any(fnmatchcase(each.name, pattern) for pattern in patterns) else training).append(each)
+    for image in annotated:
+        (held if any(fnmatchcase(image.name, pattern) for pattern in patterns) else training).append(image)
     if not training:
         raise OptionError(f"Holding out all of {len(held)} images leaves none to train on. Name fewer.")
     return training, held
@@ -254,7 +255,7 @@ def _cut(image: Annotated, fraction: float) -> tuple[list[Annotated], list[Annot
         raise OptionError(f"Holding out {fraction} of an image of {side} pixels leaves nothing to train on.")
 
     def part(name: str, span: slice) -> Annotated:
-        box = tuple(span if each == axis else slice(0, size) for each, size in enumerate(image.shape))
+        box = tuple(span if other == axis else slice(0, size) for other, size in enumerate(image.shape))
         return image.within(box, f"{image.name} ({name})")
 
     return [part("training part", slice(0, at))], [part("held-out part", slice(at, side))]

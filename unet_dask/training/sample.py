@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Window
+    from unet_dask.tiling.box import Window
     from unet_dask.training.config import TrainConfig
 
 #: Share of the core that a patch may lie beyond the image, so that pixels at its border are seen too.

@@ -39,7 +39,7 @@ def step(job: Job, state: State, patch: Patch, rate: float) -> float:
     seeds = np.random.SeedSequence([config.seed, 3, job.team.draw(iteration)])
     torch.manual_seed(int(seeds.generate_state(1)[0]))
     network.train()
-    if iteration >= config.settle * config.iterations:
+    if iteration >= config.freeze_norm_after * config.iterations:
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
                 module.eval()

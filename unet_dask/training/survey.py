@@ -18,7 +18,7 @@ import numpy as np
 from unet_dask.ahead import in_order
 from unet_dask.io.images.annotated import require_grey_values
 from unet_dask.io.images.annotated_volume import AnnotatedVolume
-from unet_dask.training.box import overlap, shifted, whole
+from unet_dask.tiling.box import overlap, shifted, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from unet_dask.io.images.annotated import AnnotatedImage
     from unet_dask.io.images.annotated_volume import Annotated
     from unet_dask.io.images.labels import Annotation
-    from unet_dask.io.images.stack import Stack, Window
+    from unet_dask.io.images.stack import Stack
+    from unet_dask.tiling.box import Window
 
 #: Values that are converted to float64 at once: their copies stay in the cache of the processor.
 PORTION = 1 << 20
@@ -154,7 +155,7 @@ def survey(
     InputError
         If targets are not whole numbers.
     """
-    volumes = [each for each in parts if isinstance(each, AnnotatedVolume)]
+    volumes = [part for part in parts if isinstance(part, AnnotatedVolume)]
     if volumes:
         return _survey_of_volumes(volumes, foreground)
     found = [
@@ -164,7 +165,7 @@ def survey(
         )
         for part in parts
     ]
-    return found, tuple(sorted({pair for each in parts for pair in each.files}))
+    return found, tuple(sorted({pair for part in parts for pair in part.files}))
 
 
 def _survey_of_volumes(
@@ -181,7 +182,7 @@ def _survey_of_volumes(
 
     moments, image_digest = _read_once(image, parts, grey)
     values, target_digest = _read_once(target, parts, annotated)
-    surveys = [Survey(*each) for each in zip(moments, values, strict=True)]
+    surveys = [Survey(*pair) for pair in zip(moments, values, strict=True)]
     return surveys, tuple(sorted({(image.name, image_digest), (target.name, target_digest)}))
 
 
@@ -208,8 +209,8 @@ def _read_once(
     sums: dict[int, _T] = {}
     for digest, found in in_order(work, stack.blocks(), threads=_THREADS, ahead=_THREADS):
         total.update(digest)
-        for number, each in found:
-            sums[number] = sums[number] + each if number in sums else each
+        for number, more in found:
+            sums[number] = sums[number] + more if number in sums else more
     return [sums[number] for number in range(len(parts))], total.hexdigest()
 
 

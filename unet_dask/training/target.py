@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import ndimage
 
+from unet_dask.components import labelled
 from unet_dask.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
     known = annotated.known
     annotation = np.where(known, annotated.target, 0)
     if decision.of_instances:
-        labels = connected(annotation)
+        labels = labelled(annotation)
         cells = cores(labels, depth=config.core) if config.core else separate(labels, border=config.border)
         classes = (cells > 0).astype(np.uint8)
         if config.core:
@@ -143,7 +144,7 @@ def prepare(annotated: Annotation | AnnotatedImage, decision: Decision, config: 
     else:
         chosen = annotation if decision.foreground is None else (annotation == decision.foreground) & known
         classes = chosen.astype(np.uint8)
-        labels = cells = connected(classes)
+        labels = cells = labelled(classes)
     if config.ignore_background and _matches(annotated.name, config.partial):
         ring = ndimage.distance_transform_edt(labels == 0) <= config.trusted_ring
         known = known & (ring if labels.any() else False)
@@ -158,30 +159,6 @@ def surroundings(decision: Decision, config: TrainConfig) -> int:
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def connected(values: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Return a number for each connected component of equal value; 0 stays 0.
-
-    Neighbours share a side: a diagonal line one pixel wide separates. Two objects of one number that do
-    not touch, as in targets that were coloured instead of numbered, become two.
-
-    Examples
-    --------
-    >>> connected(np.array([[7, 0, 7], [3, 3, 7]]))
-    array([[1, 0, 2],
-           [3, 3, 2]], dtype=int32)
-    """
-    # Two neighbours belong together if they have one value; so components of a value are components of
-    # the finer grid in which bonds between unlike neighbours are broken.
-    fine = np.zeros([2 * side - 1 for side in values.shape], dtype=np.bool_)
-    whole = (slice(None, None, 2),) * values.ndim
-    fine[whole] = values != 0
-    for axis in range(values.ndim):
-        low = values[(slice(None),) * axis + (slice(0, -1),)]
-        high = values[(slice(None),) * axis + (slice(1, None),)]
-        fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = (low == high) & (low != 0)
-    return ndimage.label(fine)[0][whole].astype(np.int32)
 
 
 def separate(labels: NDArray[np.int32], *, border: int = 1) -> NDArray[np.int32]:

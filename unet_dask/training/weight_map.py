@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Window
+    from unet_dask.tiling.box import Window
 
 #: The second term is cut off where it falls below this.
 NEGLIGIBLE = 1e-7

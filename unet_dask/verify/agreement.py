@@ -101,7 +101,7 @@ def work_of(manifest: Manifest, grid: RegionGrid, arrays: tuple[ArraySpec, ...])
     planned = len(grid) * (1 + bool(joined_array(arrays))) + blocks
     if planned == manifest.work:
         return []
-    text = f"the manifest speaks of {manifest.work} pieces of work, and its plan has {planned}. {RESTORE}"
+    text = f"the manifest speaks of {manifest.work} blocks, and its plan has {planned}. {RESTORE}"
     return [Finding("metadata", text)]
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.tiling.box import Box
-    from unet_dask.verify.again import Origin
+    from unet_dask.verify.reopen import Origin
     from unet_dask.verify.stored import Stored
 
 #: Side of a crop, as far as its feature maps fit: of 2-D and 3-D networks.
@@ -116,7 +116,7 @@ def unable(stored: Stored) -> str:
     device, precision = _device(plan.device)[0], plan.precision
     if multiplies(precision, device):
         return ""
-    what = "card" if device == Device.CUDA else "processor"
+    what = "GPU" if device == Device.CUDA else "processor"
     return f"the run was in {precision}, which this {what} does not have; verify where there is one that has"
 
 
@@ -128,19 +128,19 @@ def recompute(stored: Stored, origin: Origin, grid: RegionGrid) -> Outcome:
     try:
         theirs = Arithmetic(device, plan.precision, stored.manifest.settings.backend)
         counter = Counter()
-        made = exact = _probabilities(stored, origin, grid, theirs, counter)
-        if counter.exact:
+        made = in_float32 = _probabilities(stored, origin, grid, theirs, counter)
+        if counter.float32_fallbacks:
             # Whether a tile is for bytes is decided tile by tile, and the run's were others.
             return Outcome(
                 notes=(f"crop {box.in_space_and_time.text} not recomputed: bytes cannot say what it holds",)
             )
         if theirs != Arithmetic(device):
-            exact = _probabilities(stored, origin, grid, Arithmetic(device))
+            in_float32 = _probabilities(stored, origin, grid, Arithmetic(device))
     except (DataError, OptionError, RuntimeError) as error:
         reason = str(error) if isinstance(error, UnetDaskError) else type(error).__name__
         return Outcome(notes=(f"crop {box.in_space_and_time.text} not recomputed: {reason}",))
-    tolerance = ROUNDING + 2 * float(np.abs(made - exact).max())
-    probabilities = _classes_first(exact, stored.grid.axes)
+    tolerance = ROUNDING + 2 * float(np.abs(made - in_float32).max())
+    probabilities = _classes_first(in_float32, stored.grid.axes)
     findings = []
     for array in stored.arrays:
         place = array.box(box.relative_to(stored.grid.whole))
@@ -187,7 +187,7 @@ def _probabilities(
         mask=origin.mask,
     )
     index = (0,) * len(grid.axes)
-    block = read_window(origin.source.spec, tuple(slice(a, b) for a, b in grid.clipped(index)))
+    block = read_window(origin.source.spec, tuple(slice(a, b) for a, b in grid.source_window(index)))
     (values,) = task.products(index, block, counter)
     return np.asarray(values, np.float32)
 

@@ -105,7 +105,7 @@ class Verification:
             f"{self.pieces} checksums over {format_bytes(self.read_bytes)}",
             f"{self.crops} crops recomputed",
             f"seam score {seams}" if seams else "no seam score",
-            f"{self.repaired} pieces of work repaired" if self.repaired else "",
+            f"{self.repaired} blocks repaired" if self.repaired else "",
             f"{self.seconds:.1f} s",
         ]
         return "; ".join(part for part in told if part)

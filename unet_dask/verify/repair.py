@@ -22,7 +22,7 @@ from unet_dask.run.dependents import dependents
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepare import open_inputs, prepare, this_machine
-from unet_dask.verify.again import find_model_of, require_unchanged, settings_of
+from unet_dask.verify.reopen import find_model_of, require_unchanged, settings_of
 
 if TYPE_CHECKING:
     import os
@@ -72,7 +72,7 @@ def repair(
     inputs = open_inputs(address, file, settings)
     prepared = replace(prepare(inputs, this_machine(settings), None), ranges=manifest.ranges)
     if client is None:
-        require_here(prepared, stored=manifest)
+        require_here(prepared, manifest)
     constants = Normalisation("constant", *manifest.normalisation)
     compare(manifest.fingerprint, fingerprint(prepared, constants), url)
     with locks.locked(url):

@@ -19,10 +19,10 @@ from unet_dask.io import remote
 from unet_dask.io.source.received import consented
 from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
-from unet_dask.verify.again import find_model_of, find_origin, mask_at_hand
 from unet_dask.verify.agreement import against_model, against_source
 from unet_dask.verify.finding import Finding, Verification
 from unet_dask.verify.record import read_record, senseless, unrecorded
+from unet_dask.verify.reopen import find_model_of, find_origin, mask_at_hand
 from unet_dask.verify.repair import repair
 from unet_dask.verify.seams import seam_scores
 from unet_dask.verify.stored import open_stored
@@ -161,7 +161,7 @@ def repair_store(
     }
     entries = {} if now is None else read_record(now).entries
     others = sum(recorded[key] != entries.get(key) for key in kept)
-    note = f"{others} pieces of work came out otherwise than they were recorded at first"
+    note = f"{others} blocks came out otherwise than they were recorded at first"
     return replace(
         after,
         notes=(*after.notes, note) if others else after.notes,
@@ -210,7 +210,7 @@ def _values(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
         digest = record.digest(piece)
         return None if digest is None else examine(stored, piece, digest)
 
-    foreign = 0
+    recompressed = 0
     threads = how.workers or available_cores()
     pieces = stored.pieces_of(record.entries)
     for done, seen in enumerate(in_order(look, pieces, threads=threads, ahead=2 * threads), 1):
@@ -220,10 +220,10 @@ def _values(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
         tally.pieces += 1
         tally.read_bytes += seen[0]
         tally.findings += seen[1]
-        foreign += seen[2]
-    if foreign:
+        recompressed += seen[2]
+    if recompressed:
         tally.notes.append(
-            f"{foreign} files hold the right values, but not in the bytes that this version of the compressor makes"
+            f"{recompressed} files hold the right values, but in other bytes than this version of the compressor makes"
         )
 
 

@@ -56,11 +56,11 @@ def examine(stored: Stored, piece: Piece, digest: str) -> tuple[int, list[Findin
     if unwritten:
         text = f"{unwritten} voxels hold the sentinel, as if they had never been written"
         return values.nbytes, [_finding(stored, piece, "sentinel", text)], 0
-    damaged, foreign = _files(stored, piece, values) if stored.sink.local else ([], 0)
+    damaged, recompressed = _files(stored, piece, values) if stored.sink.local else ([], 0)
     if damaged:
         text = f"the values are right, but {len(damaged)} of its files are damaged: {', '.join(damaged[:3])}"
-        return values.nbytes, [_finding(stored, piece, "bytes", text)], foreign
-    return values.nbytes, [], foreign
+        return values.nbytes, [_finding(stored, piece, "bytes", text)], recompressed
+    return values.nbytes, [], recompressed
 
 
 def _refuse_unreachable(stored: Stored, error: BaseException) -> None:
@@ -114,7 +114,7 @@ def _files(stored: Stored, piece: Piece, values: NDArray[np.generic]) -> tuple[l
     again = _encoded(stored, piece, values)
     root = Path(remote.local_path(stored.url)) / piece.product / str(piece.level)
     first = [start // side for start, side in zip(piece.start, array.shards or array.chunks, strict=True)]
-    damaged, foreign = [], 0
+    damaged, recompressed = [], 0
     for index in np.ndindex(
         *(-(-n // side) for n, side in zip(values.shape, array.shards or array.chunks, strict=True))
     ):
@@ -131,8 +131,8 @@ def _files(stored: Stored, piece: Piece, values: NDArray[np.generic]) -> tuple[l
         if differing is not None and differing <= _FEW_BYTES:
             damaged.append(name)
         else:
-            foreign += 1
-    return damaged, foreign
+            recompressed += 1
+    return damaged, recompressed
 
 
 def _encoded(stored: Stored, piece: Piece, values: NDArray[np.generic]) -> dict[str, bytes]:

@@ -112,7 +112,7 @@ class Scene:
         if places.exists(f"{folder}/ledger.jsonl"):
             return self._notes
         done = len(Ledger(folder).finished())
-        return (*self._notes, f"not complete: {done} of {self._work} pieces of work are done")
+        return (*self._notes, f"not complete: {done} of {self._work} blocks are done")
 
     def describe(self) -> dict[str, Any]:
         """Return what the page has to know, as plain JSON; tiles are read anew from now on."""

@@ -56,7 +56,7 @@ def view(
     port: int = 0,
     browser: bool = True,
     source: str | Consent | None = None,
-    tell: Callable[[str, str], None] = lambda label, text: None,
+    say: Callable[[str, str], None] = lambda label, text: None,
 ) -> None:
     """Serve a page that shows a result, until Ctrl-C.
 
@@ -67,7 +67,7 @@ def view(
     browser : whether to open the page
     source : path or URL of the source; None for where the result says, if that is on this machine. A
         :class:`unet_dask.io.source.received.Consent` can say more
-    tell : called with label and text of what the user should know
+    say : called with label and text of what the user should know
 
     Raises
     ------
@@ -80,8 +80,8 @@ def view(
     with Server(scene, port) as server:
         try:
             for note in scene.notes:
-                tell("note", note)
-            tell("page", f"{server.address} (Ctrl-C ends it)")
+                say("note", note)
+            say("page", f"{server.address} (Ctrl-C ends it)")
             with _opened(server.address) if browser and _has_screen() else nullcontext():
                 server.serve_forever()
         except KeyboardInterrupt:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Index = tuple[int, ...]
     #: A region, and the share of its voxels that lie before a tile.
-    Spot = tuple[Index, float]
+    ProbeSite = tuple[Index, float]
 
 
 #: Places at which feature maps are measured for bytes.
@@ -49,7 +49,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeInput:
     """What tiles to compare on are taken from.
 
     Attributes
@@ -70,28 +70,30 @@ class Probed:
     mask: Mask | None = None
 
 
-def telling(cluster: Cluster, probed: Probed, skipped: Collection[Index] = ()) -> list[Spot]:
+def sites_by_contrast(
+    cluster: Cluster, probe: ProbeInput, skipped: Collection[Index] = ()
+) -> list[ProbeSite]:
     """Return places to look at, the one with the most contrast first: empty ones say little of a network.
 
     Parameters
     ----------
     cluster : whose workers are asked
-    probed : where tiles are taken from
+    probe : where tiles are taken from
     skipped : regions that the mask does not touch
     """
     from distributed import KilledWorker
 
-    spots = _spread(probed.grid, skipped)
-    waited = [cluster.client.submit(_contrast, spot, probed, pure=False) for spot in spots]
-    contrasts = dict.fromkeys(spots, -1.0)
-    for spot, future in zip(spots, waited, strict=True):
+    sites = _spread(probe.grid, skipped)
+    waited = [cluster.client.submit(_contrast, site, probe, pure=False) for site in sites]
+    contrasts = dict.fromkeys(sites, -1.0)
+    for site, future in zip(sites, waited, strict=True):
         with suppress(DataError, KilledWorker):
-            contrasts[spot] = answered(future)
-    return sorted(spots, key=lambda spot: -contrasts[spot])
+            contrasts[site] = answered(future)
+    return sorted(sites, key=lambda site: -contrasts[site])
 
 
 def measured_agreement(
-    cluster: Cluster, key: NetworkKey, reference: NetworkKey, probed: Probed, spots: Sequence[Spot]
+    cluster: Cluster, key: NetworkKey, reference: NetworkKey, probe: ProbeInput, sites: Sequence[ProbeSite]
 ) -> float | None:
     """Return the share of voxels that two ways to run the network class alike, on tiles of the user's data.
 
@@ -99,8 +101,8 @@ def measured_agreement(
     ----------
     cluster : whose workers are asked
     key, reference : two ways to run a network
-    probed : where tiles are taken from
-    spots : the places, a few of which are looked at; others if these cannot be
+    probe : where tiles are taken from
+    sites : the places, a few of which are looked at; others if these cannot be
 
     Returns
     -------
@@ -112,23 +114,25 @@ def measured_agreement(
         If the source cannot be reached, or the network cannot be run at all.
     """
     alike = looked_at = 0
-    for first in range(0, len(spots), _COMPARED):
-        for found in _asked(cluster, _agreement, spots[first : first + _COMPARED], key, reference, probed):
+    for first in range(0, len(sites), _COMPARED):
+        for found in _asked(cluster, _agreement, sites[first : first + _COMPARED], key, reference, probe):
             alike, looked_at = alike + found[0], looked_at + found[1]
         if looked_at:
             return alike / looked_at
     return None
 
 
-def measured_ranges(cluster: Cluster, reference: NetworkKey, probed: Probed, spots: Sequence[Spot]) -> Ranges:
+def measured_ranges(
+    cluster: Cluster, reference: NetworkKey, probe: ProbeInput, sites: Sequence[ProbeSite]
+) -> Ranges:
     """Return the smallest and largest value of every feature map, over tiles of the user's data.
 
     Parameters
     ----------
     cluster : whose workers are asked
     reference : the network in float32 by torch
-    probed : where tiles are taken from
-    spots : the places
+    probe : where tiles are taken from
+    sites : the places
 
     Returns
     -------
@@ -141,40 +145,40 @@ def measured_ranges(cluster: Cluster, reference: NetworkKey, probed: Probed, spo
     """
     from unet_dask.engine.ranges import widest
 
-    return widest(_asked(cluster, _ranges, spots, reference, probed))
+    return widest(_asked(cluster, _ranges, sites, reference, probe))
 
 
 def _asked(
-    cluster: Cluster, question: Callable[..., Any], spots: Sequence[Spot], *others: Any
+    cluster: Cluster, question: Callable[..., Any], sites: Sequence[ProbeSite], *others: Any
 ) -> Iterator[Any]:
     """Yield what workers answer at each place, but where there is nothing to see, or it cannot be read."""
     from distributed import KilledWorker
 
-    for future in [cluster.client.submit(question, spot, *others, pure=False) for spot in spots]:
+    for future in [cluster.client.submit(question, site, *others, pure=False) for site in sites]:
         with suppress(DataError, KilledWorker):
             found = answered(future)
             if found is not None:
                 yield found
 
 
-def _contrast(spot: Spot, probed: Probed) -> float:
+def _contrast(site: ProbeSite, probe: ProbeInput) -> float:
     """Return the standard deviation of the grey values of a patch; -1 if the mask holds nothing of its region.
 
     It begins where a tile does, and is small: of most sources it is one chunk.
     """
     from unet_dask.io.source.volume import read_window
 
-    index, within = spot
-    found = _wanted(probed, index)
+    index, within = site
+    found = _wanted(probe, index)
     if found is None:
         return -1.0
     window = [slice(*each) for each in found[0]]
     for at, (start, stop) in zip(
-        _place(found[1], within), probed.grid.write(index)[len(window) :], strict=True
+        _place(found[1], within), probe.grid.write(index)[len(window) :], strict=True
     ):
-        end = min(start + at + _PATCH[probed.dims], stop)
-        window.append(slice(max(end - _PATCH[probed.dims], start), end))
-    contrast = float(read_window(probed.source, tuple(window)).astype(np.float32).std())
+        end = min(start + at + _PATCH[probe.dims], stop)
+        window.append(slice(max(end - _PATCH[probe.dims], start), end))
+    contrast = float(read_window(probe.source, tuple(window)).astype(np.float32).std())
     return contrast if math.isfinite(contrast) else -1.0
 
 
@@ -184,7 +188,7 @@ def _place(wanted: NDArray[np.bool_], within: float) -> tuple[int, ...]:
     return tuple(map(int, np.unravel_index(int(voxels[int(within * len(voxels))]), wanted.shape)))
 
 
-def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Spot]:
+def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[ProbeSite]:
     """Return places from all over, the middle region first; of regions that a mask leaves, where it skips some.
 
     Multiples of the golden ratio fall evenly, and not along rows or columns. Few regions are looked at in several
@@ -202,24 +206,26 @@ def _spread(grid: RegionGrid, skipped: Collection[Index]) -> list[Spot]:
     return [(found[int(at)], within) for at, within in places if int(at) in found]
 
 
-def _agreement(spot: Spot, key: NetworkKey, reference: NetworkKey, probed: Probed) -> tuple[int, int] | None:
+def _agreement(
+    site: ProbeSite, key: NetworkKey, reference: NetworkKey, probe: ProbeInput
+) -> tuple[int, int] | None:
     """Run both on a tile: voxels within the mask that they class alike, and all; None if its region has none."""
     from unet_dask.engine.compare import agreement
 
-    found = _tile(spot, probed, _SIDE[probed.dims])
-    return None if found is None else agreement(key, reference, found[0], probed.constants, found[1])
+    found = _tile(site, probe, _SIDE[probe.dims])
+    return None if found is None else agreement(key, reference, found[0], probe.constants, found[1])
 
 
-def _ranges(spot: Spot, reference: NetworkKey, probed: Probed) -> Ranges | None:
+def _ranges(site: ProbeSite, reference: NetworkKey, probe: ProbeInput) -> Ranges | None:
     """Return the ranges of the feature maps on a tile; None if the mask holds nothing of its region."""
     from unet_dask.engine.compare import ranges
 
-    found = _tile(spot, probed, _SIDE[probed.dims])
-    return None if found is None else ranges(reference, found[0], probed.constants)
+    found = _tile(site, probe, _SIDE[probe.dims])
+    return None if found is None else ranges(reference, found[0], probe.constants)
 
 
 def _tile(
-    spot: Spot, probed: Probed, most: int | None = None
+    site: ProbeSite, probe: ProbeInput, most: int | None = None
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]] | None:
     """Return grey values of a tile of a region, and what the mask holds of it; None if that is nothing.
 
@@ -230,9 +236,9 @@ def _tile(
     from unet_dask.io.source.volume import read_window
     from unet_dask.tiling.mirror import extend, mirrored
 
-    (index, within), grid, dims = spot, probed.grid, probed.dims
+    (index, within), grid, dims = site, probe.grid, probe.dims
     first = len(grid.grids) - dims
-    found = _wanted(probed, index)
+    found = _wanted(probe, index)
     if found is None:
         return None
     plane, wanted = found
@@ -241,7 +247,7 @@ def _tile(
     for axis, (each, at) in enumerate(zip(grid.grids[first:], place, strict=True), first):
         start, stop = read[axis]
         offset = (int(at) + each.phase) // each.context.stride * each.context.stride
-        side = each.probe
+        side = each.half_tile
         if most is not None:
             side = min(side, aligned(most, each.context.stride) + each.tile - each.core)
         offset = min(offset, max(stop - start - side, 0))
@@ -251,31 +257,31 @@ def _tile(
     shown = [mirrored(start, stop, size) for (start, stop), size in zip(read, grid.shape, strict=True)]
     origin = tuple(int(each.min()) for each in shown)
     block = read_window(
-        probed.source,
+        probe.source,
         tuple(slice(start, int(each.max()) + 1) for start, each in zip(origin, shown, strict=True)),
     )
-    block = check_finite(block, origin=origin, axes=grid.axes, nan=probed.nan)
+    block = check_finite(block, origin=origin, axes=grid.axes, nan=probe.nan)
     window = extend(block, origin=origin, read=tuple(read), shape=grid.shape)
     tile = np.moveaxis(window, grid.axes.index("c"), first - 1)
     return tile.reshape(tile.shape[-dims - 1 :]), _shifted(wanted, part)
 
 
-def _wanted(probed: Probed, index: Index) -> tuple[list[Interval], NDArray[np.bool_]] | None:
+def _wanted(probe: ProbeInput, index: Index) -> tuple[list[Interval], NDArray[np.bool_]] | None:
     """Return the first plane of a region of which something is segmented, channels and all, and what of it.
 
     Of a network in 3-D that is the region; None if it is nothing.
     """
-    write, names = probed.grid.write(index), probed.grid.axes
-    first = len(write) - probed.dims
+    write, names = probe.grid.write(index), probe.grid.axes
+    first = len(write) - probe.dims
     for planes in product(
         *([write[axis][0]] if names[axis] == "c" else range(*write[axis]) for axis in range(first))
     ):
         plane = [write[axis] if names[axis] == "c" else (at, at + 1) for axis, at in enumerate(planes)]
-        if probed.mask is None:
+        if probe.mask is None:
             return plane, np.ones([stop - start for start, stop in write[first:]], np.bool_)
-        inside = probed.mask.inside([*((at, at + 1) for at in planes), *write[first:]])
+        inside = probe.mask.inside([*((at, at + 1) for at in planes), *write[first:]])
         if inside.any():
-            return plane, inside.reshape(inside.shape[-probed.dims :])
+            return plane, inside.reshape(inside.shape[-probe.dims :])
     return None
 
 

@@ -20,7 +20,7 @@ import psutil
 
 from unet_dask import private
 from unet_dask.engine.device import available_cores
-from unet_dask.engine.turns import IN_HAND
+from unet_dask.engine.slots import REGION_SLOTS
 from unet_dask.errors import ClusterError
 from unet_dask.workers.dask_settings import defaults, require_dask
 from unet_dask.workers.spawn import script_left_out
@@ -134,7 +134,7 @@ def local_cluster(*, workers: int, threads: int, limit: int, device: str) -> Ite
         index: {
             "cls": Nanny,
             "options": {
-                "nthreads": IN_HAND,
+                "nthreads": REGION_SLOTS,
                 "memory_limit": limit,
                 "host": "127.0.0.1",
                 "security": key,
@@ -266,7 +266,7 @@ def _one_gpu(index: int, device: str) -> dict[str, str]:
     names = [name for name in seen if name] or [str(each) for each in range(torch.cuda.device_count())]
     return {
         "CUDA_VISIBLE_DEVICES": names[index % len(names)],
-        # Tiles of many shapes would leave gaps in pieces of fixed sizes, until the card is full of them.
+        # Tiles of many shapes would leave gaps in pieces of fixed sizes, until the GPU is full of them.
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
     }
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from unet_dask.engine.turns import IN_HAND
+from unet_dask.engine.slots import REGION_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -105,7 +105,7 @@ class WorkerLoad:
     @classmethod
     def of(cls, client: Client) -> WorkerLoad:
         """Return the workers of a cluster; one with no more left than it has in hand is given more: none ever waits."""
-        return cls(lambda: list(present(client)), low_water=IN_HAND)
+        return cls(lambda: list(present(client)), low_water=REGION_SLOTS)
 
     @classmethod
     def anywhere(cls, low_water: int) -> WorkerLoad:

@@ -120,14 +120,14 @@ def answered(future: Future) -> Any:  # whatever the task returned
 def _sees(path: str, checksum: str, sink: str) -> dict[str, Any]:
     """Return what this worker sees of the model file and the sink."""
     from unet_dask.errors import UnetDaskError
-    from unet_dask.io.sink.place import probe
+    from unet_dask.io.sink.place import why_unwritable
     from unet_dask.model.file import inspect_model
 
     try:
         model = inspect_model(path).checksum == checksum
     except UnetDaskError:
         model = False
-    return {"model": model, "sink": probe(sink)}
+    return {"model": model, "sink": why_unwritable(sink)}
 
 
 def worker_device(cluster: Cluster, device: str) -> str:
@@ -138,18 +138,18 @@ def worker_device(cluster: Cluster, device: str) -> str:
     return chosen
 
 
-def worker_card(cluster: Cluster, device: str) -> int:
-    """Return the bytes that networks may use of the smallest card of the workers; 0 without one."""
-    from unet_dask.engine.device import card_memory
+def worker_gpu_memory(cluster: Cluster, device: str) -> int:
+    """Return the bytes that networks may use of the smallest GPU of the workers; 0 without one."""
+    from unet_dask.engine.device import gpu_memory
 
-    return min(_asked(cluster.client, card_memory, device).values(), default=0)
+    return min(_asked(cluster.client, gpu_memory, device).values(), default=0)
 
 
 def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
     """Return whether every worker multiplies in a precision natively, as far as that can be known."""
     from unet_dask.engine import device as devices
 
-    if precision in ("float32", "float16"):  # every card has both, and no run on a CPU is in float16
+    if precision in ("float32", "float16"):  # every GPU has both, and no run on a CPU is in float16
         return True
     if cluster.local:
         return devices.multiplies(precision, device)
@@ -157,7 +157,7 @@ def multiplies(cluster: Cluster, precision: str, device: str) -> bool:
 
 
 def require_precision(cluster: Cluster, precision: str, device: str, *, begun: bool) -> None:
-    """Refuse bfloat16 and int8 on processors, and cards, that do not have it.
+    """Refuse bfloat16 and int8 on processors, and GPUs, that do not have it.
 
     Parameters
     ----------

@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 #: Seconds that a worker may take for a piece of work, beside what reading and computing it may take at worst.
 PATIENCE = 900.0
-#: Operations a second, of a processor and of a card, and bytes a second, below which nobody would call it work.
-_SLOWEST_FLOP, _SLOWEST_CARD, _SLOWEST_READ = 1e9, 1e12, 1e5
+#: Operations a second, of a processor and of a GPU, and bytes a second, below which nobody would call it work.
+_SLOWEST_FLOP, _SLOWEST_GPU, _SLOWEST_READ = 1e9, 1e12, 1e5
 #: Looks at the workers in that time.
 _LOOKS = 12
 #: Seconds that the scheduler may take to answer.
 _ANSWER = 30.0
 
 
-def patience(flop: float, read: float, *, card: bool = False) -> float:
+def patience(flop: float, read: float, *, gpu: bool = False) -> float:
     """Return the seconds after which a worker that has finished nothing stands still.
 
     Parameters
     ----------
     flop, read : operations and bytes of a piece of work
-    card : whether a card does them
+    gpu : whether a GPU does them
 
     Examples
     --------
-    >>> patience(0, 0), patience(3e14, 0, card=True)
+    >>> patience(0, 0), patience(3e14, 0, gpu=True)
     (900.0, 1200.0)
     """
-    return PATIENCE + flop / (_SLOWEST_CARD if card else _SLOWEST_FLOP) + read / _SLOWEST_READ
+    return PATIENCE + flop / (_SLOWEST_GPU if gpu else _SLOWEST_FLOP) + read / _SLOWEST_READ
 
 
 class Watchdog:

@@ -243,6 +243,6 @@ def test_nothing_but_ours_is_removed(
     assert hash_tree(tmp_path) == before
 
 
-def test_probe_leaves_nothing(tmp_path: Path) -> None:
-    assert place.probe(str(tmp_path / "new" / "out.zarr")) == ""
+def test_trying_to_write_leaves_nothing(tmp_path: Path) -> None:
+    assert place.why_unwritable(str(tmp_path / "new" / "out.zarr")) == ""
     assert list(tmp_path.iterdir()) == []

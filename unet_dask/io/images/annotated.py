@@ -19,7 +19,7 @@ from unet_dask.io.images.labels import Annotation, annotate
 from unet_dask.io.images.pairing import is_folder, is_zarr, its_own, pair_folders, same_file
 from unet_dask.io.images.picture import read_picture
 from unet_dask.io.images.stack import axes_for
-from unet_dask.io.source import choice, foreign
+from unet_dask.io.source import not_zarr, resolve
 from unet_dask.paths import is_local, local_path
 from unet_dask.spacing import contradiction, shown
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.images.picture import Picture
-    from unet_dask.io.images.stack import Layout, Window
+    from unet_dask.io.images.stack import Layout
+    from unet_dask.tiling.box import Window
 
 WORDS = ("image", "target")
 
@@ -122,10 +123,12 @@ def read_annotated(
         fitting = axes_for(target_path, target_key, axes) if is_zarr(target_path) else None
         target = read_picture(target_path, target_key, dims=dims, axes=fitting)
         notes = (*how, *pixel_note(image, target))
-        found += [replace(each, notes=notes) for each in _annotated(image, target, dims=dims, ignore=ignore)]
-    grey = all(_is_grey(each.image) for each in found)
-    found = [replace(each, image=each.image[:1]) for each in found] if grey else found
-    counts = {each.image.shape[0]: each.name for each in found}
+        found += [
+            replace(entry, notes=notes) for entry in _annotated(image, target, dims=dims, ignore=ignore)
+        ]
+    grey = all(_is_grey(entry.image) for entry in found)
+    found = [replace(entry, image=entry.image[:1]) for entry in found] if grey else found
+    counts = {entry.image.shape[0]: entry.name for entry in found}
     if len(counts) > 1:
         named = ", ".join(f"{name} has {count}" for count, name in sorted(counts.items()))
         raise InputError(f"The images differ in the number of channels: {named}. Convert them to one number.")
@@ -139,12 +142,12 @@ def _annotated(image: Picture, target: Picture, *, dims: int, ignore: int | None
     require_grey_values(spatial_images, image.name)
     found: list[AnnotatedImage] = []
     single = len(spatial_images) == 1
-    for number, (each, truth) in enumerate(zip(spatial_images, spatial_targets, strict=True)):
+    for number, (pixels, truth) in enumerate(zip(spatial_images, spatial_targets, strict=True)):
         annotation = annotate(truth, target.name, ignore=ignore)
         found.append(
             AnnotatedImage(
                 name=image.name if single else f"{image.name}[{number}]",
-                image=each,
+                image=pixels,
                 target=annotation.target,
                 known=annotation.known,
                 spacing=image.spacing[-dims:] if image.spacing and len(image.spacing) >= dims else None,
@@ -223,7 +226,7 @@ def _pairs(
     """Pair the files of two folders, or two single files; return a note how as well."""
     for place in (images, targets):
         if is_local(place) and not local_path(place).exists() and not is_zarr(os.path.dirname(place)):  # noqa: PTH120  # of a URL, too
-            raise foreign.missing(local_path(place))
+            raise not_zarr.missing(local_path(place))
     if is_folder(images) != is_folder(targets):
         raise InputError(
             f"{remote.redact_url(images)} and {remote.redact_url(targets)} do not pair: one is a folder of images and "
@@ -255,7 +258,9 @@ def same_image(one: str, other: str, one_key: str | None, other_key: str | None)
         return same_file(local_path(one), local_path(other))
     if zarrs != (True, True):
         return False
-    nodes = [choice.choose(*choice.locate(*each), None).node for each in ((one, one_key), (other, other_key))]
+    nodes = [
+        resolve.choose(*resolve.locate(*place), None).node for place in ((one, one_key), (other, other_key))
+    ]
     places = [f"{remote.source_aliases(node.location.url)}/{node.key}".rstrip("/") for node in nodes]
     return remote.contains(*places) and remote.contains(*places[::-1])
 

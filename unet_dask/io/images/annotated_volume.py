@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.io.images.stack import Stack, Window
+    from unet_dask.io.images.stack import Stack
+    from unet_dask.tiling.box import Window
 
 #: Bytes per value of an image that is held: as stored and as float32. Of a target: target, known mask, class, weight.
 _HELD_IMAGE, _HELD_TARGET = 4, 10

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
-from unet_dask.io.source.foreign import is_store
+from unet_dask.io.source.not_zarr import is_store
 from unet_dask.io.source.numbered import NUMBER, listed, number_of, stem
 from unet_dask.paths import is_local, local_path
 
@@ -104,7 +104,7 @@ def _ways(
     affixes = _affixes(left, right, spare=spare)
     if affixes is not None:
         one, other = affixes[:2], affixes[2:]
-        yield f"by names{_without(one, other)}", _by(left, right, *(_strip(each) for each in (one, other)))
+        yield f"by names{_without(one, other)}", _by(left, right, *(_strip(affix) for affix in (one, other)))
         return
     yield "by the last number in the names", _numbered(left, right, spare=spare)
 
@@ -119,7 +119,7 @@ def _affixes(left: dict[str, Path], right: dict[str, Path], *, spare: bool) -> _
     """
     first = next(iter(right))
     fitting: dict[tuple[tuple[str, str], ...], _Affixes] = {}
-    for affixes in {each for name in left for each in _common(name, first)}:
+    for affixes in {found for name in left for found in _common(name, first)}:
         pairs = _by(left, right, _strip(affixes[:2]), _strip(affixes[2:]))
         if pairs is not None and (spare or len(pairs) == len(left)):
             key = tuple(pairs)
@@ -162,7 +162,7 @@ def _common(one: str, other: str) -> Iterator[_Affixes]:
 
 def _tells_apart(affixes: _Affixes) -> bool:
     """Tell whether both affixes hold numbers, which may be what tells files apart, as in img1 and img2."""
-    return all(any(letter.isdigit() for letter in "".join(each)) for each in (affixes[:2], affixes[2:]))
+    return all(any(letter.isdigit() for letter in "".join(pair)) for pair in (affixes[:2], affixes[2:]))
 
 
 def _strip(affix: tuple[str, str]) -> Callable[[str], str | None]:
@@ -227,7 +227,7 @@ def _within(folder: Path, words: tuple[str, str]) -> Pairing:
         if name != base and (at := name.find(base)) >= 0 and _TARGET.search(name.replace(base, " ", 1))
     }
     found: dict[tuple[tuple[str, str], ...], tuple[str, str]] = {}
-    for before, after in sorted(affixes, key=lambda each: len("".join(each))):
+    for before, after in sorted(affixes, key=lambda pair: len("".join(pair))):
         pairs = tuple((base, before + base + after) for base in files if before + base + after in files)
         # No target is the image of another: a_mask_mask would be one of a_mask.
         if len({name for pair in pairs for name in pair}) == len(files) == 2 * len(pairs):
@@ -262,7 +262,7 @@ def _unpaired(
                     f"{_listing(alone)} in {folder.name} has no {words[1 - side]} in {other.name} "
                     f"({len(alone)} of {len(files[side])}). {_RULE} Add the partner or move the file away."
                 )
-    firsts = ", ".join(next(iter(each.values())).name for each in files)
+    firsts = ", ".join(next(iter(group.values())).name for group in files)
     return InputError(
         f"{left} holds {len(files[0])} {words[0]}s and {right} {len(files[1])} {words[1]}s, and neither names nor "
         f"numbers pair them ({firsts}). Give pairs the same name."

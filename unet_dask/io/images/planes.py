@@ -19,7 +19,7 @@ from unet_dask.io import remote
 from unet_dask.io.images.annotated import same_image
 from unet_dask.io.images.pairing import is_folder, is_zarr, pair_folders, same_file
 from unet_dask.io.sink.place import result_manifest
-from unet_dask.io.source import foreign
+from unet_dask.io.source import not_zarr
 from unet_dask.io.source.numbered import SUFFIXES, in_order, listed
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
@@ -97,11 +97,11 @@ def open_planes(
         return _open_product(url, entry)
     path = remote.local_path(url) if remote.is_local(url) else None
     if path is not None and is_folder(url):
-        return _joined(path.name, [_open_file(each) for each in in_order(path)])
+        return _joined(path.name, [_open_file(file) for file in in_order(path)])
     if path is not None and path.is_file() and path.suffix.lower() in SUFFIXES:
         return _open_file(path)
     if path is not None and not path.exists() and not is_zarr(str(path.parent)):
-        raise foreign.missing(path)
+        raise not_zarr.missing(path)
     return _of_source(open_source(url, key=key, axes=axes), remote.redact_url(url), ())
 
 
@@ -151,7 +151,7 @@ def pair_planes(
 def _pair_folders(found: Path, true: Path) -> tuple[Planes, Planes, str]:
     """Open the files of two folders that belong together."""
     if same_file(found, true):
-        pairs = tuple((each, each) for each in listed(found))
+        pairs = tuple((name, name) for name in listed(found))
         how = _ITSELF
     else:
         paired = pair_folders(found, true, spare=True, words=_WORDS)
@@ -230,7 +230,8 @@ def _of_source(source: Source, name: str, classes: tuple[str, ...]) -> Planes:
         return slab.plane(by_axis(stacked, places[index]))
 
     names = tuple(
-        " ".join(f"{axis} {at}" for axis, at in zip(stacked, each, strict=True)) or "plane" for each in places
+        " ".join(f"{axis} {at}" for axis, at in zip(stacked, place, strict=True)) or "plane"
+        for place in places
     )
     spacing, unit = known_spacing(source.spacing, source.unit, "yx")
     return Planes(name, names, read, classes, spacing, unit)

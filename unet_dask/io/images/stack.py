@@ -16,7 +16,7 @@ import numpy as np
 from unet_dask.axes import by_axis, has_depth, without_channel
 from unet_dask.errors import InputError
 from unet_dask.io import remote
-from unet_dask.io.source import choice, formats
+from unet_dask.io.source import formats, resolve
 from unet_dask.io.source.statistics import windows
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import known_spacing
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.source.volume import Source
-
-#: One span per spatial axis, in pixels.
-Window = tuple[slice, ...]
+    from unet_dask.tiling.box import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,17 +222,17 @@ def axes_for(place: str, key: str | None, axes: str | None) -> str | None:
     """
     if axes is None:
         return None
-    location, inner = choice.locate(place, key)
-    chosen = choice.choose(location, inner, None)
+    location, inner = resolve.locate(place, key)
+    chosen = resolve.choose(location, inner, None)
     fitting = [each for each in (axes, axes.replace("c", "")) if len(each) == len(chosen.node.shape)]
-    return fitting[0] if fitting and not choice.named_axes(chosen) else None
+    return fitting[0] if fitting and not resolve.named_axes(chosen) else None
 
 
 def _is_colour(place: str, key: str | None, dims: int) -> bool:
     """Tell whether the last axis of an array in Zarr without names of its axes is colour; files say what theirs are."""
     if not formats.reads_zarr(place):
         return False
-    chosen = choice.choose(*choice.locate(place, key), None)
+    chosen = resolve.choose(*resolve.locate(place, key), None)
     shape = chosen.node.shape
     fits = len(shape) == dims + 1 and shape[-1] in (3, 4) and shape[-2] > 4
-    return fits and not choice.named_axes(chosen)
+    return fits and not resolve.named_axes(chosen)

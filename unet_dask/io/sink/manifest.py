@@ -72,7 +72,7 @@ class PlanRecord(_Record):
     precision, device : of the network
     lattice : period of its poolings, per axis like the halo; None if all of them are by 2
     skipped : regions that a mask leaves out
-    limit_bytes, card_limit_bytes : that a worker may use of its machine and of its card; None if it is not said
+    limit_bytes, card_limit_bytes : that a worker may use of its machine and of its GPU; None if it is not said
     """
 
     axes: str
@@ -165,7 +165,7 @@ class Manifest(_Record):
     ----------
     fingerprint : what the values depend on, by name, as texts that are compared
     normalisation : offset and scale of every channel
-    memory, card : bytes that a worker may use of its machine and of its card; None if a run says nothing of a card
+    memory, card : bytes that a worker may use of its machine and of its GPU; None if a run says nothing of a GPU
     precision : of the network
     model, classes : of the run, and the names of what it tells apart
     plan, arrays, work : what was planned, the products, and the pieces of work
@@ -186,7 +186,7 @@ class Manifest(_Record):
     work: int
     mask: str | None
     layout: int = 1
-    card: int | None = None
+    card: int | None = None  # the document's name of it
     ranges: tuple[tuple[float, float], ...] = ()
     nodes: Mapping[str, str] | None = None
 

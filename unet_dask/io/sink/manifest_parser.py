@@ -252,14 +252,17 @@ def _check_arrays(record: Mapping[str, Any]) -> None:
 def _check_constants(record: Mapping[str, Any]) -> None:
     """Check the numbers that voxels are computed with."""
     constants = _get(record, "normalisation", list)
-    lists = len(constants) == 2 and all(type(each) is list for each in constants)
+    lists = len(constants) == 2 and all(type(numbers) is list for numbers in constants)
     _need(lists, "normalisation", constants, "a list of offsets and one of scales")
     channels = record["plan"]["shape"][record["plan"]["axes"].index("c")]
-    for each in constants:  # a run without voxels may have had none to take
+    for numbers in constants:  # a run without voxels may have had none to take
         _need(
-            len(each) in (0, channels), "normalisation", each, f"one number for each of {channels} channels"
+            len(numbers) in (0, channels),
+            "normalisation",
+            numbers,
+            f"one number for each of {channels} channels",
         )
-        _need(all(map(_is_finite, each)), "normalisation", each, "of finite numbers")
+        _need(all(map(_is_finite, numbers)), "normalisation", numbers, "of finite numbers")
     _need(len(constants[0]) == len(constants[1]), "normalisation", constants, "of equal lengths")
     _need(0 not in constants[1], "normalisation", constants[1], "of scales that are not 0")
     ranges = _get(record, "ranges", list, default=[])

@@ -259,7 +259,7 @@ def remove(url: str) -> None:
         ) from error
 
 
-def probe(url: str) -> str:
+def why_unwritable(url: str) -> str:
     """Return why a sink cannot be written from this process, "" if it can.
 
     Of a local sink that is not there yet, the nearest folder above it is tried.

@@ -343,7 +343,7 @@ def new_array(
 
 
 def restamp(sink: Sink, manifest: Mapping[str, object]) -> None:
-    """Replace the manifest of a sink whose source was mended."""
+    """Replace the manifest of a sink whose source was repaired."""
     zarr.open_array(sink.url, path=RUN_FOLDER, mode="r+").update_attributes({MARK: sealed(manifest)})
     _sync_tree(sink)
 

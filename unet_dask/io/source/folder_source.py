@@ -18,7 +18,7 @@ import numpy as np
 from unet_dask.axes import has_depth
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import local_path, shorten
-from unet_dask.io.source import content, foreign, formats
+from unet_dask.io.source import content, formats, not_zarr
 from unet_dask.io.source.numbered import SUFFIXES as IMAGES
 from unet_dask.io.source.numbered import in_order
 from unet_dask.io.source.protocol import Found, Wanted
@@ -125,7 +125,7 @@ class FolderArray:
 
 def holds(path: Path) -> bool:
     """Tell whether a folder holds images, and is no Zarr store."""
-    if not path.is_dir() or foreign.is_store(path):
+    if not path.is_dir() or not_zarr.is_store(path):
         return False
     with os.scandir(path) as entries:
         return any(

@@ -16,11 +16,11 @@ from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import Location, local_path, shorten
 from unet_dask.io.source import content, node, pieces
+from unet_dask.io.source.chunk_cache import LIMIT
 from unet_dask.io.source.formats import split_file, stem
 from unet_dask.io.source.headers import jpeg_is_whole, jpeg_shape, png_shape
 from unet_dask.io.source.pieces import Decoding
 from unet_dask.io.source.protocol import Found
-from unet_dask.io.source.recent import LIMIT
 from unet_dask.io.source.single_file import SingleFile
 from unet_dask.io.source.stamps import Look, file_of
 from unet_dask.kinds import JPEG, PNG, kind_of

@@ -20,9 +20,9 @@ import numpy as np
 from unet_dask.errors import DataError
 from unet_dask.io.remote import UnreachableError, shorten
 from unet_dask.io.source import pieces
+from unet_dask.io.source.chunk_cache import LIMIT
 from unet_dask.io.source.headers import jpeg2000_shape, jpeg_shape
 from unet_dask.io.source.pieces import Decoding
-from unet_dask.io.source.recent import LIMIT
 from unet_dask.io.source.segments import BAND, Page, bands, exactly, follow, overlap
 from unet_dask.io.source.single_file import SingleFile
 from unet_dask.io.source.stamps import Look

@@ -79,10 +79,10 @@ def series_of(file: TiffFile, path: Path) -> list[TiffPageSeries]:
     """
     every = list(file.series)
     found = [series for series in every if series.kind != "thumbnail" and not _is_reduced(series)] or every
-    kinds = {(tuple(each.shape), each.dtype, str(each.axes)): each for each in found}
+    kinds = {(tuple(series.shape), series.dtype, str(series.axes)): series for series in found}
     if len(kinds) > 1:
         shown = "; ".join(
-            f"series {found.index(each)} {_described(each)}" for each in list(kinds.values())[:3]
+            f"series {found.index(series)} {_described(series)}" for series in list(kinds.values())[:3]
         )
         raise InputError(
             f"{path.name} holds {len(found)} images that differ: {shown}. Name one by its number as the key, or "
@@ -152,11 +152,11 @@ def _promised(file: TiffFile) -> int | None:
         count = imagej.get("images", 1)
         return count if isinstance(count, int) else None
     shaped = file.shaped_metadata
-    shapes = [each.get("shape") for each in shaped or () if isinstance(each, dict)]
+    shapes = [entry.get("shape") for entry in shaped or () if isinstance(entry, dict)]
     if (
         not shapes
         or len(shapes) != len(file.series)
-        or not all(isinstance(each, list | tuple) for each in shapes)
+        or not all(isinstance(entry, list | tuple) for entry in shapes)
     ):
         return None
     return sum(

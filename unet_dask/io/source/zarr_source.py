@@ -21,10 +21,10 @@ from unet_dask.errors import DataError, InputError
 from unet_dask.io import remote
 from unet_dask.io.bounded import OpenedArray, RegularFiles, bounded_array
 from unet_dask.io.remote import Location
-from unet_dask.io.source import choice, content, foreign, node, ome, pieces, witness
+from unet_dask.io.source import content, node, not_zarr, ome, pieces, resolve, witness
 from unet_dask.io.source.absent import NotedAbsences, noted
+from unet_dask.io.source.chunk_cache import ChunkCache, file_versions
 from unet_dask.io.source.protocol import Found
-from unet_dask.io.source.recent import RecentChunks, file_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,21 +119,21 @@ class ZarrArray:
 
 def holds(path: Path) -> bool:
     """Tell whether a folder is a Zarr store."""
-    return foreign.is_store(path)
+    return not_zarr.is_store(path)
 
 
 def find(place: str, wanted: Wanted) -> Found:
-    """Return the array that is meant by the rules of :mod:`unet_dask.io.source.choice`.
+    """Return the array that is meant by the rules of :mod:`unet_dask.io.source.resolve`.
 
     Raises
     ------
     InputError
         If there is none, or it cannot be read.
     """
-    location, inner = choice.locate(place, wanted.key)
-    chosen = choice.choose(location, inner, wanted.level)
+    location, inner = resolve.locate(place, wanted.key)
+    chosen = resolve.choose(location, inner, wanted.level)
     array = open_array(chosen.node)
-    stored, origin = choice.decide_axes(
+    stored, origin = resolve.decide_axes(
         chosen, wanted.axes, dims=wanted.dims, network_channels=wanted.network_channels
     )
     level, image = chosen.level_of, chosen.image
@@ -157,7 +157,7 @@ def find(place: str, wanted: Wanted) -> Found:
     )
 
 
-def _name(location: Location, chosen: choice.Chosen) -> str:
+def _name(location: Location, chosen: resolve.Chosen) -> str:
     if chosen.image is not None and chosen.image.name.strip("/ "):
         return remote.printable(" ".join(chosen.image.name.split()), 200)
     root = posixpath.basename(location.shown.rstrip("/")) or "source"
@@ -224,7 +224,7 @@ def open_array(found: Node, *, keep: bool = False) -> OpenedArray:
     Parameters
     ----------
     found : where it is
-    keep : whether to keep the chunks that were read last, see `RecentChunks`
+    keep : whether to keep the chunks that were read last, see `ChunkCache`
 
     Raises
     ------
@@ -264,7 +264,7 @@ def store_of(location: Location) -> Store:
 
 def _watched(location: Location, store: Store, *, keep: bool) -> Store:
     """Return a store that notes what it does not hold, and may keep what was read last until that changes."""
-    return NotedAbsences(RecentChunks(store, version=file_versions(location)) if keep else store)
+    return NotedAbsences(ChunkCache(store, version=file_versions(location)) if keep else store)
 
 
 def _refuse_bomb(found: Node, array: OpenedArray) -> None:

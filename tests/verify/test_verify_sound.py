@@ -12,7 +12,7 @@ import zarr
 import unet_dask
 from tests.conftest import requires_onednn_bfloat16
 from tests.oracle import write_array
-from tests.test_verify import found, segmented
+from tests.verify.test_verify import found, segmented
 from unet_dask.verify.stored import open_stored
 
 if TYPE_CHECKING:

@@ -1,11 +1,10 @@
-"""From a map to objects: threshold, connected components, borders thinned to a line."""
+"""From a map to objects: thresholds, and borders thinned to a line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,27 +13,6 @@ if TYPE_CHECKING:
 #: 2015); "greater than 0" makes nearly all of a soft-max output foreground and "greater than 1" nothing, so these
 #: nine are the ones that say something.
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-
-def components(foreground: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the connected pieces of a mask, numbered 1 to n; pieces that meet in corners only are apart.
-
-    Parameters
-    ----------
-    foreground : (y, x), where pieces are 4-connected, or (z, y, x), where they are 6-connected
-
-    Returns
-    -------
-    labels of the same shape, 0 outside
-
-    Examples
-    --------
-    >>> components(np.array([[True, False], [False, True]])).tolist()
-    [[1, 0], [0, 2]]
-    """
-    labels = np.empty(foreground.shape, np.int32)
-    ndimage.label(foreground, output=labels)  # its default structure has faces only
-    return labels
 
 
 def thinned(foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:

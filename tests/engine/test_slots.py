@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.oracle import write_array
-from tests.test_run import make_model
+from tests.run.test_run import make_model
 from unet_dask import graph
-from unet_dask.engine import infer, turns
+from unet_dask.engine import infer, slots
 from unet_dask.engine.cache import NetworkKey
 from unet_dask.io.sink import store as sinks
-from unet_dask.io.source.unread import Unread
+from unet_dask.io.source.lazy_window import LazyWindow
 from unet_dask.pipeline import plan_store
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def test_one_network_runs_while_another_region_is_read(
     sink = sinks.Sink(str(tmp_path / "sink.zarr"), plan.arrays)
     sinks.create(sink, {}, class_names=("a", "b"), spacing={}, unit={}, translation={}, name="x")
     reading, computing, either = Most(), Most(), Most()
-    read, run = Unread.read_stamped, infer.infer
+    read, run = LazyWindow.read_stamped, infer.infer
 
-    def reads(window: Unread) -> Any:
+    def reads(window: LazyWindow) -> Any:
         with either, reading:
             return read(window)
 
@@ -67,7 +67,7 @@ def test_one_network_runs_while_another_region_is_read(
         with either, computing:
             return run(*arguments, **options)
 
-    monkeypatch.setattr(Unread, "read_stamped", reads)
+    monkeypatch.setattr(LazyWindow, "read_stamped", reads)
     monkeypatch.setattr(infer, "infer", runs)
     task = graph.RegionTask(
         grid=plan.grid,
@@ -78,7 +78,7 @@ def test_one_network_runs_while_another_region_is_read(
         threads=1,
         nan="stop",
     )
-    volume = Unread(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
+    volume = LazyWindow(plan.source.spec, tuple((0, size) for size in plan.source.shape), plan.source.dtype)
     tasks = [
         each
         for wave in plan.grid.waves(64)
@@ -89,4 +89,4 @@ def test_one_network_runs_while_another_region_is_read(
         records = list(threads.map(lambda each: each(), tasks))
     assert {record.entry.index for record in records} == set(plan.grid.indices())
     assert computing.most == 1
-    assert either.most == turns.IN_HAND == 2
+    assert either.most == slots.REGION_SLOTS == 2

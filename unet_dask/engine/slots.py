@@ -11,9 +11,9 @@ from __future__ import annotations
 import threading
 
 #: Regions that a process has in hand; the others wait before they have read anything.
-IN_HAND = 2
+REGION_SLOTS = 2
 
 #: Held by a region from before it is read until it is written.
-in_hand = threading.BoundedSemaphore(IN_HAND)
+region_slots = threading.BoundedSemaphore(REGION_SLOTS)
 #: Held while the network is run.
 computing = threading.Lock()

@@ -71,8 +71,8 @@ def test_manifest_is_gone_from_the_disk_before_anything_else_is(
     assert flushed == [(False, True)]
 
 
-def test_probe_leaves_nothing(tmp_path: Path) -> None:
-    assert places.probe(str(tmp_path / "new" / "out.zarr")) == ""
+def test_trying_to_write_leaves_nothing(tmp_path: Path) -> None:
+    assert places.why_unwritable(str(tmp_path / "new" / "out.zarr")) == ""
     assert list(tmp_path.iterdir()) == []
 
 

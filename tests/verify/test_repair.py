@@ -14,7 +14,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 import unet_dask
-from tests.test_verify import record_anew
+from tests.verify.test_verify import record_anew
 from unet_dask.durable import sync_folder
 from unet_dask.errors import MismatchError, ModelError, SinkError, UnetDaskError
 from unet_dask.io.sink import lock as locks

@@ -2,22 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.measure import label
 
 from tests.metrics.shapes import blobs, many_seeds
-from unet_dask.metrics.components import THRESHOLDS, components, thinned
-
-
-@many_seeds
-def test_components_are_those_of_scikit_image(seed: int) -> None:
-    mask = blobs(np.random.default_rng(seed), (17, 12), smooth=0.7)
-    np.testing.assert_array_equal(components(mask), label(mask, connectivity=1))
-
-
-@many_seeds
-def test_components_of_a_volume_join_through_faces(seed: int) -> None:
-    mask = np.random.default_rng(seed).random((4, 5, 6)) < 0.4
-    np.testing.assert_array_equal(components(mask), label(mask, connectivity=1))
+from unet_dask.components import labelled
+from unet_dask.metrics.thinning import THRESHOLDS, thinned
 
 
 @many_seeds
@@ -27,7 +15,7 @@ def test_thinning_joins_and_splits_no_objects(seed: int) -> None:
     mask = blobs(generator, (40, 51), smooth=float(smooth), share=float(share))
     thin = thinned(mask)
     assert not (mask & ~thin).any()
-    before, after = components(mask), components(thin)
+    before, after = labelled(mask), labelled(thin)
     grown = [np.unique(after[before == number]) for number in range(1, before.max() + 1)]
     assert all(len(each) == 1 for each in grown)
     assert len({int(each[0]) for each in grown}) == before.max()
@@ -47,7 +35,7 @@ def test_a_wide_corner_of_border_keeps_its_objects_apart(turns: int) -> None:
     mask[26:, :20] = True
     mask[:, 32:] = True
     thin = thinned(np.rot90(mask, turns))
-    numbers = np.unique(components(thin)[np.rot90(mask, turns)])
+    numbers = np.unique(labelled(thin)[np.rot90(mask, turns)])
     assert len(numbers) == 2
 
 

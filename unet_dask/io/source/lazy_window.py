@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class LazyWindow:
     """A window of a source that looks like an array.
 
     Attributes
@@ -48,7 +48,7 @@ class Unread:
         """Number of axes."""
         return len(self.window)
 
-    def __getitem__(self, parts: tuple[slice, ...]) -> Unread:
+    def __getitem__(self, parts: tuple[slice, ...]) -> LazyWindow:
         """Return a part of the window; nothing is read."""
         window = []
         for (start, stop), part in zip(self.window, parts, strict=True):
@@ -56,7 +56,7 @@ class Unread:
             window.append((start + first, start + max(first, last)))
         return replace(self, window=tuple(window))
 
-    def __array_function__(self, function: object, types: object, args: Any, kwargs: Any) -> Unread:
+    def __array_function__(self, function: object, types: object, args: Any, kwargs: Any) -> LazyWindow:
         """Join windows where NumPy's protocol (NEP 18) asks for it, as Dask does; nothing else can be done."""
         return _join(*args, **kwargs) if function is np.concatenate else NotImplemented
 
@@ -69,7 +69,7 @@ class Unread:
         return read_stamped(self.spec, tuple(slice(start, stop) for start, stop in self.window), run=self.run)
 
 
-def _join(windows: Sequence[Unread], axis: int = 0) -> Unread:
+def _join(windows: Sequence[LazyWindow], axis: int = 0) -> LazyWindow:
     """Return the window that neighbours along an axis make together.
 
     Raises

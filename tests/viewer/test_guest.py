@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.results import make
-from tests.test_view import ask, serve
+from tests.viewer.test_view import ask, serve
 from unet_dask.viewer.scene import Scene
 from unet_dask.viewer.server import Server, view
 
@@ -118,7 +118,7 @@ def test_browser_is_given_no_token_where_others_could_read_it(
     monkeypatch.setattr("webbrowser.open", open_page)
     monkeypatch.setattr(Server, "serve_forever", serve_until_opened)
     told: list[str] = []
-    view(str(made.sink), tell=lambda label, text: told.append(text))
+    view(str(made.sink), say=lambda label, text: told.append(text))
     ((address, file_mode, folder_mode, content),) = opened
     page = told[-1].split()[0]
     assert address.startswith("file:///")

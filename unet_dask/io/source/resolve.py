@@ -15,7 +15,7 @@ from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.source import foreign, node, ome
+from unet_dask.io.source import node, not_zarr, ome
 from unet_dask.paths import is_chained
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _locate_local(url: str) -> tuple[Location, str]:
     try:
         root = _root_of(path)
         if root is None:
-            raise foreign.no_store(path) if path.exists() else foreign.missing(path)
+            raise not_zarr.no_store(path) if path.exists() else not_zarr.missing(path)
     except OSError as error:
         Location(str(path)).refuse(error)
     return Location(str(root)), "" if root == path else path.relative_to(root).as_posix()
@@ -87,7 +87,7 @@ def _root_of(path: Path) -> Path | None:
     """Return the topmost of the nested Zarr groups that `path` lies in or is."""
     root: Path | None = None
     for folder in (path, *path.parents):
-        if foreign.is_store(folder):
+        if not_zarr.is_store(folder):
             root = folder
         elif root is not None or folder.exists():
             break

@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore, WrapperStore
 from unet_dask.errors import DataError
 from unet_dask.io.remote import Location
 from unet_dask.io.source import window, zarr_source
-from unet_dask.io.source.recent import RecentChunks, file_versions
+from unet_dask.io.source.chunk_cache import ChunkCache, file_versions
 from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
@@ -89,14 +89,14 @@ def test_a_damaged_chunk_is_not_kept(stored: tuple[Path, list[Counting]]) -> Non
 def test_the_oldest_goes_first_and_the_limit_holds() -> None:
     inner = MemoryStore()
     counting = Counting(inner)
-    recent = RecentChunks(counting, limit=100)
+    cache = ChunkCache(counting, limit=100)
     prototype = default_buffer_prototype()
 
     async def scenario() -> None:
         for name, size in (("a", 40), ("b", 40), ("c", 40), ("large", 101)):
             await inner.set(name, prototype.buffer.from_array_like(np.zeros(size, "u1")))
         for name in ("a", "b", "a", "c", "a", "b", "large", "large", "none", "none"):
-            assert await recent.get(name, prototype) == await inner.get(name, prototype)
+            assert await cache.get(name, prototype) == await inner.get(name, prototype)
 
     asyncio.run(scenario())
     assert counting.asked == ["a", "b", "c", "b", "large", "large", "none", "none"]
@@ -112,9 +112,9 @@ def test_what_two_regions_ask_for_at_once_is_read_once() -> None:
         plain = MemoryStore()
         await plain.set("c/0", default_buffer_prototype().buffer.from_bytes(b"seven"))
         slow = Slow(plain)
-        recent = RecentChunks(slow)
-        found = await asyncio.gather(*(recent.get("c/0", default_buffer_prototype()) for _ in range(3)))
-        assert not recent._reading
+        cache = ChunkCache(slow)
+        found = await asyncio.gather(*(cache.get("c/0", default_buffer_prototype()) for _ in range(3)))
+        assert not cache._reading
         return slow.asked, [each.to_bytes() for each in found if each is not None]
 
     assert asyncio.run(ask()) == (["c/0"], [b"seven"] * 3)
@@ -122,7 +122,7 @@ def test_what_two_regions_ask_for_at_once_is_read_once() -> None:
 
 def test_what_was_replaced_while_it_was_read_is_not_kept() -> None:
     versions = iter(["old", "new", "old", "old", "old"])
-    store = RecentChunks(MemoryStore(), version=lambda key: next(versions))
+    store = ChunkCache(MemoryStore(), version=lambda key: next(versions))
     prototype = default_buffer_prototype()
 
     async def read() -> list[bytes]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LIMIT = 64 << 20
 
 
-class RecentChunks(WrapperStore[Store]):
+class ChunkCache(WrapperStore[Store]):
     """A store that remembers what it was asked for last.
 
     Where versions are not told it knows nothing of changes, so it must not outlive a run.

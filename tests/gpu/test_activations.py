@@ -1,4 +1,4 @@
-"""What is made of logits on the card is what the host would make of them."""
+"""What is made of logits on the GPU is what the host would make of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.gpu.ways import model_of, noise
-from unet_dask.engine.card import CardBackend, classes_of, probabilities_of
+from unet_dask.engine.gpu import GpuBackend, classes_of, probabilities_of
 from unet_dask.engine.infer import softmax
 from unet_dask.errors import DataError
 from unet_dask.model.header import NetworkSpec
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize("classes", [2, 5, 100])
 def test_classes_are_those_of_the_probabilities(classes: int, precision: str) -> None:
     spec = NetworkSpec(width=8, depth=2, classes=classes)
-    backend, tile = CardBackend(model_of(spec), precision=precision), noise(1, (204, 268))
+    backend, tile = GpuBackend(model_of(spec), precision=precision), noise(1, (204, 268))
     expected = softmax(backend.logits(tile).copy())
     probabilities = backend.probabilities(tile).copy()
     np.testing.assert_allclose(probabilities, expected, atol=1e-5)
@@ -41,7 +41,7 @@ def test_logits_that_are_not_finite_are_seen_there(wrong: float) -> None:
 
 
 def test_tiles_go_through_memory_that_is_pinned_once() -> None:
-    backend = CardBackend(model_of(NetworkSpec(width=4, depth=2)), precision="float16")
+    backend = GpuBackend(model_of(NetworkSpec(width=4, depth=2)), precision="float16")
     rooms, large, small = (backend._sent, backend._returned), noise(1, (204, 268)), noise(1, (60, 76))
     backend.classes(large)
     places = [room._bytes.data_ptr() for room in rooms]

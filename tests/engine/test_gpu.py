@@ -1,4 +1,4 @@
-"""The backend of cards, on a CPU: what it makes of logits, what comes back, and what it leaves behind."""
+"""The backend of GPUs, on a CPU: what it makes of logits, what comes back, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.gpu.ways import model_of, noise
-from unet_dask.engine import card
+from unet_dask.engine import gpu
 from unet_dask.engine.backend import TorchBackend
-from unet_dask.engine.card import CardBackend, Room, classes_of, probabilities_of
+from unet_dask.engine.gpu import GpuBackend, Room, classes_of, probabilities_of
 from unet_dask.engine.infer import Classifier, Pass, infer, softmax
 from unet_dask.errors import DataError
 from unet_dask.model.header import NetworkSpec
@@ -42,7 +42,7 @@ def test_logits_and_what_is_made_of_them_are_those_of_the_host(
     spec: NetworkSpec, sides: tuple[int, ...]
 ) -> None:
     model, tile = model_of(spec), noise(spec.channels, sides)
-    backend = CardBackend(model, precision="float32", device="cpu")
+    backend = GpuBackend(model, precision="float32", device="cpu")
     expected = TorchBackend(model, device="cpu", precision="float32").logits(tile)
     np.testing.assert_allclose(backend.logits(tile), expected, atol=1e-5 * np.abs(expected).max())
     probabilities = backend.probabilities(tile).copy()
@@ -52,7 +52,7 @@ def test_logits_and_what_is_made_of_them_are_those_of_the_host(
 
 def test_it_says_what_it_can_do_and_others_do_not() -> None:
     model = model_of(NetworkSpec(width=1, depth=1))
-    assert isinstance(CardBackend(model, precision="bfloat16", device="cpu"), Classifier)
+    assert isinstance(GpuBackend(model, precision="bfloat16", device="cpu"), Classifier)
     assert not isinstance(TorchBackend(model, device="cpu", precision="float32"), Classifier)
 
 
@@ -61,10 +61,10 @@ def test_tiles_of_many_shapes_are_not_mixed_up(precision: str) -> None:
     spec = NetworkSpec(width=2, depth=1, channels=2)
     model = model_of(spec)
     tiles = [noise(2, sides) for sides in ((40, 44), (20, 36), (60, 24))]
-    backend = CardBackend(model, precision=precision, device="cpu")
+    backend = GpuBackend(model, precision=precision, device="cpu")
     made = [backend.logits(tile).copy() for tile in tiles]
     for tile, each in zip(tiles, made, strict=True):
-        alone = CardBackend(model, precision=precision, device="cpu").logits(tile)
+        alone = GpuBackend(model, precision=precision, device="cpu").logits(tile)
         np.testing.assert_array_equal(each, alone)
 
 
@@ -101,7 +101,7 @@ def test_logits_that_are_not_finite_stop_the_region(wrong: float) -> None:
 
 def test_it_compares_what_is_not_finite() -> None:
     """A precision that overflows must be seen by the comparison, and refused, not end it."""
-    backend = CardBackend(
+    backend = GpuBackend(
         model_of(NetworkSpec(width=1, depth=1, channels=1)), precision="float32", device="cpu"
     )
     tile = np.full((1, 20, 20), np.inf, np.float32)
@@ -112,7 +112,7 @@ def test_it_compares_what_is_not_finite() -> None:
 
 def test_kernels_are_exact_while_it_runs_and_as_they_were_afterwards() -> None:
     flags, seen = torch.backends.cudnn, []
-    backend = CardBackend(model_of(NetworkSpec(width=1, depth=1)), precision="float32", device="cpu")
+    backend = GpuBackend(model_of(NetworkSpec(width=1, depth=1)), precision="float32", device="cpu")
     backend._network.register_forward_hook(
         lambda *_: seen.append((flags.enabled, flags.benchmark, flags.deterministic, flags.allow_tf32))
     )
@@ -122,8 +122,8 @@ def test_kernels_are_exact_while_it_runs_and_as_they_were_afterwards() -> None:
     assert (flags.enabled, flags.benchmark, flags.deterministic, flags.allow_tf32) == before
 
 
-def test_nothing_is_given_back_where_no_card_was_used() -> None:
-    card.give_back()
+def test_nothing_is_given_back_where_no_gpu_was_used() -> None:
+    gpu.give_back()
     assert not torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch has no type for it
 
 
@@ -132,7 +132,7 @@ class Told:
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.asked: set[str] = set()
-        self._backend = CardBackend(model_of(spec), precision="float32", device="cpu")
+        self._backend = GpuBackend(model_of(spec), precision="float32", device="cpu")
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
         self.asked.add("logits")

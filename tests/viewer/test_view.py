@@ -123,7 +123,7 @@ def test_scene_says_what_there_is(server: Server) -> None:
     assert scene["extent"] == {"y": [40, 300], "x": [0, 400]}
     assert scene["planes"] == {"z": [2, 6]}
     assert [each["name"] for each in scene["layers"]] == ["source", "probabilities", "classes", "unwritten"]
-    assert scene["notes"] == ["not complete: 0 of 1 pieces of work are done"]
+    assert scene["notes"] == ["not complete: 0 of 1 blocks are done"]
     assert scene["coarsest"] == 2
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from unet_dask.model.file import Model
     from unet_dask.workers.cluster import Cluster
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the real images are not here")
 
 

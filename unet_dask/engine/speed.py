@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec
 
 #: Enough work to see past the first call's set-up, little enough to wait for.
-_PROBE_FLOP = 2e10
+_TIMED_FLOP = 2e10
 
 
 def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> float:
@@ -31,7 +31,7 @@ def flop_per_second(key: NetworkKey, spec: NetworkSpec, *, threads: int) -> floa
     ):  # before a run nothing was measured, and what bytes stand for takes no time
         key = replace(key, ranges=((0.0, 1e9),) * count(spec))
     periods = 1
-    while tile_flop(spec, sides := _sides(spec, periods)) < _PROBE_FLOP:
+    while tile_flop(spec, sides := _sides(spec, periods)) < _TIMED_FLOP:
         periods += 1
     backend = network(key)
     tile = np.zeros((spec.channels, *sides), np.float32)

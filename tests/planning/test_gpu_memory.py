@@ -1,4 +1,4 @@
-"""The memory of a card in the plan: another than that of the machine, and where its size is known from."""
+"""The memory of a GPU in the plan: another than that of the machine, and where its size is known from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import save_source, save_tiny_model
 from tests.manifests import manifest_of
 from tests.planning.test_layout import GIB, plan_of
 from unet_dask.config import SegmentConfig
-from unet_dask.engine.device import card_memory, choose_precision
+from unet_dask.engine.device import choose_precision, gpu_memory
 from unet_dask.errors import MemoryPlanError
 from unet_dask.io.sink.manifest import Manifest
 from unet_dask.model.cost import largest_map, pass_bytes, tile_flop
@@ -27,7 +27,7 @@ from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted
 from unet_dask.run.prepare import open_inputs, prepare, this_machine
-from unet_dask.workers.preflight import worker_card
+from unet_dask.workers.preflight import worker_gpu_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,10 +35,15 @@ if TYPE_CHECKING:
     from unet_dask.planning.plan import Plan
 
 
-def on_card(
-    shape: tuple[int, ...], *, card: int, limit: int = 32 * GIB, precision: str = "bfloat16", **network: int
+def on_gpu(
+    shape: tuple[int, ...],
+    *,
+    gpu_limit: int,
+    limit: int = 32 * GIB,
+    precision: str = "bfloat16",
+    **network: int,
 ) -> Plan:
-    how = Arithmetic("cuda", precision, card=card)
+    how = Arithmetic("cuda", precision, gpu_limit=gpu_limit)
     axes = "cyx" if len(shape) == 2 else "czyx"
     return plan_of(axes, (1, *shape), limit=limit, how=how, **network)  # type: ignore[arg-type] # no Wanted among them
 
@@ -50,24 +55,24 @@ def on_card(
     st.sampled_from([3, 8, 20, 64]),
     st.sampled_from(["float32", "bfloat16", "float16"]),
 )
-def test_nothing_is_planned_that_machine_or_card_cannot_hold_or_count(
-    shape: tuple[int, ...], width: int, card: int, precision: str
+def test_nothing_is_planned_that_machine_or_gpu_cannot_hold_or_count(
+    shape: tuple[int, ...], width: int, gpu_limit: int, precision: str
 ) -> None:
     try:
-        plan = on_card(
+        plan = on_gpu(
             shape,
-            card=card * GIB,
+            gpu_limit=gpu_limit * GIB,
             precision=precision,
             dims=len(shape),
             width=width,
             depth=6 - len(shape),
         )
     except MemoryPlanError:
-        assume(card > 3)
+        assume(gpu_limit > 3)
         raise
     network = plan.header.network
     assert plan.memory.total <= plan.limit
-    assert pass_bytes(network, plan.tile, item=2) < plan.memory.card <= plan.card == card * GIB
+    assert pass_bytes(network, plan.tile, item=2) < plan.memory.gpu <= plan.gpu_limit == gpu_limit * GIB
     assert largest_map(network, plan.tile) < 1 << 31
 
 
@@ -79,34 +84,34 @@ def test_nothing_is_planned_that_machine_or_card_cannot_hold_or_count(
     ],
     ids=["2-D", "3-D"],
 )
-def test_a_large_card_is_given_large_regions(
+def test_a_large_gpu_is_given_large_regions(
     shape: tuple[int, ...], network: dict[str, int], least: int
 ) -> None:
-    plan = on_card(shape, card=64 * GIB, **network)  # type: ignore[arg-type] # no precision among them
+    plan = on_gpu(shape, gpu_limit=64 * GIB, **network)  # type: ignore[arg-type] # no precision among them
     assert np.prod(plan.region) >= least
 
 
 def test_feature_maps_are_not_in_the_memory_of_the_machine() -> None:
-    plan = on_card((200_000, 200_000), card=64 * GIB, width=64)
+    plan = on_gpu((200_000, 200_000), gpu_limit=64 * GIB, width=64)
     assert plan.memory.activations < 1 * GIB
-    assert plan.memory.card > 4 * GIB
-    assert f"of the card {plan.memory.card / GIB:.1f} GiB (limit 64.0 GiB)" in dict(plan.describe())["memory"]
-    assert plan.to_json()["card_bytes"] == plan.memory.card
+    assert plan.memory.gpu > 4 * GIB
+    assert f"of the GPU {plan.memory.gpu / GIB:.1f} GiB (limit 64.0 GiB)" in dict(plan.describe())["memory"]
+    assert plan.to_json()["card_bytes"] == plan.memory.gpu
     assert plan.to_json()["card_limit_bytes"] == 64 * GIB
 
 
-def test_what_is_compared_with_float32_fits_the_card_beside_it() -> None:
-    plan = on_card((20_000, 20_000), card=64 * GIB, width=64)
+def test_what_is_compared_with_float32_fits_the_gpu_beside_it() -> None:
+    plan = on_gpu((20_000, 20_000), gpu_limit=64 * GIB, width=64)
     network = plan.header.network
-    probe = pass_bytes(network, [grid.probe for grid in plan.spatial], item=4)
-    assert plan.memory.card >= probe + (2 + 4) * parameter_count(network)
+    half_tile = pass_bytes(network, [grid.half_tile for grid in plan.spatial], item=4)
+    assert plan.memory.gpu >= half_tile + (2 + 4) * parameter_count(network)
 
 
-def test_a_card_that_is_too_small_is_said_and_so_is_a_machine() -> None:
-    with pytest.raises(MemoryPlanError, match=r"may use 128.0 MiB of its card, .* --device cpu"):
-        on_card((5000, 5000), card=128 << 20, width=64)
+def test_a_gpu_that_is_too_small_is_said_and_so_is_a_machine() -> None:
+    with pytest.raises(MemoryPlanError, match=r"may use 128.0 MiB of its GPU, .* --device cpu"):
+        on_gpu((5000, 5000), gpu_limit=128 << 20, width=64)
     with pytest.raises(MemoryPlanError, match=r"granted 1.0 GiB, but .* Use --memory [\d.]+GiB"):
-        on_card((5000, 5000), card=16 * GIB, limit=GIB, width=64)
+        on_gpu((5000, 5000), gpu_limit=16 * GIB, limit=GIB, width=64)
     with pytest.raises(MemoryPlanError, match=r"2\*\*31 numbers or more.* smaller --tile"):
         plan_of(
             "cyx", (1, 50_000, 50_000), limit=900 * GIB, how=Arithmetic("cuda", "bfloat16"), width=64,
@@ -133,46 +138,46 @@ def test_the_largest_map_is_that_of_a_pass(spec: NetworkSpec) -> None:
     assert tile_flop(spec, sides) > 0
 
 
-def prepared(tmp_path: Path, stored: Manifest | None, card: int | None = None) -> Plan:
-    """Return the plan of a run on a card that this machine need not have."""
+def prepared(tmp_path: Path, stored: Manifest | None, gpu_limit: int | None = None) -> Plan:
+    """Return the plan of a run on a GPU that this machine need not have."""
     source = save_source(tmp_path / "source.zarr", (1024, 1024))
     with model_file(save_tiny_model(tmp_path / "tiny.safetensors")) as model:
         machine = this_machine(SegmentConfig(), "cuda")
-        machine = machine if card is None else replace(machine, card=card)
+        machine = machine if gpu_limit is None else replace(machine, gpu_limit=gpu_limit)
         inputs = open_inputs(source, model, SegmentConfig())
         return prepare(inputs, machine, stored).plan
 
 
-def test_a_resumed_run_is_planned_for_the_card_that_it_was_begun_on(tmp_path: Path) -> None:
+def test_a_resumed_run_is_planned_for_the_gpu_that_it_was_begun_on(tmp_path: Path) -> None:
     begun = {"card": 5 * GIB, "memory": 6 * GIB, "precision": "bfloat16"}
     stored = Manifest.from_json(manifest_of([], ("background", "cell"), shape=(1024, 1024)) | begun)
-    assert prepared(tmp_path, stored, 8 * GIB).card == 5 * GIB
+    assert prepared(tmp_path, stored, 8 * GIB).gpu_limit == 5 * GIB
 
 
-def test_of_several_cards_the_smallest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_gpus_the_smallest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"tcp://one": 40 * GIB, "tcp://two": 20 * GIB}
     monkeypatch.setattr("unet_dask.workers.preflight._asked", lambda *_: answers)
     foreign: Any = SimpleNamespace(local=False, client=None)
-    assert worker_card(foreign, "cuda") == 20 * GIB
+    assert worker_gpu_memory(foreign, "cuda") == 20 * GIB
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool) -> None:
-    """Let torch find a card of 80 GiB."""
+    """Let torch find a GPU of 80 GiB."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bfloat16)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * GIB))
 
 
-def test_networks_may_use_most_of_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert card_memory("cuda") == 0 or torch.cuda.is_available()
-    assert card_memory("cpu") == 0
+def test_networks_may_use_most_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_memory("cuda") == 0 or torch.cuda.is_available()
+    assert gpu_memory("cpu") == 0
     pretend(monkeypatch, bfloat16=True)
-    assert card_memory("cuda") == 68 * GIB
+    assert gpu_memory("cuda") == 68 * GIB
 
 
 @pytest.mark.parametrize(("workers", "each"), [(None, 68), (1, 68), (2, 34), (4, 17)])
-def test_workers_share_a_card(
+def test_workers_share_a_gpu(
     workers: int | None, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, bfloat16=True)
@@ -180,18 +185,18 @@ def test_workers_share_a_card(
     with model_file(save_tiny_model(tmp_path / "tiny.safetensors")) as model:
         config = SegmentConfig(workers=workers, memory=8 * GIB)
         inputs = open_inputs(source, model, config)
-        assert prepare(inputs, this_machine(config, "cuda"), None).plan.card == each * GIB
+        assert prepare(inputs, this_machine(config, "cuda"), None).plan.gpu_limit == each * GIB
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float16")])
-def test_cards_that_emulate_bfloat16_are_given_float16(
+def test_gpus_that_emulate_bfloat16_are_given_float16(
     monkeypatch: pytest.MonkeyPatch, *, native: bool, precision: str
 ) -> None:
     pretend(monkeypatch, bfloat16=native)
     assert choose_precision("auto", "cuda") == precision
 
 
-def test_a_worker_with_a_card_is_granted_more_of_a_large_machine() -> None:
-    assert default_limit(64, 256 * GIB, 1, cards=1) == default_limit(64, 256 * GIB, 4, cards=4) == 32 * GIB
-    assert default_limit(64, 64 * GIB, 2, cards=4) == default_limit(64, 64 * GIB, 4, cards=4) < 16 * GIB
+def test_a_worker_with_a_gpu_is_granted_more_of_a_large_machine() -> None:
+    assert default_limit(64, 256 * GIB, 1, gpus=1) == default_limit(64, 256 * GIB, 4, gpus=4) == 32 * GIB
+    assert default_limit(64, 64 * GIB, 2, gpus=4) == default_limit(64, 64 * GIB, 4, gpus=4) < 16 * GIB
     assert default_limit(64, 256 * GIB, 1) == 4 * GIB

@@ -122,7 +122,7 @@ def test_incomplete_run_is_reported_with_places_and_reasons(
     found = Rows((tmp_path / "r.html").read_text())
     assert "y 64:96, x 0:96" in found.rows
     assert "not finite in one region, the first at c=0, y=80, x=5" in found.rows["y 64:96, x 0:96"][0]
-    mended = replace(asked, resume=True, config=replace(asked.config, nan="zero", mended=True))
+    mended = replace(asked, resume=True, config=replace(asked.config, nan="zero", source_fixed=True))
     segment_and_report(str(tmp_path / "r.html"), mended, lambda event: None)
     again = Rows((tmp_path / "r.html").read_text())
     assert "were done before" in again.rows["before"][0]

@@ -1,8 +1,8 @@
-"""A network on a card: a tile goes there, and no more than what is kept of it comes back.
+"""A network on a GPU: a tile goes there, and no more than what is kept of it comes back.
 
-A card multiplies hundreds of times as fast as a core, and what was nothing beside the network is a good part of the
-time there. So a tile is copied from pinned memory, which the card reads by itself, and becomes numbers of 16 bits on
-the card. Soft-max and arg-max are made there too: of a run that keeps classes one byte a voxel comes back, not four
+A GPU multiplies hundreds of times as fast as a core, and what was nothing beside the network is a good part of the
+time there. So a tile is copied from pinned memory, which the GPU reads by itself, and becomes numbers of 16 bits on
+the GPU. Soft-max and arg-max are made there too: of a run that keeps classes one byte a voxel comes back, not four
 for each class.
 
 float32 is float32: by itself cuDNN multiplies it by 10 bits of mantissa. And only kernels run that add in the same
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from unet_dask.model.file import Model
 
 
-class CardBackend:
-    """A network in the memory of a card, with what it takes to reach it.
+class GpuBackend:
+    """A network in the memory of a GPU, with what it takes to reach it.
 
     What a method returns is the caller's, to be changed too, until a method is called again.
 
@@ -86,7 +86,7 @@ class CardBackend:
             return self._returned.of(made.shape, made.dtype).copy_(made)
 
     def _logits(self, tile: NDArray[np.float32]) -> Tensor:
-        """Return float32 logits of (classes, *core) on the card, class by class as numpy has them."""
+        """Return float32 logits of (classes, *core) on the GPU, class by class as numpy has them."""
         sent = self._sent.of(tile.shape, torch.float32).copy_(torch.from_numpy(tile))
         image = sent[None].to(self._device, non_blocking=True)
         image = image.to(self._dtype, memory_format=self._layout)
@@ -96,7 +96,7 @@ class CardBackend:
 
 
 class Room:
-    """Memory of the host that tiles of a card go through, kept from one to the next.
+    """Memory of the host that tiles of a GPU go through, kept from one to the next.
 
     Pinning memory takes longer than copying a tile. Whatever asked before must be done with it.
 
@@ -119,7 +119,7 @@ class Room:
 
 
 def _reachable(size: int, device: torch.device) -> Tensor:
-    """Return so many bytes of the host, which a card can read and write by itself."""
+    """Return so many bytes of the host, which a GPU can read and write by itself."""
     return torch.empty(size, dtype=torch.uint8, pin_memory=device.type == Device.CUDA)
 
 
@@ -131,7 +131,7 @@ def probabilities_of(logits: Tensor) -> Tensor:
     DataError
         If the logits are not finite.
     """
-    # What is not a number is smallest and largest at once. Reading them waits for the card, once a tile.
+    # What is not a number is smallest and largest at once. Reading them waits for the GPU, once a tile.
     require_finite_logits(finite=bool(torch.stack(logits.aminmax()).isfinite().all()))
     logits -= logits.amax(dim=0)
     logits.exp_()
@@ -155,6 +155,6 @@ def classes_of(logits: Tensor) -> Tensor:
 
 
 def give_back() -> None:
-    """Give back what torch keeps of the card's memory beside what is in use; nothing where there is no card."""
+    """Give back what torch keeps of the GPU's memory beside what is in use; nothing where there is no GPU."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch has no type for it
         torch.cuda.empty_cache()

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_dask.errors import GeometryError
-from unet_dask.io.source.unread import Unread
+from unet_dask.io.source.lazy_window import LazyWindow
 from unet_dask.io.source.volume import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def unread(*window: tuple[int, int]) -> Unread:
+def unread(*window: tuple[int, int]) -> LazyWindow:
     """Return a window of no source in particular."""
-    return Unread(None, window, np.dtype("u1"))  # type: ignore[arg-type] # nothing is read
+    return LazyWindow(None, window, np.dtype("u1"))  # type: ignore[arg-type] # nothing is read
 
 
 @given(st.data())
@@ -62,7 +62,7 @@ def test_it_reads_what_its_window_says(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (40, 50)).astype("u1")
     zarr.create_array(str(tmp_path / "a.zarr"), data=values)
     source = open_source(str(tmp_path / "a.zarr"), axes="yx")
-    volume = Unread(source.spec, tuple((0, size) for size in source.shape), source.dtype)
+    volume = LazyWindow(source.spec, tuple((0, size) for size in source.shape), source.dtype)
     place = (slice(0, 1), slice(7, 31), slice(-20, -3))
     canonical = values.reshape(source.shape)
     assert np.array_equal(volume[place].read(), canonical[place])
