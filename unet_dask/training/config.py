@@ -273,8 +273,32 @@ class TrainConfig:
         return NetworkSpec(channels=channels, **{name: getattr(self, name) for name in _OF_NETWORK})
 
 
-def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -> TrainConfig:
+def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a TOML file whose keys are fields of `TrainConfig`, or options of ``train``, which have the same names.
+
+    Parameters
+    ----------
+    path : of the file
+
+    Raises
+    ------
+    OptionError
+        If the file cannot be read, or is not TOML.
+    """
+    try:
+        settings = tomllib.loads(local_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"The configuration {path} cannot be read: {error}.") from error
+    table = next((name for name, value in settings.items() if isinstance(value, dict)), None)
+    if table is not None:
+        raise OptionError(
+            f"The configuration {path} has a table [{table}]; settings stand without one, such as iterations = 20000."
+        )
+    return {name.replace("-", "_"): value for name, value in settings.items()}
+
+
+def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -> TrainConfig:
+    """Return a configuration with what a TOML file says, see :func:`read_settings`.
 
     Parameters
     ----------
@@ -286,17 +310,7 @@ def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -
     OptionError
         If the file cannot be read, is not TOML, or has a key that is no setting.
     """
-    try:
-        settings = tomllib.loads(local_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OptionError(f"The configuration {path} cannot be read: {error}.") from error
-    table = next((name for name, value in settings.items() if isinstance(value, dict)), None)
-    if table is not None:
-        raise OptionError(
-            f"The configuration {path} has a table [{table}]; settings stand without one, such as iterations = 20000."
-        )
-    settings = {name.replace("-", "_"): value for name, value in settings.items()}
-    return (base or TrainConfig()).updated(settings)
+    return (base or TrainConfig()).updated(read_settings(path))
 
 
 def network_of(header: ModelHeader) -> dict[str, Any]:
@@ -361,5 +375,3 @@ RECIPES: dict[str, TrainConfig] = {
         checkpoint_every=100,
     ),
 }
-#: The one that a training begins from if nobody says otherwise.
-DEFAULT_RECIPE = "paper"

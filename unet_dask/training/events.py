@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from unet_dask.training.pace import Pace
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -22,6 +24,7 @@ class Started:
     input_size, output_size : of a tile, in pixels per axis
     iteration : completed before, above 0 after a resume
     notes : how files were paired, sizes of pixels that contradict each other
+    pace : how long it will take here; None if there is nothing left to do
     """
 
     images: tuple[str, ...]
@@ -34,6 +37,7 @@ class Started:
     iteration: int
     iterations: int
     notes: tuple[str, ...] = ()
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from unet_dask.model.file import Model, new_model, tensor_checksum
 from unet_dask.model.header import ModelHeader, NetworkSpec
 from unet_dask.objects.rule import ObjectRule
 from unet_dask.training.checkpoint import Progress
+from unet_dask.training.config import TrainConfig
 from unet_dask.training.parallel import own_gpu
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unet_dask.model.network import Network
-    from unet_dask.training.config import TrainConfig
     from unet_dask.training.curves import CurvePoint
     from unet_dask.training.parallel import Team
     from unet_dask.training.prepare import TrainingSet
@@ -151,6 +151,11 @@ def device_of(config: TrainConfig) -> torch.device:
     if config.precision == "bfloat16":  # float16 on a CPU is for trying out what a GPU will do
         require_precision(config.precision, device.type)
     return device
+
+
+def usual_recipe(device: str) -> str:
+    """Return the recipe that a training on a device begins from: on a CPU the paper's would take weeks."""
+    return "fast" if device_of(TrainConfig(device=device)).type == "cpu" else "paper"
 
 
 def initial(job: Job) -> State:

@@ -22,6 +22,7 @@ from unet_dask.training.curves import CurvePoint, draw_curves, read_curves, writ
 from unet_dask.training.events import Event, Saved, Started, Stepped, Validated
 from unet_dask.training.interrupt import Interruption
 from unet_dask.training.job import Job, State, device_of, initial, model_of, settings_of_torch
+from unet_dask.training.pace import Pace, pace
 from unet_dask.training.parallel import team
 from unet_dask.training.prepare import training_set
 from unet_dask.training.sample import Patch, draw_patch, tile_cores
@@ -126,7 +127,7 @@ def train(
             )
             state.saved_at = state.progress.iteration
             state.curves = read_curves(path.with_suffix(".csv"), until=state.progress.iteration)
-        report(_started(job, state))
+        report(_started(job, state, _pace(job, state)))
         with closing(_patches(job, state.progress.iteration)) as patches, Interruption() as interruption:
             for patch in patches:
                 for event in _advance(job, state, patch):
@@ -161,7 +162,17 @@ def _require_free(path: Path, *, resume: bool) -> None:
         raise SinkError(f"{path.parent} cannot be created: {error.strerror or error}.") from error
 
 
-def _started(job: Job, state: State) -> Started:
+def _pace(job: Job, state: State) -> Pace | None:
+    """Return how long the rest takes; None if nothing is left."""
+    iteration = state.progress.iteration
+    if iteration >= job.config.iterations:
+        return None
+    began = time.perf_counter()
+    patch = _drawn(job, iteration)
+    return pace(job, state, patch, time.perf_counter() - began)
+
+
+def _started(job: Job, state: State, expected: Pace | None) -> Started:
     data, config = job.data, job.config
     contexts = state.network.spec.contexts
     sizes = tuple(context.input_size(core) for context, core in zip(contexts, job.cores, strict=True))
@@ -176,6 +187,7 @@ def _started(job: Job, state: State) -> Started:
         iteration=state.progress.iteration,
         iterations=config.iterations,
         notes=(*data.notes, *_of_start(job)),
+        pace=expected,
     )
 
 
@@ -194,16 +206,16 @@ def _of_start(job: Job) -> tuple[str, ...]:
 
 
 def _patches(job: Job, done: int) -> Generator[Patch]:
-    """Draw the patch of each iteration, one ahead of its use.
+    """Draw the patch of each iteration, one ahead of its use."""
+    return in_order(
+        lambda iteration: _drawn(job, iteration), range(done, job.config.iterations), threads=1, ahead=1
+    )
 
-    The randomness of an iteration depends on the seed and its number only, not on those before.
-    """
 
-    def draw(iteration: int) -> Patch:
-        rng = np.random.default_rng([job.config.seed, 2, job.team.draw(iteration)])
-        return draw_patch(job.data.images, rng, cores=job.cores, config=job.config)
-
-    return in_order(draw, range(done, job.config.iterations), threads=1, ahead=1)
+def _drawn(job: Job, iteration: int) -> Patch:
+    """Draw a patch; its randomness depends on the seed and the number of the iteration, not on those before."""
+    rng = np.random.default_rng([job.config.seed, 2, job.team.draw(iteration)])
+    return draw_patch(job.data.images, rng, cores=job.cores, config=job.config)
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:
