@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 # By name: the folder is mapped to this package by the build alone, which type checkers do not see.
-train: click.Command = importlib.import_module("unet_dask_cli.train").train
+COMMAND = importlib.import_module("unet_dask_cli.train")
+train: click.Command = COMMAND.train
 
 QUICK = ["--width=4", "--depth=1", "--tile=32", "--iterations=6", "--validate-every=3"]
 QUICK += ["--threads=1", "--device=cpu"]
@@ -65,6 +66,24 @@ def test_the_file_and_the_options_win_over_the_recipe(toy: tuple[Path, Path], tm
     found, fast = inspect_model(path).header.training["recipe"], RECIPES["fast"]
     assert (found["averaging"], found["batch_norm"]) == (fast.averaging, fast.batch_norm)
     assert (found["momentum"], found["width"]) == (0.8, 4)
+
+
+@pytest.mark.parametrize(("dims", "tile"), [("2", [256]), ("3", [])])
+def test_a_cpu_begins_from_the_fast_recipe(dims: str, tile: list[int]) -> None:
+    config = COMMAND._configured(
+        None, recipe=None, config_file=None, dims=int(dims), device="cpu", iterations=2, width=None
+    )
+    fast = RECIPES["fast"]
+    assert (config.optimiser, config.width, config.batch_norm) == ("adam", fast.width, True)
+    assert list(config.tile) == tile  # a volume of a tile's side would be none
+
+
+def test_it_is_said_beforehand_how_long_it_takes(toy: tuple[Path, Path], tmp_path: Path) -> None:
+    result = CliRunner().invoke(train, arguments(toy, tmp_path / "m.safetensors"))
+    lines = result.stderr.splitlines()
+    told = next(number for number, line in enumerate(lines) if line.startswith("time: about"))
+    assert "the first usable model in" in lines[told]
+    assert told < next(number for number, line in enumerate(lines) if "validation:" in line)
 
 
 def test_the_model_to_start_from_says_what_the_network_is(toy: tuple[Path, Path], tmp_path: Path) -> None:
