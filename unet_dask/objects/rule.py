@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 REACH = {2: 512, 3: 96}
 #: Bytes per voxel that shaping objects takes beside their numbers, as they were and as they are now.
 OBJECT_BYTES = 24
+#: Field of a run's fingerprint that holds the rule, where it changes anything.
+OBJECTS = "plan.objects"
 #: Most voxels that an object can grow by: a region has to know all objects so far around it.
 MOST_GROWTH = 64
 
@@ -83,6 +86,25 @@ class ObjectRule:
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name; the younger ones where they say something."""
         return {name: value for name, value in asdict(self).items() if value or name not in ("core", "grow")}
+
+    @property
+    def record(self) -> str:
+        """The fields as a text, which a fingerprint holds.
+
+        Examples
+        --------
+        >>> ObjectRule(min_size=20).record
+        '{"fill_holes": false, "min_size": 20, "split": 0.0}'
+        """
+        return json.dumps(self.to_json(), sort_keys=True)
+
+    @classmethod
+    def recorded(cls, fingerprint: Mapping[str, str]) -> ObjectRule | None:
+        """Return the rule of a run; None if its fingerprint has it in words, as those of an earlier version."""
+        try:
+            return cls.from_json(json.loads(fingerprint.get(OBJECTS, "{}")))
+        except (ValueError, TypeError, OptionError):
+            return None
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> ObjectRule:

@@ -23,7 +23,7 @@ from unet_dask.io.source import statistics
 from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.strips import require_streamed
-from unet_dask.objects.rule import AS_PIECES, OBJECT_BYTES, REACH, ObjectRule
+from unet_dask.objects.rule import AS_PIECES, OBJECT_BYTES, OBJECTS, REACH, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, planes, predicted
 from unet_dask.planning.fit import check_fit
@@ -194,7 +194,7 @@ class Plan:
             "plan.chunks": str([array.chunks for array in self.arrays]),
             "plan.shards": str([array.shards for array in self.arrays]),
             "plan.products": str([(output.name, output.dtype) for output in self.outputs]),
-            **({"plan.objects": self.rule.text} if self.shapes else {}),
+            **({OBJECTS: self.rule.record} if self.shapes else {}),
             "plan.precision": self.precision,
             "plan.device": self.device,
         }

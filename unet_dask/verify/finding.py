@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 #: What can be wrong: a node's metadata, the ledger, stored values, stored bytes whose values are right, a voxel that
-#: was never written, the source, values that the network does not give, a face between tiles.
-Kind = Literal["metadata", "ledger", "values", "bytes", "sentinel", "source", "crop", "seam"]
+#: was never written, the source, values that the network does not give, objects that the classes do not give, a face
+#: between tiles.
+Kind = Literal["metadata", "ledger", "values", "bytes", "sentinel", "source", "crop", "objects", "seam"]
 #: Of a piece of work in the ledger: level, index.
 Key = tuple[int, tuple[int, ...]]
 
@@ -70,6 +71,7 @@ class Verification:
     pieces : of work whose values were compared with the ledger
     read_bytes : of values that were read
     crops : boxes that were recomputed from the source
+    objects : objects that were made again of the stored classes
     seams : score of the faces between tiles per axis, about 1 without seams; only axes with enough faces
     repaired : pieces of work that were done again
     seconds : of wall time
@@ -84,6 +86,7 @@ class Verification:
     seams: Mapping[str, float]
     repaired: int
     seconds: float
+    objects: int = 0
 
     @property
     def whole(self) -> bool:
@@ -104,6 +107,7 @@ class Verification:
             f"{redact_url(self.sink)}: {state}",
             f"{self.pieces} checksums over {format_bytes(self.read_bytes)}",
             f"{self.crops} crops recomputed",
+            f"{self.objects} objects made again" if self.objects else "",
             f"seam score {seams}" if seams else "no seam score",
             f"{self.repaired} blocks repaired" if self.repaired else "",
             f"{self.seconds:.1f} s",
@@ -120,6 +124,7 @@ class Verification:
             "pieces": self.pieces,
             "read_bytes": self.read_bytes,
             "crops": self.crops,
+            "objects": self.objects,
             "seams": dict(self.seams),
             "repaired": self.repaired,
             "seconds": self.seconds,

@@ -19,6 +19,7 @@ from unet_dask.io import remote
 from unet_dask.io.source.received import consented
 from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
+from unet_dask.verify import objects
 from unet_dask.verify.agreement import against_model, against_source
 from unet_dask.verify.finding import Finding, Verification
 from unet_dask.verify.record import read_record, senseless, unrecorded
@@ -51,6 +52,7 @@ class _Tally:
     pieces: int = 0
     read_bytes: int = 0
     crops: int = 0
+    objects: int = 0
     seams: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -197,6 +199,7 @@ def _verified(
         tally.seams,
         repaired=0,
         seconds=time.perf_counter() - began,
+        objects=tally.objects,
     )
 
 
@@ -240,9 +243,11 @@ def _of_model(stored: Stored, model: str | os.PathLike[str] | None) -> list[Find
 def _seams_and_crops(
     stored: Stored, tally: _Tally, model: str | os.PathLike[str] | None, how: Thoroughness
 ) -> None:
-    """Look at faces between tiles, and recompute random boxes."""
+    """Look at faces between tiles, make objects again, and recompute random boxes."""
     random = np.random.default_rng(how.seed)
     _seams(stored, tally, random, how)
+    if not tally.findings:  # of values that are wrong, objects would be, too
+        _objects(stored, tally, how)
     if how.crops and len(stored.grid):
         _crops(stored, tally, model, random, how)
 
@@ -257,6 +262,16 @@ def _seams(stored: Stored, tally: _Tally, random: np.random.Generator, how: Thor
         reason = f"the mask cannot be read: {error}"
     if reason:
         tally.notes.append(f"seams not looked at: {reason}")
+
+
+def _objects(stored: Stored, tally: _Tally, how: Thoroughness) -> None:
+    """Make the objects of random boxes again, of the classes that are stored."""
+    # Drawn by themselves, so that the crops of a seed are those of before.
+    random = np.random.default_rng([how.seed, 1])
+    outcome = objects.remade(stored, random, boxes=how.crops)
+    tally.findings += outcome.findings
+    tally.objects += outcome.objects
+    tally.notes += [f"objects not made again: {outcome.reason}"] if outcome.reason else []
 
 
 def _crops(
