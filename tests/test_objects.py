@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from scipy import ndimage
 from tests.run.test_run import make_source, tree
 from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
 from unet_dask.errors import ModelError, OptionError
+from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
@@ -240,6 +242,13 @@ def test_cores_need_no_classes_beside_them(cluster: Cluster, tmp_path: Path) -> 
     )
     assert np.array_equal(alone, beside)
     assert alone.any()
+    truth = tmp_path / "truth.tif"
+    tifffile.imwrite(truth, np.unique(alone, return_inverse=True)[1].reshape(alone.shape).astype(np.uint16))
+    of_map = evaluate(tmp_path / "classes,instances", truth)
+    assert any("--product instances" in note for note in of_map.notes)
+    own = evaluate(tmp_path / "classes,instances", truth, EvaluateConfig(("f1",), product="instances"))
+    assert not any("--product" in note for note in own.notes)
+    assert own.scores[0].value == 1
 
 
 @pytest.mark.parametrize(

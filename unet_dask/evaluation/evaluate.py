@@ -136,7 +136,21 @@ def evaluate(
         foreground=reader.foreground(kind),
         planes=targets.names,
         scores=summarise(scored, thresholds if kind.amounts else ()),
-        notes=_notes(paired, predicted, targets),
+        notes=(*_notes(paired, predicted, targets), *_of_objects(prediction, entry, kind, instances)),
+    )
+
+
+def _of_objects(
+    prediction: str | os.PathLike[str], entry: str | None, kind: Kind, instances: bool
+) -> tuple[str, ...]:
+    """Say that a result has objects of its own, where those of the truth were compared with pieces of a map."""
+    if entry is None or kind.joined or not instances or Instances.name not in products_of(prediction):
+        return ()
+    return (
+        (
+            "SEG and object scores are of connected pieces of the map; those of the result's own objects are told by "
+            f"--product {Instances.name}"
+        ),
     )
 
 
