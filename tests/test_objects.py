@@ -12,6 +12,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage.morphology import h_maxima
 
 from tests.run.test_run import make_source, tree
 from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
@@ -21,7 +22,7 @@ from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import REACH, ObjectRule
-from unet_dask.objects.shape import shaped
+from unet_dask.objects.shape import shaped, summits
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import join, shape
@@ -249,6 +250,25 @@ def test_cores_need_no_classes_beside_them(cluster: Cluster, tmp_path: Path) -> 
     own = evaluate(tmp_path / "classes,instances", truth, EvaluateConfig(("f1",), product="instances"))
     assert not any("--product" in note for note in own.notes)
     assert own.scores[0].value == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 1 << 30),
+    st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    st.sampled_from([(14,), (11, 13), (6, 7, 5)]),
+)
+def test_summits_are_the_h_maxima_of_a_reconstruction(
+    seed: int, depth: float, shape: tuple[int, ...]
+) -> None:
+    # Steps of an eighth, so that heights are equal in many places and no rounding decides.
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 8, shape), 1.0)
+    height = np.maximum(np.round(noise * 8) / 8, 0)
+    found, count = summits(height, depth)
+    expected, wanted = ndimage.label(h_maxima(height, depth), np.ones((3,) * len(shape)))
+    if height.max() > depth:
+        assert count == wanted
+        assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

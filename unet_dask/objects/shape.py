@@ -68,7 +68,6 @@ def _split(piece: NDArray[np.bool_], depth: float) -> NDArray[np.int32]:
     Morphological Image Analysis, 6.3.5).
     """
     from scipy import ndimage
-    from skimage.morphology import h_maxima
     from skimage.segmentation import watershed
 
     inside = np.pad(piece, 1)
@@ -76,12 +75,50 @@ def _split(piece: NDArray[np.bool_], depth: float) -> NDArray[np.int32]:
     height[~inside] = 0
     if height.max() <= depth:  # such as a line, in which nothing is a summit
         return piece.astype(np.int32)
-    around = np.ones((3,) * piece.ndim, np.bool_)
-    summits = inside & (height == ndimage.maximum_filter(height, footprint=around))
-    if ndimage.label(summits, around)[1] < 2:  # most objects, in a tenth of the time that h-maxima take
-        return piece.astype(np.int32)
-    markers, count = ndimage.label(h_maxima(height, depth), around)
+    markers, count = summits(height, depth)
     if count < 2:
         return piece.astype(np.int32)
     parts = watershed(-height, markers, mask=inside).astype(np.int32)
     return np.ascontiguousarray(parts[(slice(1, -1),) * piece.ndim])
+
+
+def summits(height: NDArray[np.float64], depth: float) -> tuple[NDArray[np.int32], int]:
+    """Return the h-maxima of a height, counted from 1, and how many there are.
+
+    A maximum is one if whoever leaves it for a higher place has to go down by `depth` at least: if nothing higher is
+    connected to it above that level. Most heights have a maximum or two, and are done in a quarter of the time that a
+    reconstruction takes.
+
+    Parameters
+    ----------
+    height : not negative, 0 outside
+    depth : above 0
+
+    Examples
+    --------
+    >>> summits(np.array([0.0, 5.0, 4.5, 6.0, 1.0, 3.0, 0.0]), 1.0)
+    (array([0, 0, 0, 1, 0, 2, 0], dtype=int32), 2)
+    """
+    from scipy import ndimage
+
+    around = np.ones((3,) * height.ndim, np.bool_)
+    peaks = (height > 0) & (height == ndimage.maximum_filter(height, footprint=around))
+    labels, count = ndimage.label(peaks, around)
+    if count < 2:
+        return labels.astype(np.int32), count
+    kept = [number for number in range(1, count + 1) if _rises(height, labels == number, depth, around)]
+    names = np.zeros(count + 1, np.int32)
+    names[kept] = np.arange(1, len(kept) + 1)
+    return names[labels], len(kept)
+
+
+def _rises(
+    height: NDArray[np.float64], peak: NDArray[np.bool_], depth: float, around: NDArray[np.bool_]
+) -> bool:
+    """Return whether nothing higher is connected to a peak above its height less a depth."""
+    from scipy import ndimage
+
+    first = np.unravel_index(np.argmax(peak), peak.shape)
+    top = height[first]
+    connected = ndimage.label(height > top - depth, around)[0]
+    return bool(height[connected == connected[first]].max() <= top)
