@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,18 +195,10 @@ class RegionTask:
         whole = self.grid.whole
         start = self.grid.box(index).relative_to(whole).in_space_and_time.start
         shape = whole.in_space_and_time.shape
+        number = partial(numbered, start=start, shape=shape, dims=self.spec.dims, core=self.core)
         for output, values in zip(self.outputs, made, strict=True):
-            if output.joined:
-                yield numbered(
-                    values,  # type: ignore[arg-type] # classes are whole numbers
-                    start=start,
-                    shape=shape,
-                    dims=self.spec.dims,
-                    dtype=output.dtype,
-                    core=self.core,
-                )
-            else:
-                yield values
+            # What is joined is kept as classes, which are whole numbers.
+            yield number(values, dtype=output.dtype) if output.joined else values  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
