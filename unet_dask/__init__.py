@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
+    from unet_dask.measuring.measure import Measurement as Measurement
+    from unet_dask.measuring.measure import measure as measure
     from unet_dask.model.file import Model as Model
     from unet_dask.model.file import load_model as load_model
     from unet_dask.model.file import new_model as new_model
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
+    "Measurement": "unet_dask.measuring.measure",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
     "Plan": "unet_dask.planning.plan",
@@ -44,6 +47,7 @@ _HOME = {
     "Verification": "unet_dask.verify.finding",
     "evaluate": "unet_dask.evaluation.evaluate",
     "load_model": "unet_dask.model.file",
+    "measure": "unet_dask.measuring.measure",
     "new_model": "unet_dask.model.file",
     "open_result": "unet_dask.result",
     "plan_store": "unet_dask.pipeline",
