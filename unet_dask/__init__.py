@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from unet_dask.model.file import new_model as new_model
     from unet_dask.model.file import save_model as save_model
     from unet_dask.model.header import NetworkSpec as NetworkSpec
+    from unet_dask.outlines.export import Exported as Exported
+    from unet_dask.outlines.export import export as export
     from unet_dask.picture.preview import preview as preview
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
+    "Exported": "unet_dask.outlines.export",
     "Measurement": "unet_dask.measuring.measure",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
@@ -46,6 +49,7 @@ _HOME = {
     "UnetDaskError": "unet_dask.errors",
     "Verification": "unet_dask.verify.finding",
     "evaluate": "unet_dask.evaluation.evaluate",
+    "export": "unet_dask.outlines.export",
     "load_model": "unet_dask.model.file",
     "measure": "unet_dask.measuring.measure",
     "new_model": "unet_dask.model.file",

@@ -43,7 +43,7 @@ class Case:
 
     axes: str
     dims: int
-    labels: NDArray[np.uint64]
+    labels: NDArray[Any]
     values: NDArray[Any]
     classes: NDArray[np.uint8]
     sides: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""A finished result with objects, opened to be measured: its arrays, its blocks, and its source if that is at hand."""
+"""A finished result, opened to be measured or exported: its arrays, its blocks, and its source if that is at hand."""
 
 from __future__ import annotations
 
@@ -41,25 +41,27 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished result with objects.
+    """A finished result.
 
     Attributes
     ----------
     url : path or URL
     manifest : of the run
     arrays : finest level of each product, by name
+    name : of the label image, the product that is gone through
     axes : of the label image
     """
 
     url: str
     manifest: Manifest
     arrays: Mapping[str, OpenedArray]
+    name: str
     axes: str
 
     @property
     def labels(self) -> OpenedArray:
         """The label image."""
-        return self.arrays[Instances.name]
+        return self.arrays[self.name]
 
     @property
     def dims(self) -> int:
@@ -131,20 +133,24 @@ def block_sides(chunks: tuple[int, ...], shape: tuple[int, ...], dims: int) -> t
         sides[min(inner, key=lambda axis: sides[axis])] *= 2
 
 
-def open_finished(url: str) -> Finished:
-    """Open a finished result with objects.
+def open_finished(url: str, name: str = Instances.name) -> Finished:
+    """Open a finished result.
+
+    Parameters
+    ----------
+    url : path or URL
+    name : of a product that it must hold
 
     Raises
     ------
     SinkError
-        If there is none, it is not finished, or it holds no objects.
+        If there is none, it is not finished, or it does not hold that.
     """
     manifest = require_manifest(url)
     found = {record.name: record for record in manifest.arrays}
-    if Instances.name not in found:
-        raise SinkError(
-            f"{redact_url(url)} holds no objects. Run segment with --products classes,{Instances.name}."
-        )
+    if name not in found:
+        wanted = ",".join(dict.fromkeys((Classes.name, name)))
+        raise SinkError(f"{redact_url(url)} holds no {name}. Run segment with --products {wanted}.")
     ledger = Ledger(f"{url.rstrip('/')}/{RUN_FOLDER}")
     if not ledger.complete():
         raise SinkError(
@@ -153,7 +159,7 @@ def open_finished(url: str) -> Finished:
         )
     used = [found[name] for name in _READ if name in found]
     arrays = {record.name: product_levels(url, manifest, record)[0] for record in used}
-    return Finished(url, manifest, arrays, found[Instances.name].axes)
+    return Finished(url, manifest, arrays, name, found[name].axes)
 
 
 def source_at_hand(result: Finished, consent: Consent) -> tuple[Source | None, str]:

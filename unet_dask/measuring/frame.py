@@ -14,7 +14,6 @@ import numpy as np
 
 from unet_dask.axes import is_spatial
 from unet_dask.io.source.volume import open_source
-from unet_dask.products.instances import Instances
 from unet_dask.spacing import metres
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def frame_of(result: Finished, source: Source | None) -> Frame:
     """
     axes, extent = result.axes, result.manifest.plan.extent
     factors = {} if source is None else _factors(source)
-    found = open_source(result.url, key=posixpath.join(Instances.name, "0"), axes=axes)
+    found = open_source(result.url, key=posixpath.join(result.name, "0"), axes=axes)
     space = [axis for axis in axes if is_spatial(axis)]
     metre = [metres(found.unit.get(axis)) for axis in space]
     known = [1e6 * each for each in metre if each is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 
     from unet_dask.io.source.received import Consent
     from unet_dask.measuring.columns import Columns
+    from unet_dask.measuring.finished import Finished
     from unet_dask.measuring.frame import Frame
     from unet_dask.measuring.sums import Rows
-    from unet_dask.measuring.survey import Seen, Survey
+    from unet_dask.measuring.survey import Survey
+    from unet_dask.tiling.box import Box
 
     #: Called with the blocks that were looked at so far, and their number.
     OnBlock = Callable[[int, int], None]
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +166,7 @@ def measure(
         If the output is no place for a table.
     """
     url = remote.location(sink, "sink")
-    if workers is not None and workers < 1:
-        raise OptionError(f"Use at least one of --workers, not {workers}.")
+    require_workers(workers)
     path = None if output is None else require_place(output, [url])
     writer = None if path is None else require_writer(path.suffix)
     survey = open_survey(url, consented(source), intensities=intensities)
@@ -171,7 +174,7 @@ def measure(
         require_place(path, source_places(survey))
     tally = Tally()
     with Spill(merged, folder=path.parent if path else None) as spill, written(path):
-        for seen in looks(survey, workers, on_block):
+        for seen in looks(survey.result, survey.look, workers, on_block):
             spill.put(seen.rows)
             tally.extent += seen.extent
         batches = _tables(survey, spill.batches(), tally)
@@ -181,17 +184,31 @@ def measure(
     return _summary(survey, tally, path, None)
 
 
+def require_workers(workers: int | None) -> None:
+    """Raise unless a number of threads is one.
+
+    Raises
+    ------
+    OptionError
+        If there are none.
+    """
+    if workers is not None and workers < 1:
+        raise OptionError(f"Use at least one of --workers, not {workers}.")
+
+
 def source_places(survey: Survey) -> list[str]:
     """Return what must not be written over: the source of a result."""
     named = survey.result.manifest.source.url
     return [named] if survey.source is None else [named, survey.source.spec.url]
 
 
-def looks(survey: Survey, workers: int | None, on_block: OnBlock) -> Iterator[Seen]:
+def looks(
+    result: Finished, look: Callable[[Box], Result], workers: int | None, on_block: OnBlock
+) -> Iterator[Result]:
     """Yield what is seen in every block, in raster order, while threads look at the next ones."""
-    boxes = list(survey.result.blocks())
+    boxes = list(result.blocks())
     count = workers or available_cores()
-    for done, seen in enumerate(in_order(survey.look, boxes, threads=count, ahead=2 * count), 1):
+    for done, seen in enumerate(in_order(look, boxes, threads=count, ahead=2 * count), 1):
         yield seen
         on_block(done, len(boxes))
 

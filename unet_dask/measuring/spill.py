@@ -65,8 +65,8 @@ class Spill:
     def batches(self) -> Iterator[Rows]:
         """Yield all records, merged, by number; those of one object are never in two batches."""
         if not self._files:
-            if self._waiting:
-                yield self._merged(np.concatenate(self._waiting))
+            if self._waiting and len(rows := self._merged(np.concatenate(self._waiting))):
+                yield rows
             return
         self._write()
         yield from self._merging()

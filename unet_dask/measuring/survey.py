@@ -39,14 +39,10 @@ class Seen:
 
     Attributes
     ----------
-    box : the block
-    labels : its part of the label image
     rows : sums of its objects
     extent : voxels in it that were segmented: of a run with a mask those within
     """
 
-    box: Box
-    labels: NDArray[np.unsignedinteger]
     rows: Rows
     extent: int
 
@@ -72,8 +68,22 @@ class Survey:
     mask: Mask | None
     notes: tuple[str, ...]
 
+    def labels(self, box: Box) -> NDArray[np.unsignedinteger]:
+        """Return the label image of a block.
+
+        Raises
+        ------
+        SinkError
+            If it cannot be read there.
+        """
+        return self.result.read(Instances.name, box)
+
     def look(self, box: Box) -> Seen:
-        """Look at a block.
+        """Look at a block."""
+        return self.seen(box, self.labels(box))
+
+    def seen(self, box: Box, labels: NDArray[np.unsignedinteger]) -> Seen:
+        """Return what is seen in a block of the label image.
 
         Raises
         ------
@@ -82,12 +92,10 @@ class Survey:
         InputError
             If the source cannot.
         """
-        labels = self.result.read(Instances.name, box)
         extent = int(np.prod(box.shape)) if self.mask is None else self._inside(self.mask, box)
         if not labels.any():
-            return Seen(box, labels, np.empty(0, self.layout.record), extent)
-        rows = pixel_rows(labels)
-        return Seen(box, labels, self._sums(rows, box), extent)
+            return Seen(np.empty(0, self.layout.record), extent)
+        return Seen(self._sums(pixel_rows(labels), box), extent)
 
     def _sums(self, rows: PixelRows, box: Box) -> Rows:
         classes = self.result.read(Classes.name, box) if self.layout.classes else None
