@@ -21,23 +21,28 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.outlines.rings import Outline
+    from unet_dask.outlines.rings import Outline, Ring
 
 
-def filled(ring: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def filled(ring: Ring, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return the pixels whose centres lie within a ring, by counting the upright edges on their left."""
     inside = np.zeros(shape, bool)
-    for (y, x), (other, at) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+    for (y, x), (other, at) in zip(ring, ring[1:] + ring[:1], strict=True):
         assert (x == at) != (y == other)
         if x == at:
             inside[min(y, other) : max(y, other), x:] ^= True
     return inside
 
 
+def flipped(ring: Ring) -> list[tuple[int, int]]:
+    """Return the corners as x, y."""
+    return [(x, y) for y, x in ring]
+
+
 def shape_of(outline: Outline) -> Any:
     """Return the geometry of an object, by shapely."""
     return shapely.MultiPolygon(
-        [(each.ring[:, ::-1], [hole[:, ::-1] for hole in each.holes]) for each in outline.polygons]
+        [(flipped(each.ring), [flipped(hole) for hole in each.holes]) for each in outline.polygons]
     )
 
 
@@ -52,7 +57,7 @@ def require_right(labels: NDArray[Any], found: Sequence[Outline]) -> None:
         _, count = ndimage.label(object_)  # neighbours share an edge
         assert len(each.polygons) == count
         for polygon in each.polygons:
-            assert shapely.Polygon(polygon.ring[:, ::-1]).exterior.is_ccw
+            assert shapely.Polygon(flipped(polygon.ring)).exterior.is_ccw
             pixels = filled(polygon.ring, labels.shape[1:])
             assert polygon.area == pixels.sum()
             for hole in polygon.holes:
@@ -122,4 +127,4 @@ def test_planes_are_counted_over_all_stacks() -> None:
     labels[1, 2, 1, 1] = 5
     (found,) = outlines(merged_corners(corners_of(labels, (4, 1, 8, 9), (6, 5, 20, 20))))
     assert found.plane == 5 * 5 + 3
-    assert found.polygons[0].ring.tolist() == [[9, 10], [9, 11], [10, 11], [10, 10]]
+    assert found.polygons[0].ring == [(9, 10), (9, 11), (10, 11), (10, 10)]

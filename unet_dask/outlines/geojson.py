@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 #: Columns of the table that are told otherwise: by the name, the class, and the outline itself.
 _TOLD = ("class", "touches_border")
 _BOXES = ("bbox_", "centroid")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Features:
         for table, corners in batches:
             said = self._properties(table)
             for outline in outlines(corners):
-                geometry = json.dumps(self._geometry(outline), separators=(",", ":"))
+                geometry = _encode(self._geometry(outline))
                 feature = (
                     f'{{"type": "Feature", "geometry": {geometry}, "properties": {said[outline.label]}}}'
                 )
@@ -80,11 +81,10 @@ class Features:
             found["plane"] = {"c": -1, "z": named.get("z", 0), "t": named.get("t", 0)}
         return found
 
-    def _ring(self, ring: Ring) -> list[Any]:
+    def _ring(self, ring: Ring) -> list[list[float]]:
         """Return the corners of a ring as x, y, the first one again at the end."""
-        axes = len(self.frame.axes)
-        x, y = (self.frame.edges(axes - 2 + number, ring[:, number]) for number in (1, 0))
-        places: list[Any] = np.stack([x, y], axis=1).tolist()
+        (down, along), (tall, wide) = self.frame.offset[-2:], self.frame.factor[-2:]
+        places = [[(x + along) * wide, (y + down) * tall] for y, x in ring]
         return [*places, places[0]]
 
     def _properties(self, table: Columns) -> dict[int, str]:
@@ -103,6 +103,6 @@ class Features:
             values = {name: column[row] for name, column in measured.items() if math.isfinite(column[row])}
             found[label] = (
                 f'{{"objectType": "detection", "name": "{label}", '
-                f'"classification": {known[str(table["class"][row])]}, "measurements": {json.dumps(values)}}}'
+                f'"classification": {known[str(table["class"][row])]}, "measurements": {_encode(values)}}}'
             )
         return found

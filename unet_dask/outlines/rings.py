@@ -12,6 +12,7 @@ its ring, or another hole, at single points, which is what a valid polygon may d
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,10 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from unet_dask.measuring.sums import Rows
 
-    #: Places (y, x) of the corners of a ring, each once.
-    Ring = NDArray[np.int64]
+    #: Places (y, x) of the corners of a ring, each once. Most have some tens: lists are faster than arrays of those.
+    Ring = list[tuple[int, int]]
 
 
 @dataclass
@@ -35,20 +34,25 @@ class Polygon:
     ----------
     ring : around it
     holes : in it
-    area : within the ring, in pixels
     """
 
     ring: Ring
-    area: float
     holes: list[Ring] = field(default_factory=list)
+
+    @cached_property
+    def area(self) -> int:
+        """Pixels within the ring, those of holes included."""
+        return _area(self.ring)
 
     def holds(self, y: float, x: float) -> bool:
         """Return whether a point that is on no edge lies within the ring."""
-        other = np.roll(self.ring, -1, axis=0)
-        upright = self.ring[:, 1] == other[:, 1]
-        low, high = np.sort([self.ring[upright, 0], other[upright, 0]], axis=0)
-        crossed = (self.ring[upright, 1] < x) & (low < y) & (y < high)
-        return bool(np.count_nonzero(crossed) % 2)
+        edges = zip(self.ring, self.ring[1:] + self.ring[:1], strict=True)
+        crossed = (
+            at < x and min(one, other) < y < max(one, other)
+            for (one, at), (other, there) in edges
+            if at == there
+        )
+        return sum(crossed) % 2 == 1
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def outlines(rows: Rows) -> Iterator[Outline]:
     across = np.empty(len(ends), np.intp)
     across[order[0::2]], across[order[1::2]] = order[1::2], order[0::2]
     graph = _Graph(along.tolist(), across.tolist(), twice.tolist(), ends["sum"].tolist())
-    places = np.stack([ends["y"], ends["x"]], axis=1).astype(np.int64)
+    places = list(zip(ends["y"].tolist(), ends["x"].tolist(), strict=True))
     keys = ends[["label", "plane"]]
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])).tolist()
     for first, last in zip(starts, [*starts[1:], len(ends)], strict=True):
@@ -143,29 +147,30 @@ class _Graph:
         yield ring
 
 
-def _polygons(graph: _Graph, ways: Iterator[list[int]], places: NDArray[np.int64]) -> list[Polygon]:
+def _polygons(graph: _Graph, ways: Iterator[list[int]], places: list[tuple[int, int]]) -> list[Polygon]:
     """Return the pieces of an object, with their holes."""
     pieces: list[Polygon] = []
     loose: list[Ring] = []
     for way in ways:
-        rings = [places[ring] for ring in graph.rings(way)]
-        areas = [_area(ring) for ring in rings]
-        holes = [ring for ring, area in zip(rings, areas, strict=True) if area < 0]
-        around = [Polygon(ring, area) for ring, area in zip(rings, areas, strict=True) if area > 0]
+        rings = [[places[end] for end in ring] for ring in graph.rings(way)]
+        holes = [ring for ring in rings if _area(ring) < 0]
+        around = [Polygon(ring) for ring in rings if _area(ring) > 0]
         if around:
             around[0].holes += holes
         else:
             loose += holes
         pieces += around
     for hole in loose:
-        y, x = min(map(tuple, hole.tolist()))
+        y, x = min(hole)
         # The pixel above the first edge is of the piece; of pieces within holes of pieces, the smallest around it.
         owners = pieces if len(pieces) == 1 else [each for each in pieces if each.holds(y - 0.5, x + 0.5)]
         min(owners, key=lambda each: each.area).holes.append(hole)
     return pieces
 
 
-def _area(ring: Ring) -> float:
-    """Return the area within a ring: positive where x turns to y, as around a piece; negative around a hole."""
-    y, x = ring.T
-    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+def _area(ring: Ring) -> int:
+    """Return the pixels within a ring: positive where x turns to y, as around a piece; negative around a hole."""
+    # Edges go along lines and columns in turn; of those along lines, each adds the pixels between it and line 0.
+    first = ring[0][0] != ring[1][0]
+    ends = ring[1:] + ring[:1] if first else ring
+    return sum(y * (x - other) for (y, x), (_, other) in zip(ends[::2], ends[1::2], strict=True))
