@@ -11,6 +11,7 @@ import errno
 import os
 import select
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,13 @@ from unet_dask.errors import UnetDaskError
 from unet_dask.printable import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
 #: Exit code of a program that was ended by SIGPIPE, as shells have it.
 READER_GONE = 141
+#: Seconds between lines of progress.
+_EVERY = 5.0
 
 
 class OutputError(UnetDaskError):
@@ -70,6 +74,19 @@ def show(line: object) -> None:
 def fact(label: str, text: object, *, err: bool = False) -> None:
     """Write what something is: a label, right-aligned, and a text."""
     (say if err else show)(f"{label:>18}  {text}")
+
+
+def progress(what: str, *, quiet: bool = False) -> Callable[[int, int], None]:
+    """Return a function that says every few seconds how much of something is done."""
+    spoke = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal spoke
+        if not quiet and time.monotonic() - spoke >= _EVERY:
+            spoke = time.monotonic()
+            say(f"{done} of {total} {what}")
+
+    return tell
 
 
 def reader_gone() -> bool:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .options import MODEL, PATH, common, of_source
-from .terminal import say, show
+from .terminal import progress, show
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-#: Seconds between lines of progress.
-_EVERY = 5.0
 #: Exit code of a sink that is not whole or not right.
 _FINDINGS = 4
 
@@ -49,7 +43,7 @@ def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
     settings = {name: flags[name] for name in ("crops", "seed", "workers")}
     settings["source"] = Consent(flags["source"], flags["trusted"])
     if not flags["quiet"]:
-        settings["on_piece"] = _progress()
+        settings["on_piece"] = progress("checksums")
     if repair:
         from unet_dask.run.progress import Display
 
@@ -66,16 +60,3 @@ def verify(sink: str, *, model: str | None, repair: bool, **flags: Any) -> int:
         for line in found.lines():
             show(line)
     return 0 if found.whole else _FINDINGS
-
-
-def _progress() -> Callable[[int, int], None]:
-    """Return a function that says every few seconds how far the reading is."""
-    spoke = time.monotonic()
-
-    def on_progress(done: int, total: int) -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke >= _EVERY:
-            spoke = time.monotonic()
-            say(f"{done} of {total} checksums")
-
-    return on_progress

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
+    from unet_dask.measuring.measure import Measurement as Measurement
+    from unet_dask.measuring.measure import measure as measure
     from unet_dask.model.file import Model as Model
     from unet_dask.model.file import load_model as load_model
     from unet_dask.model.file import new_model as new_model
     from unet_dask.model.file import save_model as save_model
     from unet_dask.model.header import NetworkSpec as NetworkSpec
+    from unet_dask.outlines.export import Exported as Exported
+    from unet_dask.outlines.export import export as export
     from unet_dask.picture.preview import preview as preview
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
+    "Exported": "unet_dask.outlines.export",
+    "Measurement": "unet_dask.measuring.measure",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
     "Plan": "unet_dask.planning.plan",
@@ -43,7 +49,9 @@ _HOME = {
     "UnetDaskError": "unet_dask.errors",
     "Verification": "unet_dask.verify.finding",
     "evaluate": "unet_dask.evaluation.evaluate",
+    "export": "unet_dask.outlines.export",
     "load_model": "unet_dask.model.file",
+    "measure": "unet_dask.measuring.measure",
     "new_model": "unet_dask.model.file",
     "open_result": "unet_dask.result",
     "plan_store": "unet_dask.pipeline",

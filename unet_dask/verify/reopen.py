@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.config import SegmentConfig
 from unet_dask.errors import MismatchError, ModelError, UnetDaskError
 from unet_dask.io import remote
-from unet_dask.io.source.received import mask_of, source_of
+from unet_dask.io.source.received import changed, mask_of, source_of
 from unet_dask.model.file import inspect_model, verify_model
 from unet_dask.setting import restored
 
@@ -70,36 +70,6 @@ def find_model_of(manifest: Manifest, model: str | os.PathLike[str] | None) -> M
     raise ModelError(
         f"The run's model {name} ({wanted[:12]}) is not a bundled one. Name its file with --model."
     )
-
-
-def mask_at_hand(manifest: Manifest, consent: Consent) -> tuple[Mask | None, str]:
-    """Return the mask of a run, None if it had none; and why it is not at hand, "" if it is."""
-    name = manifest.mask
-    if name is None:
-        return None, ""
-    try:
-        mask = mask_of(name, source_of(manifest.fingerprint, consent), consent)
-        now = mask.identity() if mask else {}
-    except UnetDaskError as error:
-        return None, f"the mask is not at hand: {error}"
-    identity = manifest.fingerprint
-    different = ", ".join(field for field, value in now.items() if identity.get(field) != value)
-    return (None, f"the mask has changed since the run ({different})") if different else (mask, "")
-
-
-def changed(manifest: Manifest, source: Source, mask: Mask | None, *, elsewhere: bool = False) -> str:
-    """Return in what a source, or the mask over it, differs from that of the run, "" if in nothing.
-
-    Parameters
-    ----------
-    manifest : of the run
-    source, mask : as they are now
-    elsewhere : whether the source was moved or copied: its address, and when its files were written, are others then
-    """
-    identity = manifest.fingerprint
-    now = source.identity() | (mask.identity() if mask else {})
-    moved = {"source.url", "source.content", "mask.url", "mask.content"} if elsewhere else set()
-    return ", ".join(name for name, value in now.items() if identity.get(name) != value and name not in moved)
 
 
 def require_unchanged(manifest: Manifest, source: Source, mask: Mask | None, sink: str) -> None:

@@ -16,14 +16,14 @@ from unet_dask.ahead import in_order
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import ModelError, OptionError, UnetDaskError
 from unet_dask.io import remote
-from unet_dask.io.source.received import consented
+from unet_dask.io.source.received import consented, mask_at_hand
 from unet_dask.ledger import Ledger
 from unet_dask.verify import crops as crops_
 from unet_dask.verify import objects
 from unet_dask.verify.agreement import against_model, against_source
 from unet_dask.verify.finding import Finding, Verification
 from unet_dask.verify.record import read_record, senseless, unrecorded
-from unet_dask.verify.reopen import find_model_of, find_origin, mask_at_hand
+from unet_dask.verify.reopen import find_model_of, find_origin
 from unet_dask.verify.repair import repair
 from unet_dask.verify.seams import seam_scores
 from unet_dask.verify.stored import open_stored

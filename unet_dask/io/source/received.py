@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_dask.errors import InputError
+from unet_dask.errors import InputError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.volume import open_source
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
 
@@ -143,3 +144,33 @@ def mask_of(name: str | None, source: Source, consent: Consent) -> Mask | None:
     if name not in (None, "auto"):
         consent.require(str(name), "mask")
     return find_mask(name, source)
+
+
+def mask_at_hand(manifest: Manifest, consent: Consent) -> tuple[Mask | None, str]:
+    """Return the mask of a run, None if it had none; and why it is not at hand, "" if it is."""
+    name = manifest.mask
+    if name is None:
+        return None, ""
+    try:
+        mask = mask_of(name, source_of(manifest.fingerprint, consent), consent)
+        now = mask.identity() if mask else {}
+    except UnetDaskError as error:
+        return None, f"the mask is not at hand: {error}"
+    identity = manifest.fingerprint
+    different = ", ".join(field for field, value in now.items() if identity.get(field) != value)
+    return (None, f"the mask has changed since the run ({different})") if different else (mask, "")
+
+
+def changed(manifest: Manifest, source: Source, mask: Mask | None, *, elsewhere: bool = False) -> str:
+    """Return in what a source, or the mask over it, differs from that of the run, "" if in nothing.
+
+    Parameters
+    ----------
+    manifest : of the run
+    source, mask : as they are now
+    elsewhere : whether the source was moved or copied: its address, and when its files were written, are others then
+    """
+    identity = manifest.fingerprint
+    now = source.identity() | (mask.identity() if mask else {})
+    moved = {"source.url", "source.content", "mask.url", "mask.content"} if elsewhere else set()
+    return ", ".join(name for name, value in now.items() if identity.get(name) != value and name not in moved)
