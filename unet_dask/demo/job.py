@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from unet_dask.components import labelled
 from unet_dask.config import format_bytes
 from unet_dask.demo.synthetic import nuclei, separated
 from unet_dask.errors import MismatchError, OptionError, SinkError
@@ -260,7 +259,7 @@ def _segment(
 ) -> Run:
     """Segment the image, or go on with what an earlier demo left; one of another image or model is replaced."""
     settings: dict[str, Any] = {
-        "products": ("classes", "probabilities"),
+        "products": ("classes", "instances", "probabilities"),
         "workers": workers,
         "on_event": on_event or (lambda event: None),
     }
@@ -271,7 +270,7 @@ def _segment(
 
 
 def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side: int) -> Scores:
-    """Compare the classes of a result with the truth, crop by crop.
+    """Compare the classes and objects of a result with the truth, crop by crop.
 
     Parameters
     ----------
@@ -279,7 +278,9 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     truth : store of the demo
     side : of the image
     """
-    found = zarr.open_array(str(result), path="classes/0", mode="r")
+    found, made = (
+        zarr.open_array(str(result), path=f"{name}/0", mode="r") for name in ("classes", "instances")
+    )
     true_classes = zarr.open_array(str(truth), path="0", mode="r")
     true_labels = zarr.open_array(str(truth), path="labels", mode="r")
     pixels = np.zeros((2, 2))
@@ -287,7 +288,7 @@ def score(result: str | os.PathLike[str], truth: str | os.PathLike[str], *, side
     for window in _windows(side, _CROP):
         foreground = np.asarray(found[window]) > 0
         pixels += confusion(foreground.astype(np.uint8), np.asarray(true_classes[window]), count=2)
-        table = contingency(np.asarray(true_labels[window]), labelled(foreground))
+        table = contingency(np.asarray(true_labels[window]), np.asarray(made[window]))
         objects += match(table, [0.5])[0]
     return Scores(iou(pixels)[1], pixel_error(pixels), objects.f1.value, objects.hits + objects.missed)
 
