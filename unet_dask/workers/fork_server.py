@@ -30,7 +30,7 @@ LOADED = (
     "unet_dask.engine.backend",
     "unet_dask.engine.cache",
     "unet_dask.engine.infer",
-    "unet_dask.io.source.choice",
+    "unet_dask.io.source.resolve",
     "unet_dask.model.file",
     "unet_dask.run.execute",
     "unet_dask.workers.forking",
