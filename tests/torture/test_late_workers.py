@@ -170,7 +170,12 @@ def test_control_workers_that_write_in_place_are_found(benches: tuple[Bench, Ben
         both = (replace(benches[0], client=cluster.client), replace(benches[1], client=cluster.client))
         found: list[str] = []
         for _ in range(8):
-            found = lands_late(both, cluster, ram / "round", draw, counts, plant="no sessions")
+            try:
+                found = lands_late(both, cluster, ram / "round", draw, counts, plant="no sessions")
+            except AssertionError as refused:
+                # What landed late made a folder anew that had been removed, and no run takes that for its own.
+                assert "is not a result of unet-dask" in str(refused)
+                found = [f"late: {refused}"]
             if found:
                 break
     assert found

@@ -94,7 +94,7 @@ def test_two_processes_step_along_the_mean_gradient(
     subprocess.run(
         [
             *(sys.executable, *launcher, "-m", "unet_dask_cli", "train", *map(str, toy)),
-            *("--config", str(recipe), "-o", str(output), "-q"),
+            *("--recipe", "paper", "--config", str(recipe), "-o", str(output), "-q"),
         ],
         check=True,
         capture_output=True,
