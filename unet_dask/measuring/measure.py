@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Measurement:
     notes: tuple[str, ...]
     columns: Columns | None = field(default=None, repr=False, compare=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the numbers for programs."""
         said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "columns"}
         return said | {"path": None if self.path is None else str(self.path)}

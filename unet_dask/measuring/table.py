@@ -34,7 +34,7 @@ def csv_pieces(head: Columns, batches: Iterable[Columns]) -> Iterator[bytes]:
             yield _lines(zip(*(_texts(each[first : first + _ROWS]) for each in batch.values()), strict=True))
 
 
-def _lines(rows: Iterable[tuple[Any, ...]]) -> bytes:
+def _lines(rows: Iterable[tuple[object, ...]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_dask.errors import OptionError
 from unet_dask.io import remote
@@ -46,7 +46,7 @@ class Exported:
     objects: int | None
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the same for programs."""
         return asdict(self) | {"path": str(self.path)}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -63,11 +63,11 @@ class Features:
                 before = ",\n"
         yield b"\n]}\n"
 
-    def _geometry(self, outline: Outline) -> dict[str, Any]:
+    def _geometry(self, outline: Outline) -> dict[str, object]:
         """Return a polygon, or several; of a stack with the plane that QuPath shows it in."""
         parts = [[self._ring(ring) for ring in (each.ring, *each.holes)] for each in outline.polygons]
         single = len(parts) == 1
-        found: dict[str, Any] = {
+        found: dict[str, object] = {
             "type": "Polygon" if single else "MultiPolygon",
             "coordinates": parts[0] if single else parts,
         }

@@ -53,9 +53,9 @@ class Numbers:
     """
 
     labels: NDArray[np.unsignedinteger] | None
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
 
-    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+    def __call__(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return the values of a picture."""
         if self.labels is None:
             return values
@@ -139,11 +139,11 @@ def write_tiff(
 
 def _tiles(
     result: Finished, numbers: Numbers, sides: tuple[int, ...], workers: int | None
-) -> Iterator[NDArray[Any]]:
+) -> Iterator[NDArray[np.generic]]:
     """Yield tiles in the order of a TIFF: plane by plane, and rows of tiles; those at the border are filled up."""
     planes = (1,) * (len(result.axes) - len(sides))
 
-    def tile(box: Box) -> NDArray[Any]:
+    def tile(box: Box) -> NDArray[np.generic]:
         values = numbers(result.read(result.name, box)).reshape(box.shape[-2:])
         whole = np.zeros(sides, numbers.dtype)
         whole[tuple(slice(0, size) for size in values.shape)] = values
