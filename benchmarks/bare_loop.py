@@ -70,7 +70,7 @@ def bare_loop(source: str, sink: str, model: str, memory: str) -> None:
         )
         (classes,) = infer(
             window, grids=plan.spatial, write=write, outputs=plan.outputs,
-            through=Pass(backend, loaded.header.normalisation, 2),
+            through=Pass(backend, loaded.header.normalisation, loaded.header.network),
         )  # fmt: skip
         levels[0][tuple(slice(a, b) for a, b in write)] = classes
     for number in range(1, len(levels)):
