@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -99,7 +100,8 @@ def _made(
     claimed = np.zeros(made.shape, np.int32)
     for label, box in enumerate(boxes, 1):
         seen = _overlap(box, own)
-        if stays[label - 1] or seen is None:
+        # Of noisy maps most pieces are specks, which could not be large enough if they filled their box.
+        if stays[label - 1] or seen is None or math.prod(_sides(box)) < rule.min_size:
             continue
         within, here = seen
         piece = compact[box] == label
