@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 
@@ -77,3 +79,23 @@ def _of_any(values: NDArray[Any], along: tuple[int, ...]) -> NDArray[np.int32]:
         high = values[(slice(None),) * axis + (slice(1, None),)]
         fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = (low == high) & (low != 0)
     return np.ascontiguousarray(_of_mask(fine, along)[whole])
+
+
+def adjoining(ndim: int, dims: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Yield, for each of the last axes, all voxels but the last ones and the neighbours after them.
+
+    Parameters
+    ----------
+    ndim : axes of the array
+    dims : how many of them, from the last, voxels are neighbours along
+
+    Examples
+    --------
+    >>> list(adjoining(2, 1))
+    [((slice(None, None, None), slice(0, -1, None)), (slice(None, None, None), slice(1, None, None)))]
+    """
+    for axis in range(ndim - dims, ndim):
+        before: list[slice] = [slice(None)] * ndim
+        after = before.copy()
+        before[axis], after[axis] = slice(0, -1), slice(1, None)
+        yield tuple(before), tuple(after)

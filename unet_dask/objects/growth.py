@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from unet_dask.components import adjoining
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
@@ -51,7 +51,7 @@ def grown(numbers: NDArray[np.unsignedinteger], steps: int, dims: int) -> NDArra
     for _ in range(steps):
         known = np.where(now == 0, free, now).astype(now.dtype)
         nearest = known.copy()
-        for low, high in _neighbours(now.ndim, dims):
+        for low, high in adjoining(now.ndim, dims):
             np.minimum(nearest[low], known[high], out=nearest[low])
             np.minimum(nearest[high], known[low], out=nearest[high])
         taken = (now == free) & (nearest < free)
@@ -60,12 +60,3 @@ def grown(numbers: NDArray[np.unsignedinteger], steps: int, dims: int) -> NDArra
         now[taken] = nearest[taken]
     now[now == free] = 0
     return now
-
-
-def _neighbours(ndim: int, dims: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Yield, for each of the last axes, all voxels but the last ones and the neighbours after them."""
-    for axis in range(ndim - dims, ndim):
-        before: list[slice] = [slice(None)] * ndim
-        after = before.copy()
-        before[axis], after[axis] = slice(0, -1), slice(1, None)
-        yield tuple(before), tuple(after)

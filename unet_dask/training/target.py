@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import ndimage
 
-from unet_dask.components import labelled
+from unet_dask.components import adjoining, labelled
 from unet_dask.errors import InputError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -204,7 +204,7 @@ def cores(labels: NDArray[np.int32], *, depth: int) -> NDArray[np.int32]:
     array([[0, 0, 1, 0, 0, 2, 2, 0, 0, 3, 0]], dtype=int32)
     """
     outline = np.zeros(labels.shape, np.bool_)
-    for low, high in _neighbours(labels.ndim):
+    for low, high in adjoining(labels.ndim, labels.ndim):
         unlike = labels[low] != labels[high]
         outline[low] |= unlike
         outline[high] |= unlike
@@ -214,17 +214,8 @@ def cores(labels: NDArray[np.int32], *, depth: int) -> NDArray[np.int32]:
     deepest = deep.copy()
     for _ in range(2 * depth):
         before = deepest.copy()
-        for low, high in _neighbours(labels.ndim):
+        for low, high in adjoining(labels.ndim, labels.ndim):
             alike = labels[low] == labels[high]
             np.maximum(deepest[low], before[high], out=deepest[low], where=alike)
             np.maximum(deepest[high], before[low], out=deepest[high], where=alike)
     return np.where(deep > np.minimum(depth, deepest / 2), labels, 0).astype(np.int32)
-
-
-def _neighbours(dims: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Yield, for each axis, all pixels but the last ones and the neighbours after them."""
-    for axis in range(dims):
-        before: list[slice] = [slice(None)] * dims
-        after = before.copy()
-        before[axis], after[axis] = slice(0, -1), slice(1, None)
-        yield tuple(before), tuple(after)
