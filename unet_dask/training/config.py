@@ -62,6 +62,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "core": (0, 50),
     "blur": (0.0, 20.0),
     "emptied": (0.0, 1.0),
+    "object_gain": (0.0, 2.0),
+    "dice": (0.0, 100.0),
     "trusted_ring": (0, 10_000),
     "elastic_sigma": (0.0, 1000.0),
     "elastic_grid": (2, 64),
@@ -77,7 +79,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 #: Fields that are those of the network.
 _OF_NETWORK = ("dims", "width", "depth", "classes", "batch_norm", "dropout", "factors", "architecture")
 #: Fields that records of before do not have, so that a training that has no use for them makes the same bytes.
-_YOUNGER = ("factors", "architecture", "core", "drawn_by", "blur", "emptied")
+_YOUNGER = ("factors", "architecture", "core", "drawn_by", "blur", "emptied", "object_gain", "dice")
 #: Names of now of fields that had others before; recipes and checkpoints may still have those.
 FORMER_NAMES = {"settle": "freeze_norm_after"}
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -142,6 +144,9 @@ class TrainConfig:
         drawn uniformly; not in the paper, 0 for none
     emptied : share of the patches whose objects are painted over with background, which is then normalised by itself:
         what a network meets in an empty field that is normalised by its own noise; not in the paper, 0 for none
+    object_gain : standard deviation of the logarithm of a factor by which each object becomes brighter or darker; not
+        in the paper, 0 for none
+    dice : weight of the Dice loss beside the energy, see `loss.dice_loss`; not in the paper, 0 for none
     drawn_by : what makes an image likely to be drawn from: its "pixels", or nothing, so that all "images" are alike
     normalisation : "constant" stores mean and deviation of the training images; "volume" lets each
         volume be normalised by its own
@@ -207,6 +212,8 @@ class TrainConfig:
     noise: float = 0.0
     blur: float = 0.0
     emptied: float = 0.0
+    object_gain: float = 0.0
+    dice: float = 0.0
     drawn_by: Literal["pixels", "images"] = "pixels"
     normalisation: Literal["constant", "volume"] = "constant"
     spacing: tuple[float, ...] = ()

@@ -14,7 +14,7 @@ import numpy as np
 
 from unet_dask.errors import InputError, OptionError
 from unet_dask.tiling.valid import aligned
-from unet_dask.training.augment import blurred, emptied, vary_grey
+from unet_dask.training.augment import blurred, emptied, vary_grey, vary_objects
 from unet_dask.training.box import enclosing, folded, origin
 from unet_dask.training.elastic import affine, coordinates, displacements, look_up
 
@@ -202,6 +202,8 @@ def _cut(
     if not weight_map.any():
         return None
     grey = _grey(image, at)
+    if config.object_gain:
+        grey = vary_objects(grey, _true(image, at)[0], rng, deviation=config.object_gain)
     if config.blur and rng.random() < 0.5:
         grey = blurred(grey, float(rng.uniform(0, config.blur)))
     if config.emptied and rng.random() < config.emptied:

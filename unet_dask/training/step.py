@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from unet_dask.errors import OptionError
-from unet_dask.training.loss import weighted_cross_entropy
+from unet_dask.training.loss import dice_loss, weighted_cross_entropy
 
 if TYPE_CHECKING:
     from unet_dask.training.job import Job, State
@@ -46,11 +46,10 @@ def step(job: Job, state: State, patch: Patch, rate: float) -> float:
     dtype = _DTYPES[config.precision]
     with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         logits = network(torch.from_numpy(patch.image[np.newaxis]).to(device))
-    loss = weighted_cross_entropy(
-        logits.float(),
-        torch.from_numpy(patch.target[np.newaxis]).to(device),
-        torch.from_numpy(patch.weight_map[np.newaxis]).to(device),
-    )
+    truth = [torch.from_numpy(part[np.newaxis]).to(device) for part in (patch.target, patch.weight_map)]
+    loss = weighted_cross_entropy(logits.float(), *truth)
+    if config.dice:
+        loss = loss + config.dice * dice_loss(logits.float(), *truth)
     value = float(loss.item())
     optimiser.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
