@@ -23,7 +23,8 @@ from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import OBJECT_BYTES, ObjectRule
 from unet_dask.products.instances import number_type
-from unet_dask.run import join, shape
+from unet_dask.run import shape
+from unet_dask.run.edges import faces
 from unet_dask.tiling.region import AxisGrid, RegionGrid
 from unet_dask.tiling.valid import Context
 
@@ -88,7 +89,7 @@ def objects(classes, rule: ObjectRule, side: int) -> tuple[_Clock, int]:
         )  # fmt: skip
     pairs, ends = [np.empty((0, 2), np.uint64)], []
     for index, box in boxes.items():
-        for across, face, _ in join.faces(grid, index, dims):
+        for across, face, _ in faces(grid, index, dims):
             one, two = np.moveaxis(aside[face.slices], face.axes.index(across), 0)
             pairs.append(clock.time("edges", touching, one, two))
         if rule.changes:

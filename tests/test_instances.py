@@ -22,8 +22,9 @@ from unet_dask.objects.pieces import merged, numbered, renumbered, touching
 from unet_dask.picture.preview import preview
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
-from unet_dask.run import join
+from unet_dask.run.edges import faces
 from unet_dask.run.events import Event, Progress
+from unet_dask.run.finish import by_region
 from unet_dask.tiling.region import AxisGrid, RegionGrid
 from unet_dask.tiling.valid import Context
 
@@ -106,12 +107,12 @@ def test_pieces_of_any_regions_join_to_the_objects_of_the_whole(
         found[window] = numbered(classes[window], start=start, shape=classes.shape, dims=dims, dtype=dtype)
     pairs = [np.empty((0, 2), np.uint64)]
     for index in grid.indices():
-        for across, box, _ in join.faces(grid, index, dims):
+        for across, box, _ in faces(grid, index, dims):
             one, two = (
                 np.moveaxis(values[box.slices], box.axes.index(across), 0) for values in (found, classes)
             )
             pairs.append(touching(one[0], one[1], two[0], two[1]))
-    changes = join.by_region(grid, *merged(np.concatenate(pairs)))
+    changes = by_region(grid, *merged(np.concatenate(pairs)))
     for index, change in changes.items():
         found[windows[index]] = renumbered(found[windows[index]], *change)
     assert np.array_equal(found, flooded(classes, dims))

@@ -25,7 +25,8 @@ from unet_dask.objects.rule import REACH, ObjectRule
 from unet_dask.objects.shape import shaped, summits
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
-from unet_dask.run import join, shape
+from unet_dask.run import shape
+from unet_dask.run.edges import faces
 from unet_dask.tiling.region import AxisGrid, RegionGrid
 from unet_dask.tiling.valid import Context
 from unet_dask.verify.store import repair_store
@@ -135,7 +136,7 @@ def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) ->
             core=rule.core,
         )
     for index, box in boxes.items():
-        for across, face, _ in join.faces(grid, index, dims):
+        for across, face, _ in faces(grid, index, dims):
             one, two = (
                 np.moveaxis(values[face.slices], face.axes.index(across), 0) for values in (aside, classes)
             )

@@ -53,6 +53,11 @@ def _not_negative(name: str, value: float) -> None:
         raise OptionError(f"--{name.replace('_', '-')} goes from 0 to 32767 pixels, not {value}.")
 
 
+def _is_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise OptionError(f"--{name} is above 0 and at most 1, not {value}.")
+
+
 def _are_sizes(name: str, value: tuple[int, ...]) -> None:
     """Raise unless sizes are such that their products can be computed with."""
     if any(not 1 <= size <= _MOST_ALONG for size in value):
@@ -132,8 +137,16 @@ class SegmentConfig:
     objects: str = setting(
         "auto",
         values="setting.objects",
-        choices=("auto", "components", "cells"),
+        choices=("auto", "components", "cells", "neurites"),
         help="How objects are made [as the model says].",
+    )
+    threshold: float | None = setting(
+        None,
+        values="setting.threshold",
+        parse=float,
+        check=_is_share,
+        metavar="0.6",
+        help="Mean affinity from which on basins are one neurite [as the model says].",
     )
     fill_holes: str | None = setting(
         None,
@@ -156,6 +169,12 @@ class SegmentConfig:
         check=_not_negative,
         metavar="PIXELS",
         help="Split objects at waists that are so much thinner than what lies on both sides [as the model says].",
+    )
+    numbers: str = setting(
+        "places",
+        values="setting.numbers",
+        choices=("places", "dense"),
+        help="Number of an object: the place of its first pixel, or counted from 1 [places].",
     )
     key: str | None = setting(None, values="source.key", short="-k", metavar="PATH", help="Array in a group.")
     axes: str | None = setting(

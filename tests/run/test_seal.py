@@ -17,8 +17,9 @@ from tests.test_instances import speckled
 from unet_dask.errors import IncompleteError, SinkError, UnetDaskError
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.pipeline import plan_store, segment_store
-from unet_dask.run import join, seal
+from unet_dask.run import seal
 from unet_dask.run.events import Progress, Stage
+from unet_dask.run.making import LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,9 +231,7 @@ def test_objects_of_all_regions_are_made_from_each(ground: tuple[Path, Path]) ->
     first = next(iter(plan.grid.indices()))
     doomed = seal._made_from(plan, {(0, first)}, everything)
     assert {key for key in doomed if key[0] == 0} == {(0, first)}
-    assert {key for key in doomed if key[0] == join.LEVEL} == {
-        (join.LEVEL, each) for each in plan.grid.indices()
-    }
+    assert {key for key in doomed if key[0] == LEVEL} == {(LEVEL, each) for each in plan.grid.indices()}
     names = [each.name for each in plan.arrays]
     blocks = [key for key in everything if key[0] > 0]
     objects = [key for key in blocks if names[key[1][0]] == "instances"]

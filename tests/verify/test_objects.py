@@ -18,7 +18,7 @@ from unet_dask.io.sink.store import checksum
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.objects.rule import OBJECTS, REACH, ObjectRule
 from unet_dask.pipeline import segment_store
-from unet_dask.run import join
+from unet_dask.run.making import LEVEL
 from unet_dask.verify import objects
 from unet_dask.verify.store import verify_store
 
@@ -96,9 +96,9 @@ def forged(sink: Path, made: NDArray[Any]) -> None:
     """Write other numbers into a result of one region, with a checksum that fits them."""
     zarr.open_array(str(sink), path="instances/0", mode="r+")[...] = made
     record = Ledger(str(sink / "_unet_dask"))
-    (key,) = (key for key in record.entries() if key[0] == join.LEVEL)
+    (key,) = (key for key in record.entries() if key[0] == LEVEL)
     record.forget([key])
-    record.append(Entry(key[1], join.LEVEL, {"instances": checksum(made, (0,) * made.ndim)}))
+    record.append(Entry(key[1], LEVEL, {"instances": checksum(made, (0,) * made.ndim)}))
     record.compact(len(record.finished()))
 
 

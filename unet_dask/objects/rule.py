@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import OptionError
@@ -17,6 +17,8 @@ REACH = {2: 512, 3: 96}
 OBJECT_BYTES = 24
 #: Field of a run's fingerprint that holds the rule, where it changes anything.
 OBJECTS = "plan.objects"
+#: Fields that records of before do not have.
+_YOUNGER = ("core", "grow", "threshold", "dense")
 #: Most voxels that an object can grow by: a region has to know all objects so far around it.
 MOST_GROWTH = 64
 
@@ -31,6 +33,8 @@ class ObjectRule:
     min_size : voxels of the smallest object, or core, that is kept, after its holes are filled
     core : class whose pieces become objects, such as the core of each nucleus; 0 for every class but background
     grow : voxels by which an object grows from its core into the other classes beside background
+    threshold : mean affinity from which on basins are one object, from 0 to 1; 0 for objects that are not made of them
+    dense : whether objects are counted from 1 in the order of their first voxels, and not numbered by their places
     split : depth, in voxels, of the valley of the distance transform across which an object becomes two; 0 for never
     """
 
@@ -39,6 +43,8 @@ class ObjectRule:
     split: float = 0.0
     core: int = 0
     grow: int = 0
+    threshold: float = 0.0
+    dense: bool = False
 
     def __post_init__(self) -> None:
         if type(self.fill_holes) is not bool:
@@ -61,8 +67,18 @@ class ObjectRule:
 
     @property
     def changes(self) -> bool:
-        """Whether an object can be anything else than its connected piece."""
+        """Whether an object can be anything else than its connected piece, with the number of that."""
         return self != ObjectRule()
+
+    @property
+    def shapes(self) -> bool:
+        """Whether connected pieces are given another shape, each in its own box."""
+        return not self.threshold and replace(self, dense=False) != ObjectRule()
+
+    @property
+    def renames(self) -> bool:
+        """Whether the last numbers of objects are known only when all objects are."""
+        return self.dense
 
     @property
     def text(self) -> str:
@@ -80,12 +96,13 @@ class ObjectRule:
                 *[f"split at valleys {self.split:g} deep"] * bool(self.split),
                 *[f"of {self.min_size} pixels and more"] * (self.min_size > 1),
                 *[f"grown by {self.grow} pixels"] * bool(self.grow),
+                *["counted from 1"] * self.dense,
             ]
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name; the younger ones where they say something."""
-        return {name: value for name, value in asdict(self).items() if value or name not in ("core", "grow")}
+        return {name: value for name, value in asdict(self).items() if value or name not in _YOUNGER}
 
     @property
     def record(self) -> str:

@@ -29,8 +29,10 @@ from unet_dask.ledger import Entry
 from unet_dask.model.cost import tile_flop
 from unet_dask.objects.rule import REACH
 from unet_dask.part import WHOLE
-from unet_dask.run import join, seal
+from unet_dask.run import seal
 from unet_dask.run.events import Listener, Progress, Remark, Stage, Started
+from unet_dask.run.join import join
+from unet_dask.run.making import ASIDE_LEVEL, LEVEL, Making, joined_array
 from unet_dask.workers import watchdog
 
 if TYPE_CHECKING:
@@ -164,12 +166,14 @@ class _Recorder:
                     failures.append(outcome)
                 else:
                     self._session.place(outcome.attempt, seal.files_of(plan, outcome.entry.key))
+                    self.done.unshaped += outcome.unshaped
+                    if outcome.entry.level == ASIDE_LEVEL:
+                        continue
                     self._ledger.append(outcome.entry)
                     self.count += 1
                     self.done.computed += 1
                     self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
                     self.done.float32_fallbacks += outcome.float32_fallbacks
-                    self.done.unshaped += outcome.unshaped
                 self._on_event(Progress(outcome, self.count, self.total))
         if stage == _REGIONS and self.done.float32_fallbacks:
             self._on_event(
@@ -213,12 +217,11 @@ def _last_stages(
     plan: Plan, workers: Cluster, sink: sinks.Sink, finished: set[Key]
 ) -> Iterator[tuple[str, Outcomes]]:
     """Yield what is left to do when all regions are done: each stage needs what the one before has written."""
-    if join.joined_array(plan.arrays) and any(
-        (join.LEVEL, index) not in finished for index in plan.grid.indices()
-    ):
-        network = plan.header.network
-        making = join.Making(network.dims, network.classes > 2 and not plan.rule.core, plan.rule)
-        yield _OBJECTS, join.join(workers, sink, plan.grid, making, finished)
+    network = plan.header.network
+    if joined_array(plan.arrays):
+        making = Making.of(plan.arrays, plan.grid, dims=network.dims, classes=network.classes, rule=plan.rule)
+        if any((LEVEL, index) not in finished for index in plan.grid.indices()):
+            yield _OBJECTS, join(workers, sink, making, finished)
     for level in range(1, max(len(array.levels) for array in plan.arrays)):
         yield f"level {level} of the pyramid", _blocks(workers, sink, level, finished)
 
@@ -333,7 +336,7 @@ def total_work(plan: Plan) -> int:
         for level in range(1, len(array.levels))
         for _ in pyramid.block_indices(array, level)
     )
-    return len(plan.grid) * (1 + bool(join.joined_array(plan.arrays))) + blocks
+    return len(plan.grid) * (1 + bool(joined_array(plan.arrays))) + blocks
 
 
 def _report(failures: list[Failure], plan: Plan, sink: sinks.Sink, total: int) -> str:

@@ -19,7 +19,7 @@ from unet_dask.io.sink.manifest import ArrayRecord, Manifest, ModelRecord, PlanR
 from unet_dask.ledger import Ledger
 from unet_dask.run.execute import total_work
 from unet_dask.run.fingerprint import compare
-from unet_dask.run.join import joined_array
+from unet_dask.run.making import joined_array
 from unet_dask.setting import identity
 from unet_dask.workers.preflight import installed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unet_dask.io.sink import pyramid
-from unet_dask.run import join
 from unet_dask.run.dependents import within
+from unet_dask.run.making import LEVEL
 
 if TYPE_CHECKING:
     from unet_dask.ledger import Entry
@@ -20,7 +20,7 @@ def is_planned(plan: Plan, entry: Entry) -> bool:
     if not len(plan.grid) or not within(entry.index, plan.grid.counts):
         return False
     # Numbers of objects are provisional until they are joined across regions: see unet_dask.run.join.
-    joined = entry.level == join.LEVEL
+    joined = entry.level == LEVEL
     wanted = {array.name for array in plan.arrays if array.product.joined == joined}
     return set(entry.checksums) == wanted and (bool(wanted) or entry.level == 0)
 

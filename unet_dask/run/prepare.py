@@ -165,6 +165,8 @@ def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
         fill_holes=rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
         min_size=rule.min_size if config.min_size is None else config.min_size,
         split=rule.split if config.split is None else config.split,
+        threshold=rule.threshold if config.threshold is None else config.threshold,
+        dense=config.numbers == "dense",
     )
 
 

@@ -19,8 +19,8 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.sink.files import stored_chunks
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import stamp_of
-from unet_dask.run import join
 from unet_dask.run.dependents import dependents, region_box
+from unet_dask.run.making import LEVEL, joined_array, stored_source
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -76,11 +76,11 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
 
 def planned(plan: Plan) -> Iterator[Key]:
     """Yield the key of every piece of work of a run."""
-    joins = bool(join.joined_array(plan.arrays))
+    joins = bool(joined_array(plan.arrays))
     for index in plan.grid.indices():
         yield 0, index
         if joins:
-            yield join.LEVEL, index
+            yield LEVEL, index
     for number, array in enumerate(plan.arrays):
         for level in range(1, len(array.levels)):
             for block in pyramid.block_indices(array, level):
@@ -94,7 +94,11 @@ def files_of(plan: Plan, key: Key) -> int:
         array = plan.arrays[index[0]]
         boxes = [(array, pyramid.block_box(array, level, index[1:]))]
     else:
-        written = (array for array in plan.arrays if level == 0 or array.product.joined)
+        written = (
+            array
+            for array in plan.arrays
+            if (array.product.joined if level < 0 else not (array.product.joined and plan.rule.threshold))
+        )
         boxes = [(array, region_box(plan.grid, array, index)) for array in written]
     return sum(math.prod(map(len, box.units(array.write_unit))) for array, box in boxes)
 
@@ -110,18 +114,20 @@ def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
 def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     """Return the regions whose own numbers are needed to join their objects, or those of others, and are not there.
 
-    They are as good as not done. No run leaves them; a record that was damaged may, and so does the repair of a result
-    whose objects have another shape than their pieces.
+    If they cannot be made of what is stored, either, regions are as good as not done. No run leaves them; a record that
+    was damaged may, and so does the repair of a result whose objects have another shape than their pieces.
     """
-    array = join.joined_array(sink.arrays)
-    if array is None:
+    array = joined_array(sink.arrays)
+    if array is None or stored_source({each.name for each in sink.arrays}, plan.rule) is not None:
         return set()
     waiting = [
         (0, index)
         for index in plan.grid.indices()
-        if (0, index) in recorded and (join.LEVEL, index) not in recorded
+        if (0, index) in recorded and (LEVEL, index) not in recorded
     ]
-    if plan.shapes and any((join.LEVEL, index) not in recorded for index in plan.grid.indices()):
+    if (plan.rule.shapes or plan.rule.renames) and any(
+        (LEVEL, index) not in recorded for index in plan.grid.indices()
+    ):
         waiting = [(0, index) for index in plan.grid.indices() if (0, index) in recorded]
     if not waiting:
         return set()
@@ -170,7 +176,7 @@ def _made_from(plan: Plan, stale: set[Key], recorded: set[Key]) -> set[Key]:
     objects = {
         (level, index)
         for level, index in recorded
-        if level == join.LEVEL or (level > 0 and plan.arrays[index[0]].product.joined)
+        if level == LEVEL or (level > 0 and plan.arrays[index[0]].product.joined)
     }
     return dependents(plan.arrays, plan.grid, stale, recorded) | (objects if stale else set())
 
@@ -222,7 +228,7 @@ def _lost(plan: Plan, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
 def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
     """Yield the work that writes the finest level of a product: of objects, that which joins them."""
     for index in plan.grid.indices():
-        yield (join.LEVEL if array.product.joined else 0, index), region_box(plan.grid, array, index)
+        yield (LEVEL if array.product.joined else 0, index), region_box(plan.grid, array, index)
 
 
 def _blocks(array: ArraySpec, number: int, level: int) -> Iterator[tuple[Key, Box]]:

@@ -14,7 +14,7 @@ from unet_dask import axes as axes_
 from unet_dask.choices import Precision
 from unet_dask.io.sink import pyramid
 from unet_dask.io.sink.multiscale import image_metadata
-from unet_dask.run.join import joined_array
+from unet_dask.run.making import joined_array
 from unet_dask.verify.finding import Finding
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from unet_dask.objects.pieces import numbered
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import ObjectRule
 from unet_dask.products.classes import Classes
-from unet_dask.run.join import joined_array
+from unet_dask.run.making import joined_array
 from unet_dask.tiling.box import Box
 from unet_dask.verify.agreement import RESTORE
 from unet_dask.verify.finding import Finding

@@ -45,6 +45,10 @@ LOCK = "lock"
 SESSION = "session-"
 #: Where numbers of objects lie until those of all regions are known and joined.
 NUMBERS = f"{RUN_FOLDER}/numbers"
+#: Where objects lie in their final shape until all are known, if their last numbers depend on all of them.
+SHAPED = f"{RUN_FOLDER}/shaped"
+#: Arrays like that of the objects, which no result keeps.
+ASIDE = (NUMBERS, SHAPED)
 #: Beginning of the names of objects by which drivers and workers try whether a place can be written.
 _PROBE = ".unet-dask-probe-"
 

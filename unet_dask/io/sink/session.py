@@ -32,7 +32,7 @@ from zarr.storage import FsspecStore, LocalStore, WrapperStore
 from unet_dask.durable import sync_file, sync_folder
 from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
-from unet_dask.io.sink.place import NUMBERS, RUN_FOLDER, SESSION, is_local, locate, names_in
+from unet_dask.io.sink.place import ASIDE, RUN_FOLDER, SESSION, is_local, locate, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ class Session:
         """
         array = Path(*folder.relative_to(self._root).parts[:_DEPTH])
         if not (self._root / array / "zarr.json").is_file():
-            remedy = "--resume" if str(array) == NUMBERS else "Restore it from a copy and --resume"
+            remedy = "--resume" if str(array) in ASIDE else "Restore it from a copy and --resume"
             raise SinkError(
                 f"The array {array} of {redact_url(self._url)} was removed while the run was going on. {remedy}, or "
                 "start over with --overwrite."

@@ -39,7 +39,7 @@ from unet_dask.errors import SinkError, SinkLostError
 from unet_dask.io.remote import redact_url
 from unet_dask.io.sink import node, session
 from unet_dask.io.sink.multiscale import Level, image_metadata
-from unet_dask.io.sink.place import MARK, NUMBERS, RUN_FOLDER, locate, sealed
+from unet_dask.io.sink.place import ASIDE, MARK, NUMBERS, RUN_FOLDER, locate, sealed
 from unet_dask.products import product_of
 from unet_dask.products.sentinel import is_sentinel
 
@@ -146,7 +146,7 @@ class Sink:
 
         Parameters
         ----------
-        name : of a product, or `NUMBERS` for numbers of objects that are not joined yet
+        name : of a product, or one of `ASIDE` for objects that are not ready yet
         level : of its pyramid
         start : of the values in the level's array
         values : whole write units, but at the end of the array
@@ -189,11 +189,9 @@ class Sink:
         return values
 
     def _spec(self, name: str) -> ArraySpec:
-        """Return the description of a product; numbers that are not joined lie in an array like that of the joined."""
+        """Return the description of a product; what lies aside does so in an array like that of the objects."""
         return next(
-            array
-            for array in self.arrays
-            if (array.product.joined if name == NUMBERS else array.name == name)
+            array for array in self.arrays if (array.product.joined if name in ASIDE else array.name == name)
         )
 
     def _array(self, name: str, level: int) -> OpenedArray:
@@ -232,7 +230,7 @@ class Sink:
 
 
 def _path(name: str, level: int) -> str:
-    return name if name == NUMBERS else f"{name}/{level}"
+    return name if name in ASIDE else f"{name}/{level}"
 
 
 def checksum(values: NDArray[np.generic], start: Sequence[int]) -> str:
@@ -303,25 +301,31 @@ def create(
         ) from error
 
 
-def create_numbers(sink: Sink) -> None:
-    """Create the array for numbers of objects that are not joined yet, unless it is there; no result ever holds them.
+def create_numbers(sink: Sink, name: str = NUMBERS) -> None:
+    """Create the array for objects that are not ready yet, unless it is there; no result ever holds them.
 
     Where regions keep numbers of their own, and where those of whole objects come, are different places: a worker that
     is late with the first can never write over the second.
+
+    Parameters
+    ----------
+    sink : of the run
+    name : one of `ASIDE`
     """
     for spec in sink.arrays:
         if spec.product.joined:
             fs, path = locate(sink.url)
-            if not fs.exists(f"{path}/{NUMBERS}/zarr.json"):
+            if not fs.exists(f"{path}/{name}/zarr.json"):
                 # A store of its own: within that of the sink, Zarr would make a group of the folder above.
-                new_array(f"{sink.url.rstrip('/')}/{NUMBERS}", spec, 0)
+                new_array(f"{sink.url.rstrip('/')}/{name}", spec, 0)
 
 
 def remove_numbers(sink: Sink) -> None:
-    """Remove the numbers that have all been joined."""
+    """Remove the numbers of objects that have all become those of the result."""
     fs, path = locate(sink.url)
-    if fs.exists(f"{path}/{NUMBERS}"):
-        fs.rm(f"{path}/{NUMBERS}", recursive=True)
+    for name in ASIDE:
+        if fs.exists(f"{path}/{name}"):
+            fs.rm(f"{path}/{name}", recursive=True)
 
 
 def new_array(
