@@ -36,6 +36,7 @@ _COMMANDS = {
     "verify": "Check that a result is whole and right.",
     "info": "Say what a store, a model file or a result is.",
     "preview": "Draw a result over its source as a PNG.",
+    "objects": "Make the objects of a result again, by another rule.",
     "measure": "Write a table of the objects of a result.",
     "export": "Write outlines or pictures of objects for other programs.",
     "view": "Look at a result in the browser.",

@@ -51,6 +51,8 @@ OTHERS: dict[str, Any] = {
     "fill_holes": "yes",
     "min_size": 7,
     "split": 1.5,
+    "threshold": 0.5,
+    "numbers": "dense",
 }
 BEGUN = SegmentConfig(precision="float32", memory=1 << 30, tile=(32, 32), region=(32, 64), chunks=(32, 32))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
     from unet_dask.planning.plan import Plan as Plan
+    from unet_dask.remake import remake_objects as remake_objects
     from unet_dask.result import open_result as open_result
     from unet_dask.run.outcome import Run as Run
     from unet_dask.training.config import TrainConfig as TrainConfig
@@ -56,6 +57,7 @@ _HOME = {
     "open_result": "unet_dask.result",
     "plan_store": "unet_dask.pipeline",
     "preview": "unet_dask.picture.preview",
+    "remake_objects": "unet_dask.remake",
     "repair_store": "unet_dask.verify.store",
     "save_model": "unet_dask.model.file",
     "segment": "unet_dask.lazy",

@@ -20,6 +20,7 @@ from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.run import seal
 from unet_dask.run.events import Progress, Stage
 from unet_dask.run.making import LEVEL
+from unet_dask.run.written import planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +228,7 @@ def test_an_unfinished_run_with_objects_of_an_earlier_layout_is_refused_in_one_l
 
 def test_objects_of_all_regions_are_made_from_each(ground: tuple[Path, Path]) -> None:
     plan = plan_store(*ground, **SETTINGS)
-    everything = set(seal.planned(plan))
+    everything = set(planned(plan))
     first = next(iter(plan.grid.indices()))
     doomed = seal._made_from(plan, {(0, first)}, everything)
     assert {key for key in doomed if key[0] == 0} == {(0, first)}

@@ -23,12 +23,13 @@ from unet_dask.io.source import statistics
 from unet_dask.io.source.pieces import WITHOUT
 from unet_dask.model.cost import tile_flop
 from unet_dask.model.strips import require_streamed
-from unet_dask.objects.rule import AS_PIECES, OBJECT_BYTES, OBJECTS, REACH, ObjectRule
+from unet_dask.objects.rule import AS_PIECES, OBJECTS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, planes, predicted
 from unet_dask.planning.fit import check_fit
 from unet_dask.planning.layout import choose
 from unet_dask.planning.masked import left
+from unet_dask.planning.objects import window_bytes
 from unet_dask.spacing import known_spacing, other_pixels
 from unet_dask.tiling.valid import aligned
 
@@ -80,6 +81,16 @@ class Plan:
     skipped: frozenset[tuple[int, ...]] = frozenset()
     left: Left | None = None
     rule: ObjectRule = AS_PIECES
+
+    @property
+    def dims(self) -> int:
+        """Axes along which the network looks."""
+        return self.header.network.dims
+
+    @property
+    def classes(self) -> int:
+        """Classes of the network, background among them."""
+        return self.header.network.classes
 
     @property
     def spatial(self) -> tuple[AxisGrid, ...]:
@@ -158,17 +169,11 @@ class Plan:
             If shaping the objects around a region takes more than a worker may use.
         """
         plan = replace(self, rule=rule)
-        if not plan.shapes:
+        if not plan.shapes or not (rule.shapes or rule.threshold):
             return plan
-        dims = self.header.network.dims
-        around = 2 * (REACH[dims] - 1 + rule.grow)
-        window = [min(grid.longest + around, grid.stop - grid.start) for grid in self.spatial]
-        others = planes(self.grid.axes, self.grid.grids[:-dims], lambda grid: grid.longest)
-        output = next(output for output in self.outputs if output.joined)
-        item = 2 * np.dtype(output.dtype).itemsize
-        needed = (
-            self.memory.process + self.memory.network + others * math.prod(window) * (item + OBJECT_BYTES)
-        )
+        (dtype,) = (output.dtype for output in self.outputs if output.joined)
+        needed = self.memory.process + self.memory.network
+        needed += window_bytes(self.grid, rule, dims=self.dims, dtype=dtype)
         if needed > self.limit:
             raise MemoryPlanError(
                 f"Objects around a region of {times(self.region)} take {format_bytes(needed)}, more than the "

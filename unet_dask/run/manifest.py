@@ -17,9 +17,9 @@ from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.sink.manifest import ArrayRecord, Manifest, ModelRecord, PlanRecord
 from unet_dask.ledger import Ledger
-from unet_dask.run.execute import total_work
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.making import joined_array
+from unet_dask.run.written import total_work
 from unet_dask.setting import identity
 from unet_dask.workers.preflight import installed
 

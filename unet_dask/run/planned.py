@@ -10,10 +10,10 @@ from unet_dask.run.making import LEVEL
 
 if TYPE_CHECKING:
     from unet_dask.ledger import Entry
-    from unet_dask.planning.plan import Plan
+    from unet_dask.run.written import Written
 
 
-def is_planned(plan: Plan, entry: Entry) -> bool:
+def is_planned(plan: Written, entry: Entry) -> bool:
     """Return whether a finished piece of work is one of a plan, with a checksum of everything that it writes."""
     if entry.level > 0:
         return _is_block(plan, entry)
@@ -25,7 +25,7 @@ def is_planned(plan: Plan, entry: Entry) -> bool:
     return set(entry.checksums) == wanted and (bool(wanted) or entry.level == 0)
 
 
-def _is_block(plan: Plan, entry: Entry) -> bool:
+def _is_block(plan: Written, entry: Entry) -> bool:
     """Return whether an entry is of a block of a pyramid's level."""
     number, *index = entry.index
     if number >= len(plan.arrays) or entry.level >= len(plan.arrays[number].levels):

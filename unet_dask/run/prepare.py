@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
-    from unet_dask.model.header import ModelHeader, Normalisation
+    from unet_dask.model.header import Normalisation
     from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
@@ -138,7 +138,7 @@ def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prep
     require_backend(backend, device=device, precision=precision, dims=header.network.dims)
     require_turnable(config.tta, header.network)
     gpu_limit = machine.gpu_limit if manifest is None or manifest.card is None else manifest.card
-    rule = _rule(config, header)
+    rule = rule_for(config, header.objects)
     plan = make_plan(
         source,
         header,
@@ -153,21 +153,28 @@ def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prep
     return Prepared(source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
 
 
-def _rule(config: SegmentConfig, header: ModelHeader) -> ObjectRule:
-    """Return how objects are made: as the model says, or by a method of that name, but for what is said otherwise."""
-    own = header.objects
+def rule_for(config: SegmentConfig, own: ObjectRule) -> ObjectRule:
+    """Return how objects are made: by a rule of their own, or by a method of that name, but for what is said otherwise.
+
+    Parameters
+    ----------
+    config : that says it
+    own : rule of the model, or of a result whose objects are made again
+
+    Raises
+    ------
+    OptionError
+        If what is said does not fit together.
+    """
     # What its cores are a model knows alone.
     rule = (
         replace(METHODS[config.objects], core=own.core, grow=own.grow) if config.objects in METHODS else own
     )
-    return replace(
-        rule,
-        fill_holes=rule.fill_holes if config.fill_holes is None else config.fill_holes == "yes",
-        min_size=rule.min_size if config.min_size is None else config.min_size,
-        split=rule.split if config.split is None else config.split,
-        threshold=rule.threshold if config.threshold is None else config.threshold,
-        dense=config.numbers == "dense",
-    )
+    said = {name: getattr(config, name) for name in ("min_size", "split", "threshold")}
+    if config.fill_holes is not None:
+        said["fill_holes"] = config.fill_holes == "yes"
+    given = {name: value for name, value in said.items() if value is not None}
+    return replace(rule, **given, dense=config.numbers == "dense")
 
 
 def checked_arithmetic(

@@ -8,7 +8,6 @@ out of the record with all that was made from it; the run then ends as incomplet
 from __future__ import annotations
 
 import itertools
-import math
 from typing import TYPE_CHECKING, NoReturn
 
 from unet_dask.dispatch import run_calls
@@ -21,6 +20,7 @@ from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import stamp_of
 from unet_dask.run.dependents import dependents, region_box
 from unet_dask.run.making import LEVEL, joined_array, stored_source
+from unet_dask.run.written import planned
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.io.source.window import SourceSpec
     from unet_dask.ledger import Entry, Key, Ledger
-    from unet_dask.planning.plan import Plan
     from unet_dask.run.prepared import Prepared
+    from unet_dask.run.written import Written
     from unet_dask.tiling.box import Box
     from unet_dask.workers.cluster import Cluster
 
@@ -55,8 +55,19 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
     IncompleteError
         If work has to be done again.
     """
+    recorded = require_there(prepared.plan, sink, ledger)
+    _require_source(prepared, workers, sink, ledger, recorded)
+
+
+def require_there(plan: Written, sink: Sink, ledger: Ledger) -> set[Key]:
+    """Raise unless all that was recorded is there; return what was.
+
+    Raises
+    ------
+    SinkError, IncompleteError
+        As :func:`require_whole`.
+    """
     _require_metadata(sink)
-    plan = prepared.plan
     recorded = ledger.finished()
     gone = sum(key not in recorded for key in planned(plan))
     if gone:
@@ -71,39 +82,10 @@ def require_whole(prepared: Prepared, workers: Cluster, sink: Sink, ledger: Ledg
             f"Files of {len(lost)} regions or blocks have vanished from {redact_url(sink.url)} while the run was going "
             "on. They will be made again: --resume.",
         )  # fmt: skip
-    _require_source(prepared, workers, sink, ledger, recorded)
+    return recorded
 
 
-def planned(plan: Plan) -> Iterator[Key]:
-    """Yield the key of every piece of work of a run."""
-    joins = bool(joined_array(plan.arrays))
-    for index in plan.grid.indices():
-        yield 0, index
-        if joins:
-            yield LEVEL, index
-    for number, array in enumerate(plan.arrays):
-        for level in range(1, len(array.levels)):
-            for block in pyramid.block_indices(array, level):
-                yield level, (number, *block)
-
-
-def files_of(plan: Plan, key: Key) -> int:
-    """Return how many files a piece of work writes."""
-    level, index = key
-    if level > 0:
-        array = plan.arrays[index[0]]
-        boxes = [(array, pyramid.block_box(array, level, index[1:]))]
-    else:
-        written = (
-            array
-            for array in plan.arrays
-            if (array.product.joined if level < 0 else not (array.product.joined and plan.rule.threshold))
-        )
-        boxes = [(array, region_box(plan.grid, array, index)) for array in written]
-    return sum(math.prod(map(len, box.units(array.write_unit))) for array, box in boxes)
-
-
-def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+def vanished(plan: Written, sink: Sink, recorded: set[Key]) -> set[Key]:
     """Return recorded work that is as good as not done: its files are not there, or those that it was made from."""
     if not recorded:
         return set()
@@ -111,7 +93,7 @@ def vanished(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     return dependents(plan.arrays, plan.grid, lost, recorded) & recorded
 
 
-def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
+def _without_numbers(plan: Written, sink: Sink, recorded: set[Key]) -> set[Key]:
     """Return the regions whose own numbers are needed to join their objects, or those of others, and are not there.
 
     If they cannot be made of what is stored, either, regions are as good as not done. No run leaves them; a record that
@@ -136,7 +118,7 @@ def _without_numbers(plan: Plan, sink: Sink, recorded: set[Key]) -> set[Key]:
     return {key for key, box in boxes if not there[_files(array, box)].all()}
 
 
-def require_numbers(plan: Plan, sink: Sink, ledger: Ledger) -> None:
+def require_numbers(plan: Written, sink: Sink, ledger: Ledger) -> None:
     """Raise if the objects of some regions cannot be joined.
 
     Raises
@@ -168,7 +150,7 @@ def forget_stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> None:
         ledger.forget(_made_from(plan, stale, ledger.finished()))
 
 
-def _made_from(plan: Plan, stale: set[Key], recorded: set[Key]) -> set[Key]:
+def _made_from(plan: Written, stale: set[Key], recorded: set[Key]) -> set[Key]:
     """Return regions that will have other values, with all that was made from them.
 
     Objects of all regions are: what met within such a region may not meet any more, however far away its ends lie.
@@ -212,7 +194,7 @@ def _damaged(sink: Sink, what: str) -> str:
     )
 
 
-def _lost(plan: Plan, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
+def _lost(plan: Written, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
     """Yield the recorded pieces of work some of whose files are not there, or are empty."""
     for number, array in enumerate(sink.arrays):
         for level in range(len(array.levels)):
@@ -225,7 +207,7 @@ def _lost(plan: Plan, sink: Sink, recorded: set[Key]) -> Iterator[Key]:
                     yield key
 
 
-def _regions(plan: Plan, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
+def _regions(plan: Written, array: ArraySpec) -> Iterator[tuple[Key, Box]]:
     """Yield the work that writes the finest level of a product: of objects, that which joins them."""
     for index in plan.grid.indices():
         yield (LEVEL if array.product.joined else 0, index), region_box(plan.grid, array, index)
@@ -290,7 +272,7 @@ def _stale(prepared: Prepared, workers: Cluster, ledger: Ledger) -> Iterator[Key
         yield from found
 
 
-def _window(plan: Plan, entry: Entry) -> tuple[slice, ...]:
+def _window(plan: Written, entry: Entry) -> tuple[slice, ...]:
     """Return what a region reads of the source."""
     return tuple(slice(*each) for each in plan.grid.source_window(entry.index))
 

@@ -110,15 +110,34 @@ def compared(stored: Stored, array: ArraySpec, rule: ObjectRule, random: np.rand
     own = box.relative_to(around).slices
     several = len(stored.manifest.classes) > 2 and not rule.core
     window = Window(numbers, around.start, own, classes if several else None)  # type: ignore[arg-type] # whole numbers
-    made = reshaped(window, cut, rule, dims=dims, shape=shape)[0] if rule.changes else numbers[own]
+    made = reshaped(window, cut, rule, dims=dims, shape=shape)[0] if rule.shapes else numbers[own]
     sure = ~_unsure(numbers, cut, rule, dims)[own]
     there = stored.read(array.name, 0, box)
+    if rule.dense:
+        made = _counted(made, there, sure)
     objects = len(np.unique(made[sure & (made > 0)]))
     wrong = sure & (made != there)
     if not wrong.any():
         return Outcome(objects=objects)
     text = f"{np.count_nonzero(wrong)} voxels do not belong to the object that the stored classes make there. {RESTORE}"
     return Outcome((Finding("objects", text, array.name, 0, stored.shown(0, box)),), objects)
+
+
+def _counted(
+    made: NDArray[np.unsignedinteger], there: NDArray[np.generic], sure: NDArray[np.bool_]
+) -> NDArray[np.unsignedinteger]:
+    """Return numbers as if they were counted: each object by the number that its first voxel has.
+
+    Who has seen a part knows nothing of the objects before it; but numbers go up from each object to the next, and the
+    count of one whose number does not is taken for wrong.
+    """
+    names, first = np.unique(np.where(sure, made, 0), return_index=True)
+    counts = there.reshape(-1)[first].astype(made.dtype)
+    counts[names == 0] = 0
+    kept = counts[names > 0]
+    counts[names > 0] = np.where(kept > np.append(0, np.maximum.accumulate(kept))[:-1], kept, 0)
+    place = np.minimum(np.searchsorted(names, made), len(names) - 1)
+    return np.where(names[place] == made, counts[place], made).astype(made.dtype)
 
 
 def _leaving(
