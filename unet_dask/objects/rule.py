@@ -17,6 +17,8 @@ REACH = {2: 512, 3: 96}
 OBJECT_BYTES = 24
 #: Field of a run's fingerprint that holds the rule, where it changes anything.
 OBJECTS = "plan.objects"
+#: Fields that records of before do not have: they are written where they say something.
+_YOUNGER = ("core", "grow", "threshold", "linked")
 #: Most voxels that an object can grow by: a region has to know all objects so far around it.
 MOST_GROWTH = 64
 
@@ -32,6 +34,10 @@ class ObjectRule:
     core : class whose pieces become objects, such as the core of each nucleus; 0 for every class but background
     grow : voxels by which an object grows from its core into the other classes beside background
     split : depth, in voxels, of the valley of the distance transform across which an object becomes two; 0 for never
+    threshold : mean affinity, as a share of the highest, from which on neighbouring basins are one object; 0 if objects
+        are not made of basins but of pieces of a class
+    linked : share of the smaller one's pixels that lie over each other, from which on objects of neighbouring planes
+        are one; 0 if each plane has objects of its own
     """
 
     fill_holes: bool = False
@@ -39,6 +45,8 @@ class ObjectRule:
     split: float = 0.0
     core: int = 0
     grow: int = 0
+    threshold: float = 0.0
+    linked: float = 0.0
 
     def __post_init__(self) -> None:
         if type(self.fill_holes) is not bool:
@@ -49,15 +57,29 @@ class ObjectRule:
             raise OptionError(
                 f"Objects are split at valleys of a depth from 0 to 32767 voxels, not {self.split!r}."
             )
-
         if type(self.core) is not int or not 0 <= self.core < 1 << 8:
             raise OptionError(
                 f"The core of objects is a class from 1 to 255, or 0 for none, not {self.core!r}."
             )
         if type(self.grow) is not int or not 0 <= self.grow <= MOST_GROWTH:
             raise OptionError(f"Objects grow by 0 to {MOST_GROWTH} voxels, not {self.grow!r}.")
+        for name, what in (("threshold", "mean affinity"), ("linked", "overlap")):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value <= 1:
+                raise OptionError(f"Objects are one from a {what} on of 0 to 1, not {value!r}.")
+        self._require_fitting()
+
+    def _require_fitting(self) -> None:
+        """Raise if one field says what another cannot follow."""
         if self.grow and not self.core:
             raise OptionError("Objects grow from a core into what is around it: say which class is the core.")
+        others = {"a core": self.core, "filled holes": self.fill_holes, "a split": self.split}
+        misfits = [name for name, value in others.items() if value]
+        if self.threshold and misfits:
+            raise OptionError(
+                f"Objects that are made of basins have no holes, core or valleys to split at, so {misfits[0]} does not "
+                "fit a threshold. Leave one of them out."
+            )
 
     @property
     def changes(self) -> bool:
@@ -75,17 +97,24 @@ class ObjectRule:
         """
         return ", ".join(
             [
-                f"connected pixels of class {self.core}" if self.core else "connected pixels",
+                self._made_of,
                 *["holes filled"] * self.fill_holes,
                 *[f"split at valleys {self.split:g} deep"] * bool(self.split),
                 *[f"of {self.min_size} pixels and more"] * (self.min_size > 1),
                 *[f"grown by {self.grow} pixels"] * bool(self.grow),
+                *[f"linked across planes where {self.linked:.0%} overlap"] * bool(self.linked),
             ]
         )
 
+    @property
+    def _made_of(self) -> str:
+        if self.threshold:
+            return f"basins joined from a mean affinity of {self.threshold:g} on"
+        return f"connected pixels of class {self.core}" if self.core else "connected pixels"
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields by name; the younger ones where they say something."""
-        return {name: value for name, value in asdict(self).items() if value or name not in ("core", "grow")}
+        return {name: value for name, value in asdict(self).items() if value or name not in _YOUNGER}
 
     @property
     def record(self) -> str:
@@ -122,6 +151,11 @@ class ObjectRule:
 
 
 #: Ways to make objects by name. Components are connected pieces, and nothing is done to them; cells have no holes, and
-#: pieces that are too small for one are specks (of 74 images of nuclei these two steps raise F1 from 0.46 to 0.80).
-METHODS = {"components": ObjectRule(), "cells": ObjectRule(fill_holes=True, min_size=20)}
+#: pieces that are too small for one are specks (of 74 images of nuclei these two steps raise F1 from 0.46 to 0.80);
+#: neurites are put together from basins, so that a gap in a membrane does not make one of two (decision 28).
+METHODS = {
+    "components": ObjectRule(),
+    "cells": ObjectRule(fill_holes=True, min_size=20),
+    "neurites": ObjectRule(threshold=0.5, min_size=20),
+}
 AS_PIECES = METHODS["components"]
