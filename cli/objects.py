@@ -13,7 +13,7 @@ from .terminal import fact, show
 
 @click.command(short_help="Make the objects of a result again, by another rule.")
 @click.argument("sink", type=PATH)
-@of_settings("objects", "threshold", "fill_holes", "min_size", "split", "numbers")
+@of_settings("objects", "threshold", "fill_holes", "min_size", "split", "connect", "numbers")
 @of_settings("workers", "memory")
 @common()
 def objects(sink: str, **flags: Any) -> None:

@@ -16,6 +16,7 @@ from unet_dask.errors import OptionError, SinkError
 from unet_dask.ledger import Ledger
 from unet_dask.pipeline import segment_store
 from unet_dask.remake import remake_objects
+from unet_dask.run import join as stage
 from unet_dask.run import last
 from unet_dask.verify.store import repair_store, verify_store
 
@@ -77,7 +78,7 @@ def test_interrupted_it_is_not_complete_and_ends_when_it_is_called_again(
     made: tuple[Path, Model, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = copied(made, tmp_path)
-    join: Callable[..., Any] = last.join
+    join: Callable[..., Any] = stage.join
 
     def stopped(*arguments: Any) -> Any:
         for number, outcome in enumerate(join(*arguments)):

@@ -53,6 +53,7 @@ OTHERS: dict[str, Any] = {
     "split": 1.5,
     "threshold": 0.5,
     "numbers": "dense",
+    "connect": "z",
 }
 BEGUN = SegmentConfig(precision="float32", memory=1 << 30, tile=(32, 32), region=(32, 64), chunks=(32, 32))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,19 +65,35 @@ def _of_one_value(values: NDArray[Any]) -> bool:
 
 
 def _of_any(values: NDArray[Any], along: tuple[int, ...]) -> NDArray[np.int32]:
-    """Label the components of any number of values at once.
+    """Label the components of any number of values at once."""
+    dims, inside = len(along), values != 0
+    equal = [(values[low] == values[high]) & inside[low] for low, high in adjoining(values.ndim, dims)]
+    return bonded(inside, equal, dims)
 
-    Neighbours belong together if they have one value: so components of a value are components of the finer grid in
-    which bonds between unlike neighbours are broken.
+
+def bonded(inside: NDArray[np.bool_], bonds: Sequence[NDArray[np.bool_]], dims: int) -> NDArray[np.int32]:
+    """Label what bonds between neighbours connect.
+
+    Pieces are components of a finer grid, in which every bond has a voxel of its own between its two.
+
+    Parameters
+    ----------
+    inside : voxels that belong to a piece, if alone
+    bonds : for each of the last axes, whether a voxel (all but the last along it) is bonded to the one behind it
+    dims : last axes along which voxels are neighbours
+
+    Examples
+    --------
+    >>> bonded(np.array([True, True, True, False]), [np.array([False, True, False])], 1).tolist()
+    [1, 2, 2, 0]
     """
-    sides = [2 * side - 1 if axis in along and side else side for axis, side in enumerate(values.shape)]
+    along = tuple(range(inside.ndim - dims, inside.ndim))
+    sides = [2 * side - 1 if axis in along and side else side for axis, side in enumerate(inside.shape)]
     fine = np.zeros(sides, np.bool_)
-    whole = tuple(slice(None, None, 2 if axis in along else 1) for axis in range(values.ndim))
-    fine[whole] = values != 0
-    for axis in along:
-        low = values[(slice(None),) * axis + (slice(0, -1),)]
-        high = values[(slice(None),) * axis + (slice(1, None),)]
-        fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = (low == high) & (low != 0)
+    whole = tuple(slice(None, None, 2 if axis in along else 1) for axis in range(inside.ndim))
+    fine[whole] = inside
+    for axis, bond in zip(along, bonds, strict=True):
+        fine[(*whole[:axis], slice(1, None, 2), *whole[axis + 1 :])] = bond
     return np.ascontiguousarray(_of_mask(fine, along)[whole])
 
 

@@ -170,6 +170,12 @@ class SegmentConfig:
         metavar="PIXELS",
         help="Split objects at waists that are so much thinner than what lies on both sides [as the model says].",
     )
+    connect: str | None = setting(
+        None,
+        values="setting.connect",
+        choices=("z", "none"),
+        help="Whether objects of a 2-D network go on from plane to plane [as the model says].",
+    )
     numbers: str = setting(
         "places",
         values="setting.numbers",

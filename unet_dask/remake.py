@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from unet_dask.verify.stored import Stored
 
 #: Settings that say how objects are made.
-OF_OBJECTS = ("objects", "threshold", "fill_holes", "min_size", "split", "numbers")
+OF_OBJECTS = ("objects", "threshold", "fill_holes", "min_size", "split", "connect", "numbers")
 
 
 @dataclass(frozen=True, slots=True)

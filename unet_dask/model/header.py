@@ -240,7 +240,8 @@ class ModelHeader:
             "halo": list(self.network.halo),
             "stride": list(self.network.stride),
         }
-        record = derived | more | asdict(self) | {"network": self.network.record()}
+        written = {"network": self.network.record(), "objects": self.objects.to_json()}
+        record = derived | more | asdict(self) | written
         if not self.objects.changes:  # models of before keep their bytes
             del record["objects"]
         return json.dumps(record, sort_keys=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unet_dask.axes import has_depth, without_channel
-from unet_dask.errors import ModelError
+from unet_dask.errors import ModelError, OptionError
 from unet_dask.products import PRODUCTS, product_of
+from unet_dask.products.probabilities import Probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,11 @@ def wanted_products(
     """
     voxels = [source.sizes[axis] for axis in without_channel(source.axes)]
     for name in names:
-        PRODUCTS[name].require(names, 2 if rule.core else header.network.classes)
+        PRODUCTS[name].require(names, 2 if rule.core or rule.threshold else header.network.classes)
+    if rule.threshold and any(PRODUCTS[name].joined for name in names) and Probabilities.name not in names:
+        raise OptionError(
+            f"Neurites are made of probabilities. Use --products {','.join((Probabilities.name, *names))}."
+        )
     return tuple(
         product_of(name, PRODUCTS[name].type_for(voxels, probability=probability_dtype)) for name in names
     )

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.io.sink.place import NUMBERS
+from unet_dask.objects.neurites import Face, of_face
 from unet_dask.objects.pieces import touching
 from unet_dask.products.classes import Classes
 from unet_dask.run import shape
+from unet_dask.run.numbering import ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     Look = tuple[str, Box, tuple[str, str]]
 
 
+_NONE = np.empty((0, 2), np.uint64)
+
+
 @dataclass(frozen=True, slots=True)
 class Edges:
     """What a region says of its edges.
@@ -35,10 +40,12 @@ class Edges:
     ----------
     pairs : (n, 2) numbers that meet there, and are of one object
     crossing : pieces that go on in other regions, where objects are given another shape
+    faces : what basins meet there
     """
 
     pairs: NDArray[np.uint64]
-    crossing: Crossing | None
+    crossing: Crossing | None = None
+    faces: tuple[Face, ...] = ()
 
 
 def faces(grid: RegionGrid, index: Index, dims: int) -> Iterator[tuple[str, Box, Index]]:
@@ -53,6 +60,8 @@ def faces(grid: RegionGrid, index: Index, dims: int) -> Iterator[tuple[str, Box,
 
 def edges(sink: Sink, making: Making, index: Index, looks: list[Look]) -> Edges:
     """Look at the edges of a region, on a worker."""
+    if making.rule.threshold:
+        return Edges(_NONE, faces=tuple(_face(sink, making, across, box) for across, box, _ in looks))
     crossing = None
     if making.rule.shapes:
         box, whole = making.box(index), making.grid.whole.in_space_and_time
@@ -67,9 +76,15 @@ def edges(sink: Sink, making: Making, index: Index, looks: list[Look]) -> Edges:
     return Edges(_meetings(sink, looks, several=making.several), crossing)
 
 
+def _face(sink: Sink, making: Making, across: str, box: Box) -> Face:
+    """Return what basins meet at a face."""
+    numbers = sink.read_written(NUMBERS, 0, box.slices)
+    return of_face(ground(sink, making, box), numbers, box.axes.index(across))  # type: ignore[arg-type] # numbers
+
+
 def _meetings(sink: Sink, looks: list[Look], *, several: bool) -> NDArray[np.uint64]:
     """Return the numbers that meet at a region's upper faces, each side read from where its numbers are."""
-    found = [np.empty((0, 2), np.uint64)]
+    found = [_NONE]
     for across, box, places in looks:
         low, high = box.named[across]
         halves = [box.along(across, span).slices for span in ((low, low + 1), (high - 1, high))]

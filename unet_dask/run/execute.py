@@ -135,7 +135,8 @@ def _task(prepared: Prepared, workers: Cluster, constants: Normalisation) -> gra
     plan = prepared.plan
     return graph.RegionTask(
         grid=plan.grid,
-        outputs=plan.outputs,
+        # Basins are numbered when all regions are there: they need a voxel around.
+        outputs=tuple(each for each in plan.outputs if not (each.joined and plan.rule.threshold)),
         network=prepared.key(),
         normalisation=constants,
         spec=prepared.model.header.network,

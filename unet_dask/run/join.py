@@ -21,19 +21,22 @@ import numpy as np
 from unet_dask.dispatch import Failure, run_calls
 from unet_dask.io.sink.place import NUMBERS, SHAPED
 from unet_dask.io.sink.store import create_numbers
+from unet_dask.objects.neurites import followed, joined, small
 from unet_dask.objects.pieces import merged
+from unet_dask.objects.planes import added
 from unet_dask.run import finish
 from unet_dask.run.edges import Edges, edges, faces
 from unet_dask.run.making import LEVEL
 from unet_dask.run.naming import LastNames, Present, present
-from unet_dask.run.numbering import number, unnumbered
+from unet_dask.run.numbering import Numbered, number, unnumbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import Sink
-    from unet_dask.run.finish import Work
+    from unet_dask.objects.rule import ObjectRule
+    from unet_dask.run.finish import Changes, Work
     from unet_dask.run.making import Index, Making
     from unet_dask.workers.cluster import Cluster
 
@@ -59,6 +62,23 @@ def join(
 
 
 @dataclass(frozen=True, slots=True)
+class _Known:
+    """What all regions have said of their pieces, and of their edges."""
+
+    parts: list[Numbered]
+    edges: list[Edges]
+
+    def changed(self, rule: ObjectRule) -> Changes:
+        """Return the numbers that change because objects go on in other regions, and what each becomes."""
+        if not rule.threshold:
+            return merged(np.concatenate([each.pairs for each in self.edges]))
+        graphs = [part.graph for part in self.parts if part.graph is not None]
+        changed = joined([face for each in self.edges for face in each.faces], graphs, rule.threshold)
+        size = [part.size.renamed(*changed) for part in self.parts if part.size is not None]
+        return followed(changed, small(added(size), rule.min_size)) if size else changed
+
+
+@dataclass(frozen=True, slots=True)
 class _Stage:
     """The stage of a run: workers, sink, how objects are made, and the regions that are not done."""
 
@@ -70,13 +90,17 @@ class _Stage:
     def steps(self) -> Steps:
         """Do one step after the other, until one fails."""
         every, product = list(self.making.grid.indices()), self.making.array.name
+        parts: list[Numbered] = []
         found: dict[Index, Edges] = {}
-        if (yield from self._numbered(every)) or (yield from self._asked(edges, self._looks(every), found)):
+        if (yield from self._numbered(every, parts)):
             return True
+        if (yield from self._asked(edges, self._looks(every), found)):
+            return True
+        known = _Known(parts, list(found.values()))
         if not self.making.rule.renames:
-            return (yield from self._done(self._finish(self.missing, product, found.values())))
+            return (yield from self._done(self._finish(self.missing, product, known)))
         create_numbers(self.sink, SHAPED)
-        if (yield from self._done(self._finish(every, SHAPED, found.values()))):
+        if (yield from self._done(self._finish(every, SHAPED, known))):
             return True
         there: dict[Index, Present] = {}
         asked = ((index, (self.sink, self.making, index)) for index in every)
@@ -85,13 +109,21 @@ class _Stage:
         names = LastNames(there, self.making.rule)
         return (yield from self._done(finish.renaming(self.sink, self.making, self.missing, product, names)))
 
-    def _numbered(self, every: Sequence[Index]) -> Steps:
+    def _numbered(self, every: Sequence[Index], parts: list[Numbered]) -> Steps:
         """Give numbers to the pieces of regions that have put none aside, where these are needed."""
         sink, making, kept = self.sink, self.making, self._kept()
         if making.source is None:
             return False
         absent = unnumbered(sink, making, [index for index in every if index not in kept])
-        return (yield from self._done((number, ((index, (sink, making, index)) for index in absent))))
+        failed = False
+        for index, outcome in self._called(number, ((index, (sink, making, index)) for index in absent)):
+            if isinstance(outcome, str):
+                failed = True
+                yield Failure(index, LEVEL, outcome)
+            else:
+                parts.append(outcome)
+                yield outcome.record
+        return failed
 
     def _looks(self, every: Iterable[Index]) -> Iterable[tuple[Index, tuple[Any, ...]]]:
         """Yield where each region has to look."""
@@ -113,13 +145,13 @@ class _Stage:
             return set()
         return set(self.making.grid.indices()).difference(self.missing)
 
-    def _finish(self, regions: Sequence[Index], place: str, found: Iterable[Edges]) -> Work:
+    def _finish(self, regions: Sequence[Index], place: str, known: _Known) -> Work:
         """Return what is done once it is known which numbers are one object."""
-        sink, making, found = self.sink, self.making, list(found)
-        changed = merged(np.concatenate([each.pairs for each in found]))
+        sink, making = self.sink, self.making
+        changed = known.changed(making.rule)
         if not making.rule.shapes:
             return finish.renumbering(sink, making, regions, place, changed)
-        crossings = [each.crossing for each in found if each.crossing is not None]
+        crossings = [each.crossing for each in known.edges if each.crossing is not None]
         return finish.reshaping(sink, making, regions, place, changed, crossings)
 
     def _done(self, work: Work) -> Steps:

@@ -8,27 +8,55 @@ finds no numbers any more.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask import graph
 from unet_dask.io.sink.files import stored_chunks
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
+from unet_dask.objects.basins import Ground, foreground
+from unet_dask.objects.neurites import of_part
 from unet_dask.objects.pieces import numbered
+from unet_dask.objects.planes import Tally, sizes
 from unet_dask.products.classes import Classes
+from unet_dask.products.probabilities import Probabilities
 from unet_dask.run.dependents import region_box
 from unet_dask.run.making import ASIDE_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import Sink
+    from unet_dask.objects.adjacency import Graph
     from unet_dask.run.making import Index, Making
+    from unet_dask.tiling.box import Box
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """What becomes of a region whose pieces are numbered.
+
+    Attributes
+    ----------
+    record : of what was put aside
+    graph : between basins that may become one yet; None of connected pieces
+    size : voxels of every basin, where the small ones go
+    """
+
+    record: Record
+    graph: Graph | None = None
+    size: Tally | None = None
 
 
 def unnumbered(sink: Sink, making: Making, indices: Iterable[Index]) -> list[Index]:
-    """Return the regions among some whose numbers are not there."""
+    """Return the regions among some whose numbers are not there, or are of basins that are not known any more."""
+    if making.rule.threshold:
+        return list(indices)
     there = stored_chunks(sink, making.array, NUMBERS)
 
     def whole(index: Index) -> bool:
@@ -38,18 +66,39 @@ def unnumbered(sink: Sink, making: Making, indices: Iterable[Index]) -> list[Ind
     return [index for index in indices if not whole(index)]
 
 
-def number(sink: Sink, making: Making, index: Index) -> Record:
+def number(sink: Sink, making: Making, index: Index) -> Numbered:
     """Give numbers to the pieces of a region by what is stored of it, and put them aside, on a worker."""
-    began = time.perf_counter()
-    box = making.box(index)
-    numbers = numbered(
-        sink.read_written(Classes.name, 0, box.slices),  # type: ignore[arg-type] # whole numbers
-        start=box.start,
-        shape=making.shape,
-        dims=making.dims,
-        dtype=making.array.dtype,
-        core=making.rule.core,
-    )
+    began, box = time.perf_counter(), making.box(index)
+    if not making.rule.threshold:
+        numbers = numbered(
+            sink.read_written(Classes.name, 0, box.slices),  # type: ignore[arg-type] # whole numbers
+            start=box.start,
+            shape=making.shape,
+            dims=making.dims,
+            dtype=making.array.dtype,
+            core=making.rule.core,
+        )
+        return Numbered(_aside(sink, index, box, numbers, began))
+    part = of_part(ground(sink, making, box), making.rule.threshold, making.array.dtype)
+    size = sizes(part.numbers) if making.rule.min_size > 1 else None
+    return Numbered(_aside(sink, index, box, part.numbers, began), part.graph, size)
+
+
+def _aside(sink: Sink, index: Index, box: Box, numbers: NDArray[np.unsignedinteger], began: float) -> Record:
     with sink.attempted() as own:
         own.write(NUMBERS, 0, box.start, numbers)
         return graph.record(Entry(index, ASIDE_LEVEL), began, attempt=own.attempt)
+
+
+def ground(sink: Sink, making: Making, box: Box) -> Ground:
+    """Return how much the voxels of a box are foreground, with a voxel around it, as the result has it."""
+    around = box.grown(1, making.dims, within=making.shape)
+    array = next(each for each in sink.arrays if each.name == Probabilities.name)
+    background = sink.read_written(array.name, 0, array.box(around).along("c", (0, 1)).slices)
+    return Ground(
+        foreground(background.squeeze(array.axes.index("c"))),
+        around.start,
+        box.relative_to(around).slices,
+        making.shape,
+        making.dims,
+    )

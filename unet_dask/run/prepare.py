@@ -22,7 +22,7 @@ from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
 from unet_dask.io.source.volume import open_source
-from unet_dask.objects.rule import METHODS, ObjectRule
+from unet_dask.objects.rule import LINKED, METHODS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
@@ -167,13 +167,15 @@ def rule_for(config: SegmentConfig, own: ObjectRule) -> ObjectRule:
         If what is said does not fit together.
     """
     # What its cores are a model knows alone.
-    rule = (
-        replace(METHODS[config.objects], core=own.core, grow=own.grow) if config.objects in METHODS else own
-    )
+    rule = METHODS.get(config.objects, own)
+    if not rule.threshold:
+        rule = replace(rule, core=own.core, grow=own.grow)
     said = {name: getattr(config, name) for name in ("min_size", "split", "threshold")}
     if config.fill_holes is not None:
         said["fill_holes"] = config.fill_holes == "yes"
     given = {name: value for name, value in said.items() if value is not None}
+    if config.connect is not None:
+        given["linked"] = (rule.linked or LINKED) if config.connect == "z" else 0.0
     return replace(rule, **given, dense=config.numbers == "dense")
 
 

@@ -1,0 +1,134 @@
+"""Neurites: basins that have enough in common, in the parts of a volume and across the faces between them.
+
+A part makes its basins, and merges what it knows all edges of. Basins at a face between parts go on behind it, so they
+are frozen, and so is what waits for them. Faces tell which basins are one, and how much the others have in common. All
+graphs together are then merged by whoever has them, to what the whole volume would have come to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_dask.objects.adjacency import Graph, across, summed, within
+from unet_dask.objects.agglomeration import agglomerated
+from unet_dask.objects.basins import basins, bonded_across
+from unet_dask.objects.pieces import merged, renumbered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from unet_dask.objects.basins import Ground
+    from unet_dask.objects.planes import Tally
+
+    #: Numbers that change, ascending, and what they become.
+    Changes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What is known of the neurites of a part of a volume.
+
+    Attributes
+    ----------
+    numbers : of its voxels, 0 for those of none
+    graph : between numbers that may become one yet
+    """
+
+    numbers: NDArray[np.unsignedinteger]
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """What is known of a face between two parts.
+
+    Attributes
+    ----------
+    pairs : (n, 2), numbers on both sides that are one basin
+    graph : between numbers that are not
+    """
+
+    pairs: NDArray[np.uint64]
+    graph: Graph
+
+
+def of_part(ground: Ground, threshold: float, dtype: str) -> Part:
+    """Return the neurites of a part of a volume, as far as it knows them.
+
+    Parameters
+    ----------
+    ground : of the part
+    threshold : mean affinity from which on two are one, as a share of the highest
+    dtype : of numbers, see :func:`unet_dask.products.instances.number_type`
+
+    Examples
+    --------
+    >>> from unet_dask.objects.basins import of_whole
+    >>> row = np.array([[254, 200, 100, 150, 20, 80, 80]], "u1")
+    >>> of_part(of_whole(row, 2), 0.3, "u4").numbers.tolist()
+    [[1, 1, 1, 1, 1, 6, 6]]
+    """
+    numbers = basins(ground, dtype)
+    frozen = [np.zeros(0, np.uint64)]
+    for axis, end in ground.open_sides():
+        frozen.append(np.unique(numbers.take(end, axis)).astype(np.uint64))
+    made = agglomerated(within(ground, numbers), threshold, np.concatenate(frozen))
+    return Part(renumbered(numbers, made.old, made.new), made.graph)
+
+
+def of_face(ground: Ground, numbers: NDArray[np.unsignedinteger], axis: int) -> Face:
+    """Return what meets at a face between two parts.
+
+    Parameters
+    ----------
+    ground : of the voxels on both sides of the face, two along the axis across, and a voxel around them
+    numbers : of these voxels, as the two parts have them
+    axis : across the face
+    """
+    return Face(bonded_across(ground, numbers, axis), across(ground, numbers, axis))
+
+
+def joined(faces: Sequence[Face], graphs: Sequence[Graph], threshold: float) -> Changes:
+    """Return the numbers that change once parts know each other, ascending, and what each becomes.
+
+    Parameters
+    ----------
+    faces : all between the parts
+    graphs : of the parts
+    threshold : mean affinity from which on two are one, as a share of the highest
+    """
+    basin = merged(np.concatenate([np.empty((0, 2), np.uint64), *(face.pairs for face in faces)]))
+    graph = summed([*graphs, *(face.graph for face in faces)]).renamed(*basin)
+    made = agglomerated(graph, threshold)
+    return followed(basin, (made.old, made.new))
+
+
+def followed(first: Changes, then: Changes) -> Changes:
+    """Return what numbers become that change by one set of changes, and after it by another.
+
+    Examples
+    --------
+    >>> first = np.array([7], "u8"), np.array([3], "u8")
+    >>> old, new = followed(first, (np.array([3, 9], "u8"), np.array([1, 1], "u8")))
+    >>> old.tolist(), new.tolist()
+    ([3, 7, 9], [1, 1, 1])
+    """
+    old = np.union1d(first[0], then[0])
+    return old, renumbered(renumbered(old, *first), *then).astype(np.uint64)
+
+
+def small(size: Tally, least: int) -> Changes:
+    """Return the numbers of objects that are smaller than some voxels, ascending, and 0 for each.
+
+    Parameters
+    ----------
+    size : of all objects, added up over all parts
+    least : voxels of the smallest object that is kept
+    """
+    gone = size.names[size.count < least]
+    return gone, np.zeros_like(gone)
