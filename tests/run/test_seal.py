@@ -67,7 +67,7 @@ def products(sink: Path) -> dict[str, bytes]:
 
 
 def run(ground: tuple[Path, Path], sink: Path, cluster: Cluster, **more: Any) -> None:
-    assert segment_store(ground[0], sink, ground[1], client=cluster.client, **SETTINGS, **more).complete
+    assert segment_store(ground[0], sink, ground[1], client=cluster.client, **(SETTINGS | more)).complete
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,6 @@ LOSSES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a block of a pyramid": (LOOK, lambda sink: (sink / "classes/1/c/0/0").unlink(), "Files of 1 regions or blocks"),
     "all of a level": (LOOK, lambda sink: shutil.rmtree(sink / "instances/0/c"), "Files of 6 regions"),
     "the ledger": (LOOK, lambda sink: shutil.rmtree(sink / "_unet_dask/ledger"), "not in the record"),
-    "numbers": (JOIN, lambda sink: shutil.rmtree(sink / "_unet_dask/numbers/c"), "numbers|not whole|not there"),
     "the session": (
         JOIN, lambda sink: shutil.rmtree(next(sink.glob("_unet_dask/session-*"))), "has ended|files that"
     ),
@@ -105,6 +104,21 @@ def test_what_was_lost_is_said_and_made_again(
     assert not Ledger(str(sink / "_unet_dask")).complete()
     run(ground, sink, cluster, resume=True)
     assert products(sink) == right
+
+
+def test_lost_numbers_are_made_of_the_classes_and_else_missed(
+    ground: tuple[Path, Path], right: dict[str, bytes], cluster: Cluster, tmp_path: Path
+) -> None:
+    def lose(sink: Path) -> Callable[[Event], None]:
+        return at(JOIN, lambda: shutil.rmtree(sink / "_unet_dask/numbers/c"))
+
+    run(ground, tmp_path / "kept.zarr", cluster, on_event=lose(tmp_path / "kept.zarr"))
+    assert products(tmp_path / "kept.zarr") == right
+    alone = tmp_path / "alone.zarr"
+    with pytest.raises(UnetDaskError, match="numbers|not whole|not there"):
+        run(ground, alone, cluster, products="instances", on_event=lose(alone))
+    run(ground, alone, cluster, products="instances", resume=True)
+    assert products(alone) == {name: value for name, value in right.items() if name.startswith("instances")}
 
 
 METADATA: dict[str, tuple[Callable[[Path], object], str]] = {

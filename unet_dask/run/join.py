@@ -141,7 +141,8 @@ class _Stage:
 
     def _kept(self) -> set[Index]:
         """Return the regions whose objects in the result still meet what their pieces met."""
-        if self.making.rule.shapes or self.making.rule.renames:
+        rule = self.making.rule
+        if rule.shapes or rule.renames or rule.threshold:
             return set()
         return set(self.making.grid.indices()).difference(self.missing)
 

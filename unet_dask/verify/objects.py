@@ -1,4 +1,4 @@
-"""Objects of random boxes, made again of the stored classes by the rule of the run.
+"""Objects of random boxes, made again of what is stored by the rule of the run.
 
 A box is read with a margin, and its objects are made as those of a volume of that size. Those that lie within the
 margin are whole, and their numbers must be the stored ones. Those that leave it are not: where one of them is, could
@@ -19,8 +19,9 @@ from unet_dask.objects.pieces import numbered
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import ObjectRule
 from unet_dask.products.classes import Classes
-from unet_dask.run.making import joined_array
+from unet_dask.run.making import joined_array, stored_source
 from unet_dask.tiling.box import Box
+from unet_dask.verify import neurites
 from unet_dask.verify.agreement import RESTORE
 from unet_dask.verify.finding import Finding
 
@@ -63,12 +64,12 @@ def remade(stored: Stored, random: np.random.Generator, *, boxes: int) -> Outcom
     array, rule = joined_array(stored.arrays), ObjectRule.recorded(stored.manifest.fingerprint)
     if array is None or not boxes or not len(stored.grid) or not Ledger(stored.sink.run_folder).complete():
         return Outcome()
-    if Classes.name not in {entry.name for entry in stored.arrays}:
+    if rule is None:
+        return Outcome(reason="an earlier version recorded in words how they were made")
+    if stored_source({entry.name for entry in stored.arrays}, rule) is None:
         return Outcome(
             reason="the classes that they were made of are not in the result (--products classes,instances)"
         )
-    if rule is None:
-        return Outcome(reason="an earlier version recorded in words how they were made")
     found = [compared(stored, array, rule, random) for _ in range(boxes)]
     return Outcome(
         tuple(finding for outcome in found for finding in outcome.findings),
@@ -97,6 +98,9 @@ def compared(stored: Stored, array: ArraySpec, rule: ObjectRule, random: np.rand
     )
     box = Box(array.axes, tuple(spans))
     around = box.grown(margin + rule.grow, dims, within=shape)
+    if rule.threshold:
+        wrong, objects = neurites.differing(stored, array, rule, box, around)
+        return _outcome(stored, array, box, wrong, objects)
     classes = stored.read(Classes.name, 0, around)
     numbers = numbered(
         classes,  # type: ignore[arg-type] # whole numbers
@@ -116,10 +120,17 @@ def compared(stored: Stored, array: ArraySpec, rule: ObjectRule, random: np.rand
     if rule.dense:
         made = _counted(made, there, sure)
     objects = len(np.unique(made[sure & (made > 0)]))
-    wrong = sure & (made != there)
+    return _outcome(stored, array, box, sure & (made != there), objects)
+
+
+def _outcome(stored: Stored, array: ArraySpec, box: Box, wrong: NDArray[np.bool_], objects: int) -> Outcome:
+    """Return what became of a box in which some voxels are wrong, or none."""
     if not wrong.any():
         return Outcome(objects=objects)
-    text = f"{np.count_nonzero(wrong)} voxels do not belong to the object that the stored classes make there. {RESTORE}"
+    text = (
+        f"{np.count_nonzero(wrong)} voxels do not belong to the object that is made again there of what is stored. "
+        f"{RESTORE}"
+    )
     return Outcome((Finding("objects", text, array.name, 0, stored.shown(0, box)),), objects)
 
 
