@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # GPU another build may be wanted: see benchmarks/gpu/README.md.
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install demo test test-avx2 test-python check lint types contracts format docs torture audit cuda gpu bench \
+.PHONY: install demo test test-slow test-avx2 test-python check lint types contracts format docs torture audit cuda gpu bench \
     bench-gpu dist release clean
 
 install: $(STAMP)
@@ -27,7 +27,12 @@ demo: install
 # Two processes, a file each: most of a test's time is spent waiting for workers to start. The longest files come first,
 # as tests/conftest.py puts them.
 test: install
-	$(BIN)/python -m pytest -m "not gpu and not torture" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not gpu and not torture and not slow" --numprocesses 2 --dist loadfile \
+	    --no-loadscope-reorder
+
+# What takes a quarter of an hour more and has shorter relatives in `make test`.
+test-slow: install
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 # As on a processor without AVX-512: what it cannot do must be skipped or refused, whatever this machine can.
 test-avx2: export ONEDNN_MAX_CPU_ISA := AVX2

@@ -23,7 +23,9 @@ def test_every_experiment_is_tested() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "phc_u373")) for name in EXPERIMENTS]
+)
 def test_experiment_goes_from_the_data_to_scores_and_a_picture(name: str, tmp_path: Path) -> None:
     folder, metrics = EXPERIMENTS[name]
     if not (DATA / folder).exists():
@@ -44,6 +46,7 @@ def test_experiment_goes_from_the_data_to_scores_and_a_picture(name: str, tmp_pa
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "data", "told"),
     [("nuclei", "plantseg_ovule/1135_mini.h5", "nuclei: SEG"), ("membranes", "vnc_sstem", "pixel error")],

@@ -34,8 +34,11 @@ def main() -> None:
         tile=(16, 24, 24),
         iterations=options.iterations,
         target_kind="instances",
-        class_names=("background", "nucleus"),
-        balance=0.5,
+        classes=3,
+        core=2,  # touching nuclei are told apart by what lies within their outermost two voxels
+        class_names=("background", "rim", "nucleus"),
+        balance=0.3,
+        dice=0.5,
         validation=0.15,
         validate_every=max(options.iterations // 10, 1),
         threads=1,

@@ -153,7 +153,12 @@ def test_files_name_settings_as_options_are_named(
 
 
 @pytest.mark.parametrize(
-    ("ending", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("ending", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_advice_after_an_interruption_goes_on_as_it_is(tmp_path: Path, ending: int, code: int) -> None:
     folder = tmp_path / "my data"

@@ -88,6 +88,7 @@ print((peak - beside) / planned)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other heaps give back by themselves")
 def test_tiles_of_many_shapes_stay_within_the_grant() -> None:
     def peak(how: str) -> float:

@@ -372,6 +372,7 @@ def test_parts_at_the_same_time_write_what_one_run_writes(bench: Bench, tmp_path
     assert content(tmp_path / "out.zarr") == bench.tree
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_part_is_started_again(bench: Bench, tmp_path: Path) -> None:
     sink = tmp_path / "out.zarr"

@@ -34,7 +34,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Victim:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("reached", [0, 20, 80], ids=["creation", "regions", "pyramid"])
+@pytest.mark.parametrize(
+    "reached",
+    [
+        pytest.param(0, id="creation", marks=pytest.mark.slow),
+        pytest.param(20, id="regions"),
+        pytest.param(80, id="pyramid", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_run_resumes_to_the_same_bytes(bench: Victim, tmp_path: Path, reached: int) -> None:
     sink = tmp_path / "out.zarr"
     figures = killed_and_resumed(bench, sink, lambda: sink.exists() and len(entries(sink)) >= reached)

@@ -115,7 +115,7 @@ def test_lost_numbers_are_made_of_the_classes_and_else_missed(
     run(ground, tmp_path / "kept.zarr", cluster, on_event=lose(tmp_path / "kept.zarr"))
     assert products(tmp_path / "kept.zarr") == right
     alone = tmp_path / "alone.zarr"
-    with pytest.raises(UnetDaskError, match="numbers|not whole|not there"):
+    with pytest.raises(UnetDaskError, match=r"numbers|not whole|not there"):
         run(ground, alone, cluster, products="instances", on_event=lose(alone))
     run(ground, alone, cluster, products="instances", resume=True)
     assert products(alone) == {name: value for name, value in right.items() if name.startswith("instances")}
