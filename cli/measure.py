@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import click
 
-from .options import PATH, common, of_source
+from .options import PATH, common, of_objects
 from .terminal import fact, progress, show
 
 
@@ -20,9 +20,7 @@ from .terminal import fact, progress, show
     metavar="FILE",
     help="Table to write, .csv or .parquet [<sink stem>.csv].",
 )
-@click.option("--no-source", is_flag=True, help="Do not measure grey values of the source.")
-@click.option("-j", "--workers", type=int, help="Threads that read and add up [the cores].")
-@of_source
+@of_objects
 @common(printed="the numbers")
 def measure(
     sink: str,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec as NetworkSpec
     from unet_dask.outlines.export import Exported as Exported
     from unet_dask.outlines.export import export as export
+    from unet_dask.outlines.labels import export_labels as export_labels
     from unet_dask.picture.preview import preview as preview
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
@@ -50,6 +51,7 @@ _HOME = {
     "Verification": "unet_dask.verify.finding",
     "evaluate": "unet_dask.evaluation.evaluate",
     "export": "unet_dask.outlines.export",
+    "export_labels": "unet_dask.outlines.labels",
     "load_model": "unet_dask.model.file",
     "measure": "unet_dask.measuring.measure",
     "new_model": "unet_dask.model.file",
