@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, common, of_objects
+from .options import PATH, common, of_objects, refuse_beside
 from .terminal import fact, progress, show
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "--as",
     "outlines",
     type=click.Choice(["detections", "annotations"]),
-    default="detections",
+    default=None,
     help="What QuPath takes outlines for [detections].",
 )
 @of_objects
@@ -67,26 +67,19 @@ def export(
             fact(label, text, err=True)
 
 
-def _file(sink: str, output: str, *, no_source: bool, source: str | None, **settings: Any) -> Exported:
+def _file(sink: str, output: str, *, no_source: bool, **settings: Any) -> Exported:
     from unet_dask.io.source.received import Consent
     from unet_dask.outlines.export import export as write_file
 
-    consent = Consent(source, settings.pop("trusted"))
-    for name in ("name", "overwrite"):
-        _refuse(name, settings.pop(name), "--labels-in")
+    refuse_beside("--labels-in", **{name: settings.pop(name) for name in ("name", "overwrite")})
+    consent = Consent(settings.pop("source"), settings.pop("trusted"))
+    settings["outlines"] = settings["outlines"] or "detections"
     return write_file(sink, output, source=consent, intensities=not no_source, **settings)
 
 
-def _labels(sink: str, image: str, **settings: Any) -> Exported:
+def _labels(sink: str, image: str, *, outlines: str | None, trusted: bool, **settings: Any) -> Exported:
     from unet_dask.outlines.labels import export_labels
 
-    kept = ("product", "name", "overwrite", "workers", "on_block")
-    for name in ("source", "trusted", "no_source"):
-        _refuse(name.replace("trusted", "trust_source"), settings[name], "-o")
-    return export_labels(sink, image, **{name: settings[name] for name in kept})
-
-
-def _refuse(name: str, value: object, other: str) -> None:
-    """Refuse an option that says nothing here, rather than pass over it."""
-    if value:
-        raise click.UsageError(f"--{name.replace('_', '-')} goes with {other}.")
+    unsaid = {name: settings.pop(name) for name in ("source", "no_source")}
+    refuse_beside("-o", trust_source=trusted, **unsaid, **{"as": outlines})
+    return export_labels(sink, image, **settings)

@@ -197,6 +197,13 @@ def of_objects(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def refuse_beside(other: str, **given: object) -> None:
+    """Refuse options that say nothing without another, rather than pass over them."""
+    for name, value in given.items():
+        if value:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with {other}.")
+
+
 def common(*, quiet: str = "No progress.", printed: str = "the outcome") -> Callable[[Command], Command]:
     """Let a command be told what every command is: to be quiet, to show tracebacks, to print JSON.
 

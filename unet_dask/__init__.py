@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
-    from unet_dask.measuring.measure import Measurement as Measurement
+    from unet_dask.measuring.measurement import Measurement as Measurement
+    from unet_dask.measuring.into import measure_into as measure_into
     from unet_dask.measuring.measure import measure as measure
     from unet_dask.model.file import Model as Model
     from unet_dask.model.file import load_model as load_model
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _HOME = {
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
     "Exported": "unet_dask.outlines.export",
-    "Measurement": "unet_dask.measuring.measure",
+    "Measurement": "unet_dask.measuring.measurement",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
     "Plan": "unet_dask.planning.plan",
@@ -54,6 +55,7 @@ _HOME = {
     "export_labels": "unet_dask.outlines.labels",
     "load_model": "unet_dask.model.file",
     "measure": "unet_dask.measuring.measure",
+    "measure_into": "unet_dask.measuring.into",
     "new_model": "unet_dask.model.file",
     "open_result": "unet_dask.result",
     "plan_store": "unet_dask.pipeline",

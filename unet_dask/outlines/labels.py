@@ -18,13 +18,12 @@ from unet_dask.ahead import in_order
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import InputError, OptionError
 from unet_dask.io import remote
-from unet_dask.io.source.received import Consent, changed, source_of
 from unet_dask.measuring.finished import block_sides, open_finished
+from unet_dask.measuring.into import image_of
 from unet_dask.measuring.measure import require_workers
 from unet_dask.outlines.export import Exported
 from unet_dask.products import PRODUCTS, product_of
 from unet_dask.products.instances import Instances
-from unet_dask.shelves.host import host_of
 from unet_dask.shelves.shelf import MARK, Shelf
 from unet_dask.tiling.box import Box
 
@@ -83,7 +82,12 @@ def export_labels(
     _require_numbers(product)
     url = remote.location(sink, "sink")
     result = open_finished(url, product)
-    host = _host(result, remote.location(image, "source"))
+    host = image_of(result, remote.location(image, "source"))
+    if host.axes != result.axes:
+        raise InputError(
+            f"The image {host.folder} has the axes {host.axes}, and the result {result.axes}, so the labels do not "
+            "fit it. Write a file with -o."
+        )
     shelf, named = Shelf(host, "labels"), name or product
     with shelf.put(named, overwrite=overwrite) as place:
         made = _Levels(result, host, product_of(product, result.labels.dtype.name), place, workers)
@@ -96,31 +100,6 @@ def _require_numbers(product: str) -> None:
     if kind is None or kind.amounts:
         fitting = " or ".join(name for name, each in PRODUCTS.items() if not each.amounts)
         raise OptionError(f"{product} are no label image. Use {fitting}.")
-
-
-def _host(result: Finished, image: str) -> Host:
-    """Return the image that a result was made of.
-
-    Raises
-    ------
-    InputError
-        If it is another one, or none that labels can be put into.
-    """
-    source = source_of(result.manifest.fingerprint, Consent(image))
-    moved = remote.source_aliases(image) != result.manifest.fingerprint["source.url"]
-    different = changed(result.manifest, source, None, elsewhere=moved)
-    if different:
-        raise InputError(
-            f"{remote.redact_url(image)} is not what was segmented ({different}), so the labels may not fit it. Name "
-            "the image that the result was made of."
-        )
-    host = host_of(source)
-    if host.axes != result.axes:
-        raise InputError(
-            f"The image {host.folder} has the axes {host.axes}, and the result {result.axes}, so the labels do not "
-            "fit it. Write a file with -o."
-        )
-    return host
 
 
 @dataclass(frozen=True)
