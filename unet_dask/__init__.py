@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
-    from unet_dask.measuring.measurement import Measurement as Measurement
     from unet_dask.measuring.into import measure_into as measure_into
     from unet_dask.measuring.measure import measure as measure
+    from unet_dask.measuring.measurement import Measurement as Measurement
     from unet_dask.model.file import Model as Model
     from unet_dask.model.file import load_model as load_model
     from unet_dask.model.file import new_model as new_model
