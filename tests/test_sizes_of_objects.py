@@ -55,8 +55,8 @@ def test_volume_is_for_objects_in_three_dimensions(
 def test_fingerprint_is_that_of_the_pixels(source: Path, tiny_model: Path, cluster: Cluster) -> None:
     sink = source.parent / "r.zarr"
     settings = {"products": "classes,instances", "memory": "1GiB", "client": cluster.client}
-    unet_dask.segment_store(source, sink, tiny_model, min_size="30um2", **settings)  # type: ignore[arg-type] # mixed
-    run = unet_dask.segment_store(source, sink, tiny_model, min_size=240, resume=True, **settings)  # type: ignore[arg-type]
+    unet_dask.segment_store(source, sink, tiny_model, min_size="30um2", **settings)
+    run = unet_dask.segment_store(source, sink, tiny_model, min_size=240, resume=True, **settings)
     assert run.computed == 0
 
 

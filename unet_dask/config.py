@@ -154,7 +154,7 @@ class SegmentConfig:
         help="Whether holes become part of the object around them [as the model says].",
     )
     #: Of an area or a volume, a run takes the pixels of its source, and its fingerprint these.
-    min_size: int | Extent | None = setting(
+    min_size: int | Extent | None = setting(  # noqa: RUF009 # as all fields
         None,
         values="setting.min_size",
         parse=parse_extent,

@@ -255,7 +255,8 @@ def test_images_that_labels_do_not_fit_are_refused(
     with pytest.raises(InputError, match="not what was segmented"):
         unet_dask.export_labels(made[3] / "r.zarr", other)
     bare = tmp_path / "bare.zarr"
-    zarr.save_array(str(bare), np.random.default_rng(0).integers(0, 99, (64, 64)).astype(np.uint8))
+    values: Any = np.random.default_rng(0).integers(0, 99, (64, 64)).astype(np.uint8)
+    zarr.save_array(str(bare), values)
     sink = segmented(bare, tmp_path / "r.zarr", tiny_model, cluster)
     with pytest.raises(InputError, match="bare array"):
         unet_dask.export_labels(sink, bare)
