@@ -97,10 +97,11 @@ class Survey:
         InputError
             If the source cannot.
         """
-        rows = self._sums(pixel_rows(labels), box) if labels.any() else np.empty(0, self.layout.record)
+        rows = self.sums(pixel_rows(labels), box) if labels.any() else np.empty(0, self.layout.record)
         return Seen(rows, box.slices[: len(self.frame.planes)], self._extent(box))
 
-    def _sums(self, rows: PixelRows, box: Box) -> Rows:
+    def sums(self, rows: PixelRows, box: Box) -> Rows:
+        """Return the sums of the objects of a block, in which there is one."""
         classes = self.result.read(Classes.name, box) if self.layout.classes else None
         certain = self.result.read(Probabilities.name, box)[1:] if self.layout.certain else None
         return block_sums(
