@@ -186,6 +186,24 @@ def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def of_objects(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command that goes through all objects of a result be told where the source is, and how to go."""
+    command = of_source(command)
+    for option in (
+        click.option("-j", "--workers", type=int, help="Threads that read and add up [the cores]."),
+        click.option("--no-source", is_flag=True, help="Do not measure grey values of the source."),
+    ):
+        command = option(command)
+    return command
+
+
+def refuse_beside(other: str, **given: object) -> None:
+    """Refuse options that say nothing without another, rather than pass over them."""
+    for name, value in given.items():
+        if value:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with {other}.")
+
+
 def common(*, quiet: str = "No progress.", printed: str = "the outcome") -> Callable[[Command], Command]:
     """Let a command be told what every command is: to be quiet, to show tracebacks, to print JSON.
 

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from unet_dask.config import SegmentConfig, format_bytes
 from unet_dask.errors import OptionError
-from unet_dask.texts import parse_bytes, parse_channels, parse_products, parse_roi, parse_sizes
+from unet_dask.texts import (
+    Extent,
+    parse_bytes,
+    parse_channels,
+    parse_extent,
+    parse_products,
+    parse_roi,
+    parse_sizes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +41,29 @@ def test_amounts_of_memory(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20", 20),
+        ("30um2", Extent(30, "um", 2)),
+        ("1.5 \N{GREEK SMALL LETTER MU}m\N{SUPERSCRIPT THREE}", Extent(1.5, "um", 3)),
+        ("4nm^2", Extent(4, "nm", 2)),
+    ],
+)
+def test_sizes_of_objects(text: str, expected: int | Extent) -> None:
+    assert parse_extent(text) == expected
+    assert parse_extent(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
     ("parser", "text"),
     [
         (parse_bytes, ""),
         (parse_bytes, "-1GiB"),
         (parse_bytes, "8 GB per worker"),
         (parse_bytes, "1e9"),
+        (parse_extent, "30um"),
+        (parse_extent, "30px2"),
+        (parse_extent, "-3um2"),
         (parse_channels, ""),
         (parse_channels, "-1"),
         (parse_channels, "0,,1"),
@@ -56,7 +81,7 @@ def test_what_is_no_value_is_refused(parser: Callable[[str], Any], text: str) ->
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_value_or_an_option_error(text: str) -> None:
-    for parser in (parse_bytes, parse_channels, parse_sizes, parse_products, _roi):
+    for parser in (parse_bytes, parse_channels, parse_extent, parse_sizes, parse_products, _roi):
         with suppress(OptionError):
             parser(text)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
-    from unet_dask.measuring.measure import Measurement as Measurement
+    from unet_dask.measuring.into import measure_into as measure_into
     from unet_dask.measuring.measure import measure as measure
+    from unet_dask.measuring.measurement import Measurement as Measurement
     from unet_dask.model.file import Model as Model
     from unet_dask.model.file import load_model as load_model
     from unet_dask.model.file import new_model as new_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from unet_dask.model.header import NetworkSpec as NetworkSpec
     from unet_dask.outlines.export import Exported as Exported
     from unet_dask.outlines.export import export as export
+    from unet_dask.outlines.labels import export_labels as export_labels
     from unet_dask.picture.preview import preview as preview
     from unet_dask.pipeline import plan_store as plan_store
     from unet_dask.pipeline import segment_store as segment_store
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 _HOME = {
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
     "Exported": "unet_dask.outlines.export",
-    "Measurement": "unet_dask.measuring.measure",
+    "Measurement": "unet_dask.measuring.measurement",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
     "Plan": "unet_dask.planning.plan",
@@ -51,8 +53,10 @@ _HOME = {
     "Verification": "unet_dask.verify.finding",
     "evaluate": "unet_dask.evaluation.evaluate",
     "export": "unet_dask.outlines.export",
+    "export_labels": "unet_dask.outlines.labels",
     "load_model": "unet_dask.model.file",
     "measure": "unet_dask.measuring.measure",
+    "measure_into": "unet_dask.measuring.into",
     "new_model": "unet_dask.model.file",
     "open_result": "unet_dask.result",
     "plan_store": "unet_dask.pipeline",

@@ -9,7 +9,14 @@ from unet_dask.choices import AUTO, Averaging, BackendName, Device, Precision, w
 from unet_dask.errors import OptionError
 from unet_dask.part import parse_part
 from unet_dask.setting import by_present_names, nearest, setting, settings_of
-from unet_dask.texts import parse_bytes, parse_channels, parse_products, parse_sizes
+from unet_dask.texts import (
+    Extent,
+    parse_bytes,
+    parse_channels,
+    parse_extent,
+    parse_products,
+    parse_sizes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +63,11 @@ def _not_negative(name: str, value: float) -> None:
 def _is_share(name: str, value: float) -> None:
     if not 0 < value <= 1:
         raise OptionError(f"--{name} is above 0 and at most 1, not {value}.")
+
+
+def _is_extent(name: str, value: int | Extent) -> None:
+    if not isinstance(value, Extent) and not 0 <= value <= _MOST_ALONG:
+        raise OptionError(f"--{name.replace('_', '-')} goes from 0 to {_MOST_ALONG} pixels, not {value}.")
 
 
 def _are_sizes(name: str, value: tuple[int, ...]) -> None:
@@ -154,12 +166,13 @@ class SegmentConfig:
         choices=("yes", "no"),
         help="Whether holes become part of the object around them [as the model says].",
     )
-    min_size: int | None = setting(
+    #: Of an area or a volume, a run takes the pixels of its source, and its fingerprint these.
+    min_size: int | Extent | None = setting(  # noqa: RUF009 # as all fields
         None,
         values="setting.min_size",
-        parse=int,
-        check=_not_negative,
-        metavar="PIXELS",
+        parse=parse_extent,
+        check=_is_extent,
+        metavar="PIXELS|30um2",
         help="Smallest object that is kept [as the model says].",
     )
     split: float | None = setting(

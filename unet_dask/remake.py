@@ -19,6 +19,7 @@ from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
+from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.objects.rule import OBJECTS, ObjectRule
 from unet_dask.planning.grant import default_limit
@@ -26,7 +27,7 @@ from unet_dask.planning.objects import window_bytes
 from unet_dask.run.last import complete
 from unet_dask.run.making import LEVEL, joined_array, stored_source
 from unet_dask.run.planned import is_planned
-from unet_dask.run.prepare import rule_for
+from unet_dask.run.prepare import in_pixels, rule_for
 from unet_dask.run.recorder import Recorder
 from unet_dask.run.seal import require_there
 from unet_dask.run.written import total_work
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.sink.store import ArraySpec
+    from unet_dask.io.source.volume import Source
     from unet_dask.ledger import Key
     from unet_dask.run.events import Listener
     from unet_dask.tiling.region import RegionGrid
@@ -131,6 +133,7 @@ def remake_objects(
     config = configured(
         read_identity(SegmentConfig, manifest.fingerprint), settings | {"workers": workers, "memory": memory}
     )
+    config = in_pixels(config, _as_source(stored), stored.dims)
     result = _Result(stored.arrays, stored.grid, _rule(stored, config), stored.dims, len(manifest.classes))
     count = config.workers or clusters.default_workers("cpu")
     limit = config.memory or default_limit(available_cores(), clusters.machine_memory(), count, gpus=0)
@@ -187,6 +190,13 @@ def _opened(url: str) -> Stored:
             "segment --resume first."
         )
     return stored
+
+
+def _as_source(stored: Stored) -> Source:
+    """Return the objects of a result as an image, which says how large a pixel is."""
+    array = joined_array(stored.arrays)
+    assert array is not None
+    return open_source(stored.url, key=f"{array.name}/0")
 
 
 def _rule(stored: Stored, config: SegmentConfig) -> ObjectRule:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from unet_dask.errors import OptionError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from unet_dask.texts import Extent
 
 #: Metres of one unit, by its name in OME-Zarr.
 _METRES = {
@@ -136,6 +141,58 @@ def shown(sizes: Sequence[float], unit: str | None) -> str:
     """
     each = sizes[:1] if len(set(sizes)) == 1 else sizes
     return " ".join(part for part in (" x ".join(f"{size:.4g}" for size in each), unit or "") if part)
+
+
+def voxel_size(
+    spacing: Mapping[str, float], unit: Mapping[str, str | None], axes: str, to: str = "um"
+) -> float | None:
+    """Return the area or volume of a voxel along some axes, None if it is not known.
+
+    Examples
+    --------
+    >>> voxel_size({"y": 500.0, "x": 500.0}, {"y": "nm", "x": "nm"}, "yx")
+    0.25
+    """
+    lengths = [spacing[axis] * (metres(unit.get(axis)) or math.nan) / _METRES[unit_name(to)] for axis in axes]
+    size = math.prod(lengths)
+    return round(size, 12) if math.isfinite(size) and size > 0 else None
+
+
+def pixels_of(extent: Extent, spacing: Mapping[str, float], unit: Mapping[str, str | None], axes: str) -> int:
+    """Return the pixels, or voxels, of the smallest object of at least an area, or a volume.
+
+    Parameters
+    ----------
+    extent : an area where objects are of two dimensions, else a volume
+    spacing, unit : per axis
+    axes : of an object
+
+    Raises
+    ------
+    OptionError
+        If it is the other one, or nobody knows how large a pixel is.
+    """
+    if extent.dims != len(axes):
+        what, other = ("an area", "um2") if len(axes) == 2 else ("a volume", "um3")
+        raise OptionError(
+            f"Objects of this network have {what}, and {extent} is none. Write it in {other}, or in pixels."
+        )
+    size = voxel_size(spacing, unit, axes, extent.unit)
+    if size is None:
+        raise OptionError(
+            f"{extent} cannot be told in pixels, because the source does not say how large a pixel is. Write the "
+            "smallest object in pixels."
+        )
+    return math.ceil(extent.number / size - 1e-9)
+
+
+def smallest_object(
+    pixels: int, spacing: Mapping[str, float], unit: Mapping[str, str | None], axes: str
+) -> Iterator[tuple[str, str]]:
+    """Yield how large the smallest object is for people, if the source says how large a pixel is."""
+    size = voxel_size(spacing, unit, axes)
+    if pixels > 1 and size is not None:
+        yield "smallest object", f"{pixels} pixels, {pixels * size:.4g} um{len(axes)}"
 
 
 Size = tuple[tuple[float, ...] | None, str | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import OptionError
@@ -71,6 +72,50 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     if not all(_WHOLE.fullmatch(part) and int(part) for part in parts):
         raise OptionError(f"{shown(text)} is not a list of sizes. Write one per axis, like 128,512,512.")
     return tuple(int(part) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """An area or a volume.
+
+    Attributes
+    ----------
+    number : of square or cubic units
+    unit : of length, such as "um"
+    dims : 2 for an area, 3 for a volume
+    """
+
+    number: float
+    unit: str
+    dims: int
+
+    def __str__(self) -> str:
+        return f"{self.number:g}{self.unit}{self.dims}"
+
+
+def parse_extent(text: str) -> int | Extent:
+    """Return how large an object is, of a text such as "20", in pixels, or "30um2", or "100 um3".
+
+    Raises
+    ------
+    OptionError
+        If it is neither a whole number of pixels nor an area or a volume.
+
+    Examples
+    --------
+    >>> parse_extent("20"), str(parse_extent("30 µm²"))
+    (20, '30um2')
+    """
+    if _WHOLE.fullmatch(text.strip()):
+        return int(text)
+    plain = text.translate({0xB2: "2", 0xB3: "3", 0xB5: "u", 0x3BC: "u"})
+    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([nu]m|mm)\^?([23])\s*", plain)
+    if not found:
+        raise OptionError(
+            f"{shown(text)} is no size of an object. Write pixels, like 20, or an area like 30um2, or a volume like "
+            "100um3."
+        )
+    return Extent(float(found[1]), found[2], int(found[3]))
 
 
 def shown(text: str) -> str:

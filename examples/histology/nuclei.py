@@ -30,7 +30,10 @@ def halved(source: Path, out: Path) -> list[Path]:
         image, labels = tifffile.imread(path), tifffile.imread(source / "labels" / path.name)
         rows, columns = (side // 2 * 2 for side in labels.shape)
         pairs = image[:rows, :columns].reshape(rows // 2, 2, columns // 2, 2, 3).astype(float)
-        for folder, values in (("images", pairs.mean((1, 3)).round().astype(np.uint8)), ("labels", labels[:rows:2, :columns:2])):
+        for folder, values in (
+            ("images", pairs.mean((1, 3)).round().astype(np.uint8)),
+            ("labels", labels[:rows:2, :columns:2]),
+        ):
             (out / folder).mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(out / folder / path.name, values)
         written.append(out / "images" / path.name)
@@ -60,7 +63,9 @@ def main() -> None:
     again = model.with_suffix(".checkpoint").exists()
     if not model.exists() or again:
         unet_dask.train(out / "images", out / "labels", model, config, resume=again, on_event=_told)
-    unet_dask.segment_store(scored, out / "scored.seg.zarr", model, products="classes,instances", overwrite=True)
+    unet_dask.segment_store(
+        scored, out / "scored.seg.zarr", model, products="classes,instances", overwrite=True
+    )
     scores = unet_dask.evaluate(
         out / "scored.seg.zarr/instances", out / "all/labels" / scored.name,
         unet_dask.EvaluateConfig(metrics=("iou", "seg", "f1")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 SIZE = {"z": 2.0, "y": 0.5, "x": 0.25}
 
 
-def save_image(path: Path, values: NDArray[Any], axes: str, *, levels: int = 1) -> Path:
-    """Write an OME-Zarr image whose pixels have a size, with coarser levels."""
-    group = zarr.create_group(str(path))
+def save_image(
+    path: Path, values: NDArray[Any], axes: str, *, levels: int = 1, zarr_format: Literal[2, 3] = 3
+) -> Path:
+    """Write an OME-Zarr image whose pixels have a size, with coarser levels; version 0.4 in Zarr 2, 0.5 in Zarr 3."""
+    old = zarr_format == 2
+    group = zarr.create_group(str(path), zarr_format=zarr_format)
     space = [axis for axis in axes if axis in "zyx"]
+    kind: Any = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if old else {}
     datasets = []
     for level in range(levels):
         step = tuple(slice(None, None, 2**level if axis in "yx" else 1) for axis in axes)
         part = np.ascontiguousarray(values[step])
         chunks = tuple(min(48, size) for size in part.shape)
-        group.create_array(str(level), shape=part.shape, dtype=part.dtype, chunks=chunks)[...] = part
+        array = group.create_array(str(level), shape=part.shape, dtype=part.dtype, chunks=chunks, **kind)
+        array[...] = part
         scale = [SIZE[axis] * (2**level if axis in "yx" else 1) if axis in space else 1.0 for axis in axes]
         transformations = [{"type": "scale", "scale": scale}]
         datasets.append({"path": str(level), "coordinateTransformations": transformations})
@@ -39,8 +44,9 @@ def save_image(path: Path, values: NDArray[Any], axes: str, *, levels: int = 1) 
         {"name": axis, "type": "space", "unit": "micrometer"} if axis in space else {"name": axis, "type": kinds[axis]}
         for axis in axes
     ]  # fmt: skip
-    ome: Any = {"version": "0.5", "multiscales": [{"axes": named, "datasets": datasets}]}
-    group.attrs["ome"] = ome
+    multiscale: Any = {"axes": named, "datasets": datasets}
+    ome: Any = {"version": "0.5", "multiscales": [multiscale]}
+    group.attrs.update({"multiscales": [multiscale | {"version": "0.4"}]} if old else {"ome": ome})
     return path
 
 

@@ -149,6 +149,16 @@ def test_planes_of_a_stack_have_objects_of_their_own(
     assert "centroid-z" not in found.columns
     assert found.unit == "um2"
     assert found.extent == pytest.approx(3 * 90 * 100 * SIZE["y"] * SIZE["x"] / 1e6)
+    assert [plane.place for plane in found.planes] == [{"z": 1}, {"z": 2}, {"z": 3}]
+    for plane in found.planes:
+        assert plane.objects == np.count_nonzero(found.columns["z"] == plane.place["z"])
+        assert plane.classes == {"class 1": plane.objects}
+        assert plane.extent
+        assert plane.extent == pytest.approx(90 * 100 * SIZE["y"] * SIZE["x"] / 1e6)
+        assert plane.density == pytest.approx(plane.objects / plane.extent)
+    said = dict(found.lines())["objects per plane"]
+    assert f"{max(plane.objects for plane in found.planes)} (z " in said
+    assert found.to_json()["planes"][0]["z"] == 1  # type: ignore[index] # plain JSON
 
 
 def test_objects_in_three_dimensions_have_a_volume(
@@ -183,14 +193,33 @@ def test_classes_and_their_probabilities(
     labels = blobs((120, 120), 2)
     classes = (labels > 0) * (1 + labels % 2).astype(np.uint8)
     relabelled(sink, labels, classes)
-    table = unet_dask.measure(sink).columns
+    found = unet_dask.measure(sink)
+    table = found.columns
     assert table is not None
+    assert found.classes == {f"class {n}": np.count_nonzero(table["class"] == f"class {n}") for n in (1, 2)}
+    assert dict(found.lines())["of classes"].startswith(f"{found.classes['class 1']} class 1, ")
+    assert found.planes == ()
     probabilities = stored(sink, "probabilities") / (254 if kind == "uint8" else 1)
     for row, label in enumerate(table["label"]):
         number = 1 + label % 2
         assert table["class"][row] == f"class {number}"
         mean = probabilities[int(number)][labels == label].mean()
         assert table["probability_mean"][row] == pytest.approx(mean, rel=1e-5)
+
+
+def test_planes_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Path, cluster: Cluster) -> None:
+    source = save_image(tmp_path / "s.zarr", noise(3, 64, 64), "zyx")
+    inside = np.ones((3, 64, 64), np.uint8)
+    inside[1, 16:] = 0
+    zarr.create_array(str(tmp_path / "m.zarr"), data=inside, dimension_names=["z", "y", "x"])
+    mask = str(tmp_path / "m.zarr")
+    sink = segmented(source, tmp_path / "r.zarr", tiny_model, cluster, mask=mask, chunks=(3, 32, 32))
+    relabelled(sink, blobs((3, 64, 64), 2) * (inside > 0))
+    found = unet_dask.measure(sink)
+    square = SIZE["y"] * SIZE["x"] / 1e6
+    for plane, rows in zip(found.planes, (64, 16, 64), strict=True):
+        assert plane.extent == pytest.approx(rows * 64 * square)
+    assert found.extent == pytest.approx(144 * 64 * square)
 
 
 def test_objects_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Path, cluster: Cluster) -> None:

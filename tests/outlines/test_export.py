@@ -51,13 +51,13 @@ def filled(geometry: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray(shapely.contains_xy(geometry, x, y))
 
 
-def features(path: Path) -> list[dict[str, Any]]:
+def features(path: Path, kind: str = "detection") -> list[dict[str, Any]]:
     """Return the features of a file, each of which must be valid."""
     read = json.loads(path.read_text())
     assert read["type"] == "FeatureCollection"
     for feature in read["features"]:
         assert geometry_of(feature["geometry"]).is_valid
-        assert feature["properties"]["objectType"] == "detection"
+        assert feature["properties"]["objectType"] == kind
     return list(read["features"])
 
 
@@ -243,3 +243,5 @@ def test_command_says_what_was_written(made: Path, tmp_path: Path, call_cli: Cal
     assert "o.geojson" in outcome.stderr
     said = json.loads(call_cli("export", made / "r.zarr", "-o", tmp_path / "o.png", "--json").stdout)
     assert said["objects"] == len(features(tmp_path / "o.geojson"))
+    call_cli("export", made / "r.zarr", "-o", tmp_path / "a.geojson", "--as", "annotations")
+    assert len(features(tmp_path / "a.geojson", "annotation")) == said["objects"]

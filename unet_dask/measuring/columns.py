@@ -39,7 +39,7 @@ def columns_of(
     scale : of stored probabilities, what a certain class has
     """
     fields = rows.dtype.names or ()
-    kinds = _kinds(rows)
+    kinds = kinds_of(rows)
     table: Columns = {"label": rows["label"], "class": np.array([*map(printable, class_names)])[kinds]}
     table |= _places(rows, frame)
     table["touches_border"] = _touching(rows, frame)
@@ -51,7 +51,7 @@ def columns_of(
     return table
 
 
-def _kinds(rows: Rows) -> NDArray[np.intp]:
+def kinds_of(rows: Rows) -> NDArray[np.intp]:
     """Return the class that most voxels of each object have, background left out; the first of several."""
     if "per_class" not in (rows.dtype.names or ()):
         return np.ones(len(rows), np.intp)

@@ -116,8 +116,16 @@ class Finished:
         return tuple(slice(*moved[axis]) for axis in self.manifest.plan.axes)
 
 
-def block_sides(chunks: tuple[int, ...], shape: tuple[int, ...], dims: int) -> tuple[int, ...]:
+def block_sides(
+    chunks: tuple[int, ...], shape: tuple[int, ...], dims: int, most: int | None = None
+) -> tuple[int, ...]:
     """Return the sides of blocks: some whole chunks, about as many along each axis of an object.
+
+    Parameters
+    ----------
+    chunks, shape : of the array
+    dims : last axes along which an object extends
+    most : voxels of a block, if chunks are not larger; None for as many as are measured at a time
 
     Examples
     --------
@@ -128,7 +136,7 @@ def block_sides(chunks: tuple[int, ...], shape: tuple[int, ...], dims: int) -> t
     while True:
         short = [axis for axis, size in enumerate(shape) if sides[axis] < size]
         inner = [axis for axis in short if axis >= len(shape) - dims] or short
-        if not inner or 2 * prod(sides) > _BLOCK:
+        if not inner or 2 * prod(sides) > (most or _BLOCK):
             return tuple(min(side, max(size, 1)) for side, size in zip(sides, shape, strict=True))
         sides[min(inner, key=lambda axis: sides[axis])] *= 2
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.axes import is_spatial
+from unet_dask.axes import space_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.spacing import metres
 
@@ -36,7 +36,7 @@ class Frame:
     shape : of the label image
     offset : of its first voxel, in pixels of the level of the source that it was made of
     factor : pixels of the finest level per pixel of that level; whole numbers where these fit
-    micrometres : size of a voxel along each axis of space, () if it is not known
+    micrometres : size of a voxel along the last axes of space, at least those of an object, () if these are not known
     origin : where the centre of the first voxel lies, in micrometres likewise
     """
 
@@ -100,19 +100,27 @@ def frame_of(result: Finished, source: Source | None) -> Frame:
     axes, extent = result.axes, result.manifest.plan.extent
     factors = {} if source is None else _factors(source)
     found = open_source(result.url, key=posixpath.join(result.name, "0"), axes=axes)
-    space = [axis for axis in axes if is_spatial(axis)]
-    metre = [metres(found.unit.get(axis)) for axis in space]
-    known = [1e6 * each for each in metre if each is not None]
-    known = known if len(known) == len(space) else []
+    known = _micrometres(found, result.dims)
     return Frame(
         axes,
         result.dims,
         result.labels.shape,
         tuple(extent[axis][0] for axis in axes),
         tuple(factors.get(axis, 1) for axis in axes),
-        tuple(found.spacing[axis] * each for axis, each in zip(space, known, strict=False)),
-        tuple(found.translation[axis] * each for axis, each in zip(space, known, strict=False)),
+        tuple(found.spacing[axis] * each for axis, each in known.items()),
+        tuple(found.translation[axis] * each for axis, each in known.items()),
     )
+
+
+def _micrometres(found: Source, dims: int) -> dict[str, float]:
+    """Return the micrometres of a unit along the last axes of space that have one; {} unless all of an object have."""
+    known: dict[str, float] = {}
+    for axis in reversed(space_of(found.axes)):
+        metre = metres(found.unit.get(axis))
+        if metre is None:
+            break
+        known = {axis: 1e6 * metre} | known
+    return known if len(known) >= dims else {}
 
 
 def _factors(source: Source) -> dict[str, float]:

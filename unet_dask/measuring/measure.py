@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from unet_dask.engine.device import available_cores
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.source.received import consented
+from unet_dask.measuring.measurement import Measurement
 from unet_dask.measuring.place import require_place
 from unet_dask.measuring.spill import Spill
 from unet_dask.measuring.sums import merged
@@ -28,105 +28,15 @@ if TYPE_CHECKING:
     from unet_dask.io.source.received import Consent
     from unet_dask.measuring.columns import Columns
     from unet_dask.measuring.finished import Finished
-    from unet_dask.measuring.frame import Frame
     from unet_dask.measuring.sums import Rows
     from unet_dask.measuring.survey import Survey
+    from unet_dask.measuring.tally import Tally
     from unet_dask.tiling.box import Box
 
     #: Called with the blocks that were looked at so far, and their number.
     OnBlock = Callable[[int, int], None]
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What was measured, in a few numbers; the table itself if it was not written to a file.
-
-    Attributes
-    ----------
-    path : of the table; None if `columns` holds it
-    objects : how many there are
-    median : of their areas in pixels, or volumes in voxels; None if there are none
-    physical : the same in `unit`; None if the size of a pixel is not known
-    unit : "um2" or "um3"
-    extent : what was segmented in square or cubic millimetres, the tissue of a run with a mask; None if not known
-    density : objects per square or cubic millimetre of that
-    masked : whether a mask says what was segmented
-    notes : what the user should know
-    columns : the table, by names; None if it was written to a file
-    """
-
-    path: Path | None
-    objects: int
-    median: float | None
-    physical: float | None
-    unit: str
-    extent: float | None
-    density: float | None
-    masked: bool
-    notes: tuple[str, ...]
-    columns: Columns | None = field(default=None, repr=False, compare=False)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the numbers for programs."""
-        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "columns"}
-        return said | {"path": None if self.path is None else str(self.path)}
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """Yield what was measured for people: a label and a text for each line."""
-        yield "objects", f"{self.objects}"
-        if self.median is not None:
-            flat = self.unit == "um2"
-            size = f"{self.median:g} {'pixels' if flat else 'voxels'}"
-            known = "" if self.physical is None else f", {self.physical:.4g} {self.unit}"
-            yield f"median {'area' if flat else 'volume'}", size + known
-        if self.extent is not None and self.density is not None:
-            unit, of = self.unit.replace("um", "mm"), "the mask" if self.masked else "the image"
-            yield f"objects per {unit}", f"{self.density:.4g} ({self.extent:.4g} {unit} of {of})"
-        if self.path is not None:
-            yield "table", str(self.path)
-        for note in self.notes:
-            yield "note", note
-
-
-@dataclass
-class Tally:
-    """What is counted beside the table.
-
-    Attributes
-    ----------
-    extent : voxels that were segmented
-    areas : of objects, as voxels -> how many; there are far fewer areas than objects
-    """
-
-    extent: int = 0
-    areas: dict[int, int] = field(default_factory=dict)
-
-    def count(self, rows: Rows) -> None:
-        """Count objects of which all is known."""
-        for area, number in zip(*(each.tolist() for each in np.unique_counts(rows["area"])), strict=True):
-            self.areas[area] = self.areas.get(area, 0) + number
-
-    @property
-    def objects(self) -> int:
-        """How many there are."""
-        return sum(self.areas.values())
-
-    @property
-    def median(self) -> float | None:
-        """Median area in voxels, None if there are no objects."""
-        if not self.areas:
-            return None
-        areas = sorted(self.areas)
-        ends = np.cumsum([self.areas[area] for area in areas])
-        low, high = (areas[int(np.searchsorted(ends, rank))] for rank in _middle(int(ends[-1])))
-        return (low + high) / 2
-
-
-def _middle(count: int) -> tuple[int, int]:
-    """Return the ranks, from 1, of the middle of some numbers."""
-    return (count + 1) // 2, count // 2 + 1
 
 
 def measure(
@@ -172,16 +82,12 @@ def measure(
     survey = open_survey(url, consented(source), intensities=intensities)
     if path is not None:
         require_place(path, source_places(survey))
-    tally = Tally()
-    with Spill(merged, folder=path.parent if path else None) as spill, written(path):
-        for seen in looks(survey.result, survey.look, workers, on_block):
-            spill.put(seen.rows)
-            tally.extent += seen.extent
-        batches = _tables(survey, spill.batches(), tally)
+    tally = survey.tally()
+    with written(path), tables(survey, tally, path.parent if path else None, workers, on_block) as batches:
         if path is None or writer is None:
-            return _summary(survey, tally, None, _joined(survey.head, batches))
+            return summary(survey, tally, None, _joined(survey.head, batches))
         write(path, writer(survey.head, batches))
-    return _summary(survey, tally, path, None)
+    return summary(survey, tally, path, None)
 
 
 def require_workers(workers: int | None) -> None:
@@ -231,7 +137,26 @@ def written(path: Path | None) -> Iterator[None]:
         raise SinkError(f"{name} cannot be written: {error.strerror or error}.") from error
 
 
-def _tables(survey: Survey, batches: Iterable[Rows], tally: Tally) -> Iterator[Columns]:
+@contextmanager
+def tables(
+    survey: Survey, tally: Tally, folder: Path | None, workers: int | None, on_block: OnBlock
+) -> Iterator[Iterator[Columns]]:
+    """Go through a result, and yield its table in pieces.
+
+    Parameters
+    ----------
+    survey, tally : what is measured, and counted
+    folder : of what does not fit into memory; None for the usual one of the system
+    workers, on_block : as in `measure`
+    """
+    with Spill(merged, folder=folder) as spill:
+        for seen in looks(survey.result, survey.look, workers, on_block):
+            spill.put(seen.rows)
+            tally.see(seen)
+        yield _counted(survey, tally, spill.batches())
+
+
+def _counted(survey: Survey, tally: Tally, batches: Iterable[Rows]) -> Iterator[Columns]:
     for rows in batches:
         tally.count(rows)
         yield survey.columns(rows)
@@ -243,19 +168,21 @@ def _joined(head: Columns, batches: Iterable[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in head}
 
 
-def _summary(survey: Survey, tally: Tally, path: Path | None, columns: Columns | None) -> Measurement:
-    frame: Frame = survey.frame
-    median, unit = tally.median, "um2" if frame.dims == 2 else "um3"
-    extent = None if frame.size is None else tally.extent * frame.size / 1000**frame.dims
+def summary(survey: Survey, tally: Tally, path: Path | None, columns: Columns | None) -> Measurement:
+    """Return what was counted, once all was."""
+    frame, median = survey.frame, tally.median
+    extent = tally.millimetres(int(tally.extent.sum()))
     return Measurement(
         path=path,
         objects=tally.objects,
         median=None if median is None else median * frame.pixels,
         physical=None if median is None or frame.size is None else median * frame.size,
-        unit=unit,
+        unit="um2" if frame.dims == 2 else "um3",
         extent=extent,
         density=tally.objects / extent if extent else None,
         masked=survey.mask is not None,
+        classes=tally.by_class,
+        planes=tally.by_plane,
         notes=survey.notes,
         columns=columns,
     )

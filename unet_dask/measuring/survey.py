@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.io.remote import printable
 from unet_dask.io.source.received import mask_at_hand
 from unet_dask.io.source.window import read_window
 from unet_dask.measuring.block import block_sums, pixel_rows
@@ -14,6 +16,7 @@ from unet_dask.measuring.columns import columns_of
 from unet_dask.measuring.finished import Finished, open_finished, source_at_hand
 from unet_dask.measuring.frame import Frame, frame_of
 from unet_dask.measuring.sums import Layout
+from unet_dask.measuring.tally import Tally
 from unet_dask.products import product_of
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -40,11 +43,13 @@ class Seen:
     Attributes
     ----------
     rows : sums of its objects
-    extent : voxels in it that were segmented: of a run with a mask those within
+    planes : in which it lies
+    extent : voxels of each of them that were segmented: of a run with a mask those within
     """
 
     rows: Rows
-    extent: int
+    planes: tuple[slice, ...]
+    extent: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -92,12 +97,11 @@ class Survey:
         InputError
             If the source cannot.
         """
-        extent = int(np.prod(box.shape)) if self.mask is None else self._inside(self.mask, box)
-        if not labels.any():
-            return Seen(np.empty(0, self.layout.record), extent)
-        return Seen(self._sums(pixel_rows(labels), box), extent)
+        rows = self.sums(pixel_rows(labels), box) if labels.any() else np.empty(0, self.layout.record)
+        return Seen(rows, box.slices[: len(self.frame.planes)], self._extent(box))
 
-    def _sums(self, rows: PixelRows, box: Box) -> Rows:
+    def sums(self, rows: PixelRows, box: Box) -> Rows:
+        """Return the sums of the objects of a block, in which there is one."""
         classes = self.result.read(Classes.name, box) if self.layout.classes else None
         certain = self.result.read(Probabilities.name, box)[1:] if self.layout.certain else None
         return block_sums(
@@ -116,9 +120,14 @@ class Survey:
             plain = values.view(np.uint8) if values.dtype.kind == "b" else values
             yield from enumerate(np.ascontiguousarray(np.moveaxis(plain, place, 0)), first)
 
-    def _inside(self, mask: Mask, box: Box) -> int:
+    def _extent(self, box: Box) -> NDArray[np.int64]:
+        """Return the voxels of each plane of a block that were segmented."""
+        planes = box.shape[: len(self.frame.planes)]
+        if self.mask is None:
+            return np.full(planes, prod(box.shape[len(planes) :]), np.int64)
         window = self.result.in_source(box, (0, 1))
-        return int(np.count_nonzero(mask.inside([(span.start, span.stop) for span in window])))
+        inside = self.mask.inside([(span.start, span.stop) for span in window])
+        return np.asarray(np.count_nonzero(inside.reshape(*planes, -1), axis=-1), np.int64)
 
     def columns(self, rows: Rows) -> Columns:
         """Return the table of objects of which all is summed up."""
@@ -128,6 +137,10 @@ class Survey:
         certain = None if array is None else product_of(Probabilities.name, array.dtype.name)
         scale = certain.scale if isinstance(certain, Probabilities) else 1
         return columns_of(rows, self.frame, self.result.manifest.classes, names, scale=scale)
+
+    def tally(self) -> Tally:
+        """Return what counts its objects."""
+        return Tally(self.frame, tuple(map(printable, self.result.manifest.classes)))
 
     @property
     def head(self) -> Columns:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _CORNERS = 16 << 20
 
 
-def write_geojson(survey: Survey, path: Path, workers: int | None, on_block: OnBlock) -> int:
-    """Write the objects of a result, and return how many there are."""
+def write_geojson(survey: Survey, path: Path, kind: str, workers: int | None, on_block: OnBlock) -> int:
+    """Write the objects of a result, each of a kind that QuPath knows, and return how many there are."""
     count = 0
 
     def counted() -> Iterator[tuple[Columns, Rows]]:
@@ -44,7 +44,7 @@ def write_geojson(survey: Survey, path: Path, workers: int | None, on_block: OnB
         for rows, found in looks(survey.result, _tracing(survey), workers, on_block):
             sums.put(rows)
             corners.put(found)
-        write(path, Features(survey.frame, survey.result.manifest.classes).pieces(counted()))
+        write(path, Features(survey.frame, survey.result.manifest.classes, kind).pieces(counted()))
     return count
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from unet_dask.measuring.measure import OnBlock
 
 _OUTLINES = ".geojson"
+#: What QuPath calls an object, by what users ask for.
+_KINDS = {"detections": "detection", "annotations": "annotation"}
 #: What writes a picture, by the end of the name of the file.
 _PICTURES = {".tif": write_tiff, ".tiff": write_tiff, ".png": write_png}
 
@@ -64,6 +66,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     product: str = Instances.name,
+    outlines: str = "detections",
     source: str | os.PathLike[str] | Consent | None = None,
     intensities: bool = True,
     workers: int | None = None,
@@ -79,6 +82,7 @@ def export(
     sink : path or URL of a result of `segment_store`
     output : file to write
     product : of a picture: "instances" or "classes"
+    outlines : what QuPath takes them for: "detections", of which it shows millions, or "annotations", to be edited
     source, intensities : of the measurements of outlines, as in :func:`unet_dask.measure`
     workers, on_block : as in :func:`unet_dask.measure`
 
@@ -95,11 +99,13 @@ def export(
     require_workers(workers)
     path = require_place(output, [url])
     _require_format(path.suffix.lower(), product)
+    if outlines not in _KINDS:
+        raise OptionError(f"Objects are no {outlines} of QuPath. Use {' or '.join(_KINDS)}.")
     if path.suffix.lower() == _OUTLINES:
         survey = open_survey(url, consented(source), intensities=intensities)
         require_place(path, source_places(survey))
         with written(path):
-            count: int | None = write_geojson(survey, path, workers, on_block)
+            count: int | None = write_geojson(survey, path, _KINDS[outlines], workers, on_block)
         return Exported(path, count, survey.notes)
     result = open_finished(url, product)
     require_place(path, [result.manifest.source.url])

@@ -38,10 +38,12 @@ class Features:
     ----------
     frame : where its voxels lie
     class_names : background first
+    kind : what QuPath calls them
     """
 
     frame: Frame
     class_names: Sequence[str]
+    kind: str = "detection"
 
     def pieces(self, batches: Iterable[tuple[Columns, Rows]]) -> Iterator[bytes]:
         """Yield a collection of features.
@@ -102,7 +104,7 @@ class Features:
         for row, label in enumerate(table["label"].tolist()):
             values = {name: column[row] for name, column in measured.items() if math.isfinite(column[row])}
             found[label] = (
-                f'{{"objectType": "detection", "name": "{label}", '
+                f'{{"objectType": "{self.kind}", "name": "{label}", '
                 f'"classification": {known[str(table["class"][row])]}, "measurements": {_encode(values)}}}'
             )
         return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.ahead import in_order
+from unet_dask.axes import space_of
 from unet_dask.durable import sync_file, sync_folder, write
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import OptionError
@@ -155,9 +156,9 @@ def _tiles(
 
 def _sizes(frame: Frame) -> dict[str, Any]:
     """Return the sizes of voxels, as OME says them."""
-    space = [axis.upper() for axis in frame.axes if axis in "zyx"]
+    known = space_of(frame.axes).upper()[-len(frame.micrometres) :] if frame.micrometres else ""
     found: dict[str, Any] = {}
-    for axis, size in zip(space, frame.micrometres, strict=False):
+    for axis, size in zip(known, frame.micrometres, strict=True):
         found |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "\N{MICRO SIGN}m"}
     return found
 

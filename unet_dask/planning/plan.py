@@ -30,7 +30,7 @@ from unet_dask.planning.fit import check_fit
 from unet_dask.planning.layout import choose
 from unet_dask.planning.masked import left
 from unet_dask.planning.objects import window_bytes
-from unet_dask.spacing import known_spacing, other_pixels
+from unet_dask.spacing import known_spacing, other_pixels, smallest_object
 from unet_dask.tiling.valid import aligned
 
 if TYPE_CHECKING:
@@ -240,6 +240,8 @@ class Plan:
         yield "disk", f"at most {format_bytes(self.disk_bytes)}, before compression"
         if any(output.joined for output in self.outputs):
             yield "objects", self.rule.text
+            axes = space_of(self.source.axes)[-self.header.network.dims :]
+            yield from smallest_object(self.rule.min_size, self.source.spacing, self.source.unit, axes)
         yield "precision", f"{self.precision} on {self.device}"
         yield from (("note", note) for note in self.notes)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unet_dask.axes import space_of
 from unet_dask.choices import Precision
 from unet_dask.engine.augment import require_turnable
 from unet_dask.engine.device import (
@@ -29,7 +30,8 @@ from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
 from unet_dask.setting import gone_on_with
-from unet_dask.texts import parse_roi
+from unet_dask.spacing import pixels_of
+from unet_dask.texts import Extent, parse_roi
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import (
     MEASURED,
@@ -132,6 +134,7 @@ def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prep
     source, header, config = inputs.source, inputs.model.header, inputs.config
     if manifest:
         config = gone_on_with(config, manifest.recorded)
+    config = in_pixels(config, source, header.network.dims)
     device, backend = machine.device, config.backend
     wished = machine.precision if config.precision == "auto" else config.precision
     precision = choose_precision(wished, device, backend)
@@ -153,6 +156,14 @@ def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prep
     return Prepared(source, inputs.model, config, plan, inputs.mask, occupancy=inputs.occupancy)
 
 
+def in_pixels(config: SegmentConfig, source: Source, dims: int) -> SegmentConfig:
+    """Return the configuration with the pixels of a source in place of an area or a volume."""
+    size, axes = config.min_size, space_of(source.axes)[-dims:]
+    if not isinstance(size, Extent):
+        return config
+    return replace(config, min_size=pixels_of(size, source.spacing, source.unit, axes))
+
+
 def rule_for(config: SegmentConfig, own: ObjectRule) -> ObjectRule:
     """Return how objects are made: by a rule of their own, or by a method of that name, but for what is said otherwise.
 
@@ -170,6 +181,7 @@ def rule_for(config: SegmentConfig, own: ObjectRule) -> ObjectRule:
     rule = METHODS.get(config.objects, own)
     if not rule.threshold:
         rule = replace(rule, core=own.core, grow=own.grow)
+    assert not isinstance(config.min_size, Extent)
     said = {name: getattr(config, name) for name in ("min_size", "split", "threshold")}
     if config.fill_holes is not None:
         said["fill_holes"] = config.fill_holes == "yes"

@@ -9,16 +9,19 @@ import numpy as np
 
 from unet_dask.picture.colour import hatching
 from unet_dask.picture.plane import unwritten
-from unet_dask.products.colour import Amount
+from unet_dask.products.colour import Amount, Veil
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.products.colour import Painting, Veil
+    from unet_dask.products.colour import Painting
 
     Plane = NDArray[np.generic]
     #: (y, x, 4) uint8
     Pixels = NDArray[np.uint8]
+
+#: All but the last, and all but the first, along an axis.
+_BESIDE = (slice(None, -1), slice(1, None))
 
 
 def grey_pixels(plane: NDArray[np.float32], low: float, high: float) -> Pixels:
@@ -30,6 +33,28 @@ def grey_pixels(plane: NDArray[np.float32], low: float, high: float) -> Pixels:
 def product_pixels(painting: Painting, holes: NDArray[np.bool_]) -> Pixels:
     """Return what a product looks like; what was never written is transparent, as is nothing."""
     return _on_scale(painting.values, holes) if isinstance(painting, Amount) else _over_nothing(painting)
+
+
+def outline_pixels(painting: Painting, plane: Plane) -> Pixels:
+    """Return numbers as outlines alone: the pixels that have another value beside them.
+
+    Parameters
+    ----------
+    painting : of the numbers
+    plane : these, (y, x)
+    """
+    assert isinstance(painting, Veil)
+    edge = np.zeros(plane.shape, np.bool_)
+    for axis in (0, 1):
+        one, other = (tuple(span if axis == place else slice(None) for place in (0, 1)) for span in _BESIDE)
+        differs = plane[one] != plane[other]
+        edge[one] |= differs
+        edge[other] |= differs
+    lighter = np.float32(0.5) + np.float32(0.5) * painting.colour
+    colour = np.where(painting.outline[:, np.newaxis], painting.colour, lighter)  # one of them is so already
+    picture = _over_nothing(Veil(painting.inside, colour, painting.outline))
+    picture[~edge] = 0
+    return picture
 
 
 def hole_pixels(products: list[Plane], corner: tuple[int, int]) -> Pixels:

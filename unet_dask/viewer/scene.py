@@ -23,6 +23,7 @@ from unet_dask.picture.plane import View, fitting_step, shown_source, unwritten
 from unet_dask.products import in_order
 from unet_dask.viewer import paint
 from unet_dask.viewer.layer import Image, StoredProduct, TooFarOutError
+from unet_dask.viewer.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,8 @@ TILE = 256
 _AT_ONCE = 2
 #: Planes of products that are kept, because classes and holes of one place are asked for together.
 _KEPT = 32
+#: What numbers are painted as beside a veil: a word in addresses of tiles, and what people read.
+_OUTLINES = ("outlines", "outlines")
 #: Values of one voxel that fit a line.
 _LISTED = 8
 
@@ -101,6 +104,9 @@ class Scene:
         source, self._notes = shown_source(manifest, consent or Consent())
         self._image = None if source is None else Image(source)
         self._complete = False
+        joined = (product.kind.name for product in self._products.values() if product.kind.joined)
+        self._numbered = next(joined, None)
+        self._objects = Objects(sink, consent or Consent())
         self._gate = BoundedSemaphore(_AT_ONCE)
         self._product_plane = lru_cache(_KEPT)(self._read_product)
         self._contrast = lru_cache(None)(self._sampled_contrast)
@@ -127,6 +133,7 @@ class Scene:
             "extent": {axis: self._extent[axis] for axis in "yx"},
             "planes": {axis: self._extent[axis] for axis in "tz" if axis in self._extent},
             "layers": [layer._asdict() for layer in self._layers()],
+            "objects": self._numbered if self._complete else None,
         }
 
     @property
@@ -148,7 +155,8 @@ class Scene:
                 for _, colour, name in kind.legend(self._classes)
             ]
             opacity = 0.7 if kind.amounts else 0.45
-            choices = kind.choices(self._classes)
+            # Numbers are painted over a veil or as outlines; amounts have choices of their own.
+            choices = kind.choices(self._classes) if kind.amounts else [("all", "filled"), _OUTLINES]
             yield Layer(kind.name, choices, kind is kinds[0], opacity, legend)
         yield Layer("unwritten", [("all", "all")])
 
@@ -180,6 +188,8 @@ class Scene:
             planes = [self._product_plane(name, where) for name in self._products]
             return paint.hole_pixels(planes, (where.row * TILE, where.column * TILE))
         plane = self._product_plane(layer, where)
+        if choice == _OUTLINES[0] and not self._products[layer].kind.amounts:
+            return paint.outline_pixels(self._products[layer].kind.painted(plane, "all"), plane)
         return paint.product_pixels(self._products[layer].kind.painted(plane, choice), unwritten(plane))
 
     def contrast(self, choice: str) -> tuple[float, float]:
@@ -190,10 +200,8 @@ class Scene:
 
     def voxel(self, y: int, x: int, *, t: int | None = None, z: int | None = None) -> dict[str, str]:
         """Return the values at a voxel of the source, for people."""
-        at = {"y": y, "x": x} | self._planes(t, z)
-        if any(not self._extent[axis][0] <= place < self._extent[axis][1] for axis, place in at.items()):
-            raise NotShownError(str(at))
-        inner = {axis: place - self._extent[axis][0] for axis, place in at.items()}
+        at = self._inside({"y": y, "x": x} | self._planes(t, z))
+        inner = self._inner(at)
         found = {}
         with self._gate:
             if self._image is not None:
@@ -201,6 +209,41 @@ class Scene:
             for name, product in self._products.items():
                 found[name] = self._told(product.kind, product.voxel(inner))
         return found
+
+    def object_at(self, y: int, x: int, *, t: int | None = None, z: int | None = None) -> dict[str, str]:
+        """Return what is measured of the object at a voxel of the source, for people; {} if there is none."""
+        at = self._inside({"y": y, "x": x} | self._planes(t, z))
+        with self._gate:
+            return self._objects.told(self._inner(at)) if self._knows_objects else {}
+
+    def object_of(self, number: int) -> dict[str, int]:
+        """Return a voxel of the source that is of the object of a number.
+
+        Raises
+        ------
+        NotShownError
+            If there is no such object, or it is not found in bounded time.
+        """
+        with self._gate:
+            found = self._objects.found(number) if self._knows_objects else None
+        if found is None:
+            raise NotShownError(str(number))
+        return {axis: place + self._extent[axis][0] for axis, place in found.items()}
+
+    @property
+    def _knows_objects(self) -> bool:
+        """Whether objects have the numbers that they will keep, as far as the page knows."""
+        return self._complete and self._numbered is not None
+
+    def _inside(self, at: dict[str, int]) -> dict[str, int]:
+        """Return a voxel of the source that is one of the result."""
+        if any(not self._extent[axis][0] <= place < self._extent[axis][1] for axis, place in at.items()):
+            raise NotShownError(str(at))
+        return at
+
+    def _inner(self, at: dict[str, int]) -> dict[str, int]:
+        """Return a voxel of the source as one of the result."""
+        return {axis: place - self._extent[axis][0] for axis, place in at.items()}
 
     def _told(self, kind: Product, value: NDArray[np.generic]) -> str:
         """Return a product's value at a voxel for people."""

@@ -31,7 +31,7 @@ from unet_dask.viewer.layer import TooFarOutError
 from unet_dask.viewer.scene import NotShownError, Scene, Where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from unet_dask.io.source.received import Consent
 
@@ -177,6 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return _json(scene.describe())
             case "/voxel.json":
                 return _json(scene.voxel(_number(options, "y"), _number(options, "x"), **_plane(options)))
+            case "/object.json":
+                return _json(_object(scene, options))
         if found := _CONTRAST.fullmatch(asked.path):
             return _json(scene.contrast(found[1]))
         if found := _TILE.fullmatch(asked.path):
@@ -205,6 +207,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Write no log: the terminal is the user's."""
 
 
+def _object(scene: Scene, options: dict[str, str]) -> Mapping[str, str | int]:
+    """Return where the object of a number is, or what is told of the one at a place."""
+    if "number" in options:
+        return scene.object_of(_number(options, "number"))
+    return scene.object_at(_number(options, "y"), _number(options, "x"), **_plane(options))
+
+
 def _plane(options: dict[str, str]) -> dict[str, int]:
     return {axis: _number(options, axis) for axis in "tz" if axis in options}
 
@@ -212,7 +221,7 @@ def _plane(options: dict[str, str]) -> dict[str, int]:
 def _number(options: dict[str, str], name: str) -> int:
     """Return a whole number that was given in a request."""
     text = options.get(name, "")
-    if not re.fullmatch(r"\d{1,12}", text, re.ASCII):
+    if not re.fullmatch(r"\d{1,19}", text, re.ASCII):
         raise NotShownError(name)
     return int(text)
 
