@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.morphology import h_maxima
 
+from tests.objects.slow import slowly
 from tests.run.test_run import make_source, tree
-from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
+from tests.test_instances import CUTS, cut_volumes, interrupted_and_resumed, speckled
 from unet_dask.errors import ModelError, OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import REACH, ObjectRule
-from unet_dask.objects.shape import shaped, summits
+from unet_dask.objects.shape import summits
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import join, shape
@@ -50,71 +51,6 @@ RULES = st.builds(
     core=st.just(1),
     grow=st.integers(0, 4),
 )
-
-
-def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
-    """Shape the objects of a whole volume one by one, each with a margin around it, and grow them pixel by pixel."""
-    made = slowly_shaped(
-        np.where(classes == rule.core, classes, 0) if rule.core else classes, rule, dims, reach
-    )
-    for _ in range(rule.grow):
-        before = made.copy()
-        for place in zip(*np.nonzero((before == 0) & (classes > 0)), strict=True):
-            reached = [before[there] for there in beside(place, classes.shape, dims) if before[there]]
-            made[place] = min(reached, default=0)
-    return made
-
-
-def beside(place: tuple[int, ...], shape: tuple[int, ...], dims: int) -> list[tuple[int, ...]]:
-    """Return the places that share a face with one."""
-    found = []
-    for axis in range(len(shape) - dims, len(shape)):
-        for step in (-1, 1):
-            there = (*place[:axis], place[axis] + step, *place[axis + 1 :])
-            if 0 <= there[axis] < shape[axis]:
-                found.append(there)
-    return found
-
-
-def slowly_shaped(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
-    """Shape the objects of a whole volume one by one, each with a margin around it."""
-    named = flooded(classes, dims)
-    made, claimed = np.zeros_like(named), np.zeros_like(named)
-    for name, box in zip(*boxed(named, dims), strict=True):
-        inside, there = named[box] == name, classes[box]
-        origin = [part if isinstance(part, int) else part.start for part in box]
-        if any(np.ptp(at) + 1 > reach for at in np.nonzero(inside)):
-            made[box][inside] = name
-            continue
-        value = there[inside][0]
-        if rule.fill_holes:
-            outside = np.pad(~inside, 1, constant_values=True)
-            sea = ndimage.label(outside)[0]
-            hole = (sea != sea.flat[0])[(slice(1, -1),) * dims] & ~inside
-            inside = inside | (hole & ((there == 0) | (there == value)))
-        parts = inside.astype(int)
-        if rule.split:
-            parts = shaped(inside, ObjectRule(split=rule.split)).parts.astype(int)
-        wins = inside & (claimed[box] < inside.sum())
-        claimed[box][wins] = inside.sum()
-        made[box][wins] = 0
-        for part in range(1, parts.max() + 1):
-            voxels = parts == part
-            if voxels.sum() >= rule.min_size:
-                first = [int(at[0]) for at in np.nonzero(voxels)]
-                place = [*origin[:-dims], *(a + b for a, b in zip(origin[-dims:], first, strict=True))]
-                made[box][wins & voxels] = np.ravel_multi_index(place, classes.shape) + 1
-    return made
-
-
-def boxed(named: NDArray[np.int64], dims: int) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """Return the numbers of objects, and for each its plane and a part of that which is wider by some pixels."""
-    names = np.unique(named[named > 0])
-    boxes = []
-    for found in ndimage.find_objects(np.searchsorted(names, named) * (named > 0) + (named > 0)):
-        around = (slice(max(part.start - 2, 0), part.stop + 2) for part in found[-dims:])
-        boxes.append((*(part.start for part in found[:-dims]), *around))
-    return names.tolist(), boxes
 
 
 def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) -> NDArray[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from unet_dask.objects.growth import room
 from unet_dask.objects.pieces import renumbered
 from unet_dask.objects.rule import REACH
+from unet_dask.objects.runs import places
 from unet_dask.tiling.box import Box, hull
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ def crossing(
         faces += [lines[-thick:].ravel()] * (box.spans[axis][1] < whole.spans[axis][1])
     pieces = np.unique(np.concatenate(faces))
     pieces = pieces[(pieces > 0) & (pieces < room(numbers.dtype))]
-    label = np.searchsorted(pieces, numbers).astype(np.int32)
-    known = np.append(pieces, 0)[label] == numbers
-    boxes = ndimage.find_objects(np.where(known & (numbers > 0), label + 1, 0))
+    boxes = ndimage.find_objects(places(numbers, pieces))
     spans = np.array([[(part.start, part.stop) for part in found] for found in boxes], np.int64)
     spans = spans.reshape(len(pieces), numbers.ndim, 2) + np.array(box.start)[:, None]
     return Crossing(pieces.astype(np.uint64), spans[..., 0], spans[..., 1])
@@ -222,7 +221,8 @@ def seen(numbers: NDArray[np.unsignedinteger], told: Known) -> NDArray[np.unsign
     """
     final = renumbered(numbers, told.old, told.new)
     own = told.box.relative_to(told.window).slices
-    inside = final[own].copy()
-    final[~np.isin(final, np.concatenate([told.seen, told.whole, [room(numbers.dtype)]]))] = 0
+    names = np.unique(np.concatenate([told.seen, told.whole, [room(numbers.dtype)]])).astype(final.dtype)
+    inside = final[own]
+    final = np.where(places(final, names) > 0, final, final.dtype.type(0))
     final[own] = inside
     return final
