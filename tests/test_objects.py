@@ -23,7 +23,7 @@ from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import REACH, ObjectRule
-from unet_dask.objects.shape import summits
+from unet_dask.objects.shape import peaks_of, rising
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import join, shape
@@ -200,11 +200,11 @@ def test_summits_are_the_h_maxima_of_a_reconstruction(
     # Steps of an eighth, so that heights are equal in many places and no rounding decides.
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 8, shape), 1.0)
     height = np.maximum(np.round(noise * 8) / 8, 0)
-    found, count = summits(height, depth)
-    expected, wanted = ndimage.label(h_maxima(height, depth), np.ones((3,) * len(shape)))
-    if height.max() > depth:
-        assert count == wanted
-        assert np.array_equal(found, expected)
+    peaks, count = peaks_of(height)
+    rises = rising(height, np.array([np.argwhere(peaks == number + 1)[0] for number in range(count)]), depth)
+    found = np.append(0, np.cumsum(rises) * rises)[peaks]
+    expected, _ = ndimage.label(h_maxima(height, depth), np.ones((3,) * len(shape)))
+    assert np.array_equal(found, expected if height.max() > depth else np.zeros(shape))
 
 
 @pytest.mark.parametrize(

@@ -107,50 +107,33 @@ def _split(
     Morphological Image Analysis, 6.3.5).
     """
     from scipy import ndimage
+    from skimage.segmentation import watershed
 
     inside = objects > 0
     height = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside), _SMOOTHED, mode="constant")
     height[~inside] = 0
     peaks, count = peaks_of(height)
-    owner = objects.reshape(-1)[firsts(peaks, count)]
-    several = np.flatnonzero(np.bincount(owner, minlength=len(boxes) + 1) > 1)
+    first = firsts(peaks, count)
+    owner, places = objects.reshape(-1)[first], np.stack(np.unravel_index(first, height.shape), axis=1)
     parts, owners = objects.copy(), [np.arange(len(boxes) + 1, dtype=np.int32)]
     last = len(boxes)
-    for number in several.tolist():
-        box = boxes[number - 1]
-        found = basins(height[box], depth)
-        if found is None:
+    for number in np.flatnonzero(np.bincount(owner) > 1).tolist():
+        around = tuple(slice(span.start - 1, span.stop + 1) for span in boxes[number - 1])
+        own = np.flatnonzero(owner == number)
+        rises = rising(height[around], places[own] - [span.start for span in around], depth)
+        more = np.count_nonzero(rises) - 1
+        if more < 1:
             continue
-        more = int(found.max()) - 1
-        names = np.concatenate([[0, number], np.arange(last + 1, last + more + 1)])
-        parts[box] = names[found]
+        markers = np.zeros(count + 1, np.int32)
+        markers[1 + own[rises]] = [number, *range(last + 1, last + more + 1)]
+        parts[around] = watershed(-height[around], markers[peaks[around]], mask=inside[around])
         owners.append(np.full(more, number, np.int32))
         last += more
     return parts, np.concatenate(owners)
 
 
-def basins(height: NDArray[np.float64], depth: float) -> NDArray[np.int32] | None:
-    """Return the basins of the summits of a height, counted from 1; None if there is one at most.
-
-    Parameters
-    ----------
-    height : 0 outside
-    depth : of the valley between two summits
-    """
-    from skimage.segmentation import watershed
-
-    if height.max() <= depth:  # such as a line, in which nothing is a summit
-        return None
-    markers, count = summits(height, depth)
-    if count < 2:
-        return None
-    height = np.pad(height, 1)
-    found = watershed(-height, np.pad(markers, 1), mask=height > 0).astype(np.int32)
-    return np.ascontiguousarray(found[(slice(1, -1),) * found.ndim])
-
-
-def summits(height: NDArray[np.float64], depth: float) -> tuple[NDArray[np.int32], int]:
-    """Return the h-maxima of a height, counted from 1, and how many there are.
+def rising(height: NDArray[np.float64], places: NDArray[np.intp], depth: float) -> NDArray[np.bool_]:
+    """Return which maxima of a height are summits, or h-maxima.
 
     A maximum is one if whoever leaves it for a higher place has to go down by `depth` at least: if nothing higher is
     connected to it above that level. Most heights have a maximum or two, and are done in a quarter of the time that a
@@ -158,35 +141,28 @@ def summits(height: NDArray[np.float64], depth: float) -> tuple[NDArray[np.int32
 
     Parameters
     ----------
-    height : not negative, 0 outside
+    height : of one object, 0 outside
+    places : (n, axes) of the maxima, all there are
     depth : above 0
 
     Examples
     --------
-    >>> summits(np.array([0.0, 5.0, 4.5, 6.0, 1.0, 3.0, 0.0]), 1.0)
-    (array([0, 0, 0, 1, 0, 2, 0], dtype=int32), 2)
+    >>> rising(np.array([0.0, 5.0, 4.5, 6.0, 1.0, 3.0, 0.0]), np.array([[1], [3], [5]]), 1.0).tolist()
+    [False, True, True]
     """
-    peaks, count = peaks_of(height)
-    places = firsts(peaks, count)
-    tops = height.reshape(-1)[places]
-    kept = [
-        number + 1
-        for number, top in enumerate(tops.tolist())
-        if not _reaches(height, int(places[number]), top - depth, places[tops > top])
-    ]
-    names = np.zeros(count + 1, np.int32)
-    names[kept] = np.arange(1, len(kept) + 1)
-    return names[peaks], len(kept)
-
-
-def _reaches(height: NDArray[np.float64], start: int, level: float, ends: NDArray[np.int64]) -> bool:
-    """Return whether a way above a level leads from one place to any of others, which are higher."""
     from scipy import ndimage
 
-    if not len(ends):
-        return False
-    connected = ndimage.label(height > level, np.ones((3,) * height.ndim, np.bool_))[0].reshape(-1)
-    return bool((connected[ends] == connected[start]).any())
+    at = tuple(places.T)
+    tops = height[at]
+    # To leave what is lower than that is to go down to the ground; of a line, say, nothing is a summit.
+    rises = (tops >= depth) & (tops.max(initial=0) > depth)
+    everywhere = np.ones((3,) * height.ndim, np.bool_)
+    for number, top in enumerate(tops.tolist()):
+        higher = tops > top
+        if rises[number] and higher.any():
+            connected = ndimage.label(height > top - depth, everywhere)[0][at]
+            rises[number] = not (connected[higher] == connected[number]).any()
+    return rises
 
 
 def peaks_of(height: NDArray[np.float64]) -> tuple[NDArray[np.int32], int]:
