@@ -121,7 +121,7 @@ def _split(
         around = tuple(slice(span.start - 1, span.stop + 1) for span in boxes[number - 1])
         own = np.flatnonzero(owner == number)
         rises = rising(height[around], places[own] - [span.start for span in around], depth)
-        more = np.count_nonzero(rises) - 1
+        more = int(np.count_nonzero(rises)) - 1
         if more < 1:
             continue
         markers = np.zeros(count + 1, np.int32)
@@ -155,7 +155,7 @@ def rising(height: NDArray[np.float64], places: NDArray[np.intp], depth: float) 
     at = tuple(places.T)
     tops = height[at]
     # To leave what is lower than that is to go down to the ground; of a line, say, nothing is a summit.
-    rises = (tops >= depth) & (tops.max(initial=0) > depth)
+    rises: NDArray[np.bool_] = (tops >= depth) & (tops.max(initial=0) > depth)
     everywhere = np.ones((3,) * height.ndim, np.bool_)
     for number, top in enumerate(tops.tolist()):
         higher = tops > top
