@@ -4,8 +4,8 @@
 
 The image is a grid of rings of 5 x 5 pixels, 8 apart, that a network of one filter finds as they are. The command line
 segments it, in a process of its own; rings are filled, split at valleys and rid of specks. What each pixel must be
-follows from its place. With --through a comb of lines runs between the rings, and is one object that reaches through all
-regions. Printed are the plan's figure for a worker, the most resident memory of any worker, that of the driver, whose
+follows from its place. With --through a comb of lines runs between the rings, and is one object that reaches through
+all regions. Printed are the plan's figure for a worker, the most resident memory of any worker, that of the driver, whose
 process is also the scheduler's, and how many pixels do not have the number they must: 0, or the script fails.
 """
 
@@ -68,7 +68,9 @@ def numbers(rows: range, side: int, *, through: bool) -> np.ndarray[tuple[int, .
     y, x = np.arange(rows.start, rows.stop)[:, None], np.arange(side)
     first = (y // _PITCH * _PITCH + 1) * side + x // _PITCH * _PITCH + 1
     within = (y % _PITCH >= 1) & (y % _PITCH < 6) & (x % _PITCH >= 1) & (x % _PITCH < 6)
-    comb = drawn(rows, side, through=through) & ~within  # its first pixel is the last of the first rings' column
+    comb = (
+        drawn(rows, side, through=through) & ~within
+    )  # its first pixel is the last of the first rings' column
     return np.where(within, first + 1, np.where(comb, _PITCH, 0))
 
 

@@ -81,7 +81,7 @@ def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) ->
     near = [
         shape.by_region(grid, each.low, each.high, dims=dims, grow=rule.grow) for each in (found, found.large)
     ]
-    nobody = np.zeros(0, np.intp)
+    nobody = np.zeros(0, np.int32)
     made = np.zeros_like(aside)
     for index, box in boxes.items():
         around = box.grown(rule.grow, dims, within=classes.shape)
@@ -248,7 +248,7 @@ def test_object_through_all_regions_is_told_to_each_by_its_own_pieces() -> None:
     side, count = 64, 1000
     axis = AxisGrid(side * count, 0, side * count, side, 1, Context())
     grid = RegionGrid("cyx", (AxisGrid(1, 0, 1, 1, 1, Context()), axis, axis))
-    low = np.array([[0, 0], [0, side * (count - 1)]])
+    low = np.array([[0, 0], [0, side * (count - 1)]], np.int32)
     ends = shape.Crossing(np.array([1, 2 + side * (count - 1)], np.uint64), low, low + side)
     found = shape.gathered([ends], ends.pieces[1:], ends.pieces[:1], 2)
     assert shape.by_region(grid, found.low, found.high, dims=2) == {}

@@ -135,6 +135,7 @@ def join(
         if making.rule.changes
         else _renumbering(sink, array, grid, missing, (old, new))
     )
+    del found  # the driver keeps what it tells regions, and no more
     for index, outcome in run_calls(workers.client, work, calls, in_flight=4 * workers.workers):
         yield Failure(index, LEVEL, outcome) if isinstance(outcome, str) else outcome
 
