@@ -104,7 +104,7 @@ def objects(classes, rule: ObjectRule, side: int) -> tuple[_Clock, int]:
         clock.time("driver", shape.by_region, grid, each.low, each.high, dims=dims, grow=rule.grow)
         for each in (found, found.large)
     ]
-    nobody = np.zeros(0, np.intp)
+    nobody = np.zeros(0, np.int32)
     for index, box in boxes.items():
         around = box.grown(rule.grow, dims, within=classes.shape)
         rows, large = (meeting.get(index, nobody) for meeting in near)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ome_zarr_models import open_ome_zarr
 from ome_zarr_models.v05 import ImageLabel
 
+from tests.objects.slow import flooded
 from tests.run.test_run import make_model, make_source, tree
 from unet_dask.errors import OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
@@ -36,26 +37,6 @@ if TYPE_CHECKING:
     from unet_dask.workers.cluster import Cluster
 
 CUTS: dict[str, Any] = {"region": (128, 128), "tile": (64, 128), "chunks": (64, 64)}
-
-
-def flooded(classes: NDArray[Any], dims: int) -> NDArray[np.int64]:
-    """Number objects by flooding each from its first voxel: slow, and nothing but the definition."""
-    found = np.zeros(classes.shape, np.int64)
-    for place, start in enumerate(np.ndindex(classes.shape)):
-        if not classes[start] or found[start]:
-            continue
-        todo = [start]
-        found[start] = place + 1
-        while todo:
-            here = todo.pop()
-            for axis in range(classes.ndim - dims, classes.ndim):
-                for step in (-1, 1):
-                    there = (*here[:axis], here[axis] + step, *here[axis + 1 :])
-                    inside = 0 <= there[axis] < classes.shape[axis]
-                    if inside and classes[there] == classes[here] and not found[there]:
-                        found[there] = place + 1
-                        todo.append(there)
-    return found
 
 
 def speckled(folder: Path, **spec: int) -> Model:

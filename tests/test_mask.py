@@ -11,9 +11,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.objects.slow import flooded
 from tests.oracle import write_array
 from tests.run.test_run import make_model, make_source, tree
-from tests.test_instances import flooded, speckled
+from tests.test_instances import speckled
 from unet_dask.engine.infer import _any_between, _around
 from unet_dask.errors import InputError, MismatchError
 from unet_dask.io.source import occupancy as occupancies

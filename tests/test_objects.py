@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.morphology import h_maxima
 
+from tests.objects.slow import slowly
 from tests.run.test_run import make_source, tree
-from tests.test_instances import CUTS, cut_volumes, flooded, interrupted_and_resumed, speckled
+from tests.test_instances import CUTS, cut_volumes, interrupted_and_resumed, speckled
 from unet_dask.errors import ModelError, OptionError
 from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.objects.rule import REACH, ObjectRule
-from unet_dask.objects.shape import shaped, summits
+from unet_dask.objects.shape import peaks_of, rising
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
 from unet_dask.run import shape
@@ -53,71 +54,6 @@ RULES = st.builds(
 )
 
 
-def slowly(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
-    """Shape the objects of a whole volume one by one, each with a margin around it, and grow them pixel by pixel."""
-    made = slowly_shaped(
-        np.where(classes == rule.core, classes, 0) if rule.core else classes, rule, dims, reach
-    )
-    for _ in range(rule.grow):
-        before = made.copy()
-        for place in zip(*np.nonzero((before == 0) & (classes > 0)), strict=True):
-            reached = [before[there] for there in beside(place, classes.shape, dims) if before[there]]
-            made[place] = min(reached, default=0)
-    return made
-
-
-def beside(place: tuple[int, ...], shape: tuple[int, ...], dims: int) -> list[tuple[int, ...]]:
-    """Return the places that share a face with one."""
-    found = []
-    for axis in range(len(shape) - dims, len(shape)):
-        for step in (-1, 1):
-            there = (*place[:axis], place[axis] + step, *place[axis + 1 :])
-            if 0 <= there[axis] < shape[axis]:
-                found.append(there)
-    return found
-
-
-def slowly_shaped(classes: NDArray[Any], rule: ObjectRule, dims: int, reach: int) -> NDArray[np.int64]:
-    """Shape the objects of a whole volume one by one, each with a margin around it."""
-    named = flooded(classes, dims)
-    made, claimed = np.zeros_like(named), np.zeros_like(named)
-    for name, box in zip(*boxed(named, dims), strict=True):
-        inside, there = named[box] == name, classes[box]
-        origin = [part if isinstance(part, int) else part.start for part in box]
-        if any(np.ptp(at) + 1 > reach for at in np.nonzero(inside)):
-            made[box][inside] = name
-            continue
-        value = there[inside][0]
-        if rule.fill_holes:
-            outside = np.pad(~inside, 1, constant_values=True)
-            sea = ndimage.label(outside)[0]
-            hole = (sea != sea.flat[0])[(slice(1, -1),) * dims] & ~inside
-            inside = inside | (hole & ((there == 0) | (there == value)))
-        parts = inside.astype(int)
-        if rule.split:
-            parts = shaped(inside, ObjectRule(split=rule.split)).parts.astype(int)
-        wins = inside & (claimed[box] < inside.sum())
-        claimed[box][wins] = inside.sum()
-        made[box][wins] = 0
-        for part in range(1, parts.max() + 1):
-            voxels = parts == part
-            if voxels.sum() >= rule.min_size:
-                first = [int(at[0]) for at in np.nonzero(voxels)]
-                place = [*origin[:-dims], *(a + b for a, b in zip(origin[-dims:], first, strict=True))]
-                made[box][wins & voxels] = np.ravel_multi_index(place, classes.shape) + 1
-    return made
-
-
-def boxed(named: NDArray[np.int64], dims: int) -> tuple[list[int], list[tuple[Any, ...]]]:
-    """Return the numbers of objects, and for each its plane and a part of that which is wider by some pixels."""
-    names = np.unique(named[named > 0])
-    boxes = []
-    for found in ndimage.find_objects(np.searchsorted(names, named) * (named > 0) + (named > 0)):
-        around = (slice(max(part.start - 2, 0), part.stop + 2) for part in found[-dims:])
-        boxes.append((*(part.start for part in found[:-dims]), *around))
-    return names.tolist(), boxes
-
-
 def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) -> NDArray[Any]:
     """Shape the objects of a volume as a run does, region by region."""
     whole = grid.whole.in_space_and_time
@@ -146,7 +82,7 @@ def cut(classes: NDArray[Any], rule: ObjectRule, dims: int, grid: RegionGrid) ->
     near = [
         shape.by_region(grid, each.low, each.high, dims=dims, grow=rule.grow) for each in (found, found.large)
     ]
-    nobody = np.zeros(0, np.intp)
+    nobody = np.zeros(0, np.int32)
     made = np.zeros_like(aside)
     for index, box in boxes.items():
         around = box.grown(rule.grow, dims, within=classes.shape)
@@ -265,11 +201,11 @@ def test_summits_are_the_h_maxima_of_a_reconstruction(
     # Steps of an eighth, so that heights are equal in many places and no rounding decides.
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 8, shape), 1.0)
     height = np.maximum(np.round(noise * 8) / 8, 0)
-    found, count = summits(height, depth)
-    expected, wanted = ndimage.label(h_maxima(height, depth), np.ones((3,) * len(shape)))
-    if height.max() > depth:
-        assert count == wanted
-        assert np.array_equal(found, expected)
+    peaks, count = peaks_of(height)
+    rises = rising(height, np.array([np.argwhere(peaks == number + 1)[0] for number in range(count)]), depth)
+    found = np.append(0, np.cumsum(rises) * rises)[peaks]
+    expected, _ = ndimage.label(h_maxima(height, depth), np.ones((3,) * len(shape)))
+    assert np.array_equal(found, expected if height.max() > depth else np.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -313,7 +249,7 @@ def test_object_through_all_regions_is_told_to_each_by_its_own_pieces() -> None:
     side, count = 64, 1000
     axis = AxisGrid(side * count, 0, side * count, side, 1, Context())
     grid = RegionGrid("cyx", (AxisGrid(1, 0, 1, 1, 1, Context()), axis, axis))
-    low = np.array([[0, 0], [0, side * (count - 1)]])
+    low = np.array([[0, 0], [0, side * (count - 1)]], np.int32)
     ends = shape.Crossing(np.array([1, 2 + side * (count - 1)], np.uint64), low, low + side)
     found = shape.gathered([ends], ends.pieces[1:], ends.pieces[:1], 2)
     assert shape.by_region(grid, found.low, found.high, dims=2) == {}

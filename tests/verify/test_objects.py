@@ -11,9 +11,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.objects.slow import slowly
 from tests.run.test_run import make_source
 from tests.test_instances import CUTS, cut_volumes
-from tests.test_objects import CORES, RULE, RULES, ruled, slowly
+from tests.test_objects import CORES, RULE, RULES, ruled
 from unet_dask.io.sink.store import checksum
 from unet_dask.ledger import Entry, Ledger
 from unet_dask.objects.rule import OBJECTS, REACH, ObjectRule

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.components import adjoining
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Voxels that grow together; it bounds memory, not the result.
+_PIECE = 1 << 20
 
 
 def room(dtype: np.dtype[np.unsignedinteger] | str) -> int:
@@ -47,16 +48,32 @@ def grown(numbers: NDArray[np.unsignedinteger], steps: int, dims: int) -> NDArra
     ([[7, 7, 7, 3, 3, 3, 0, 0, 0]], [[7, 7, 7, 3, 3, 3, 3, 0, 0]])
     """
     free = room(numbers.dtype)
-    now = numbers.copy()
+    around = [(0, 0)] * (numbers.ndim - dims) + [(1, 1)] * dims
+    now = np.pad(np.where(numbers == 0, free, numbers), around, constant_values=free).astype(numbers.dtype)
+    flat = now.reshape(-1)
+    strides = [step // now.itemsize for step in now.strides[-dims:]]
+    left = np.flatnonzero(np.pad(numbers == free, around))
     for _ in range(steps):
-        known = np.where(now == 0, free, now).astype(now.dtype)
-        nearest = known.copy()
-        for low, high in adjoining(now.ndim, dims):
-            np.minimum(nearest[low], known[high], out=nearest[low])
-            np.minimum(nearest[high], known[low], out=nearest[high])
-        taken = (now == free) & (nearest < free)
+        nearest = np.concatenate([flat[:0], *(_nearest(flat, part, strides) for part in _parts(left))])
+        taken = nearest < free
         if not taken.any():
             break
-        now[taken] = nearest[taken]
+        flat[left[taken]] = nearest[taken]
+        left = left[~taken]
     now[now == free] = 0
-    return now
+    return now[tuple(slice(low, side - high) for side, (low, high) in zip(now.shape, around, strict=True))]
+
+
+def _parts(places: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return places in parts that are looked at together; it bounds memory, not the result."""
+    return [places[start : start + _PIECE] for start in range(0, len(places), _PIECE)]
+
+
+def _nearest(
+    flat: NDArray[np.unsignedinteger], places: NDArray[np.intp], strides: list[int]
+) -> NDArray[np.unsignedinteger]:
+    """Return the smallest number beside each place."""
+    nearest = flat[places + strides[0]]
+    for step in (-strides[0], *(sign * stride for stride in strides[1:] for sign in (1, -1))):
+        np.minimum(nearest, flat[places + step], out=nearest)
+    return nearest

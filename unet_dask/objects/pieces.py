@@ -20,14 +20,12 @@ import numpy as np
 
 from unet_dask.components import labelled
 from unet_dask.objects.growth import room
+from unet_dask.objects.runs import distinct, firsts, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-#: Voxels that are looked at together in the search of first voxels; it bounds memory, not the result.
-_PIECE = 1 << 20
 
 
 def numbered(
@@ -61,14 +59,8 @@ def numbered(
     [[311, 311, 0, 314, 315]]
     """
     pieces, count = _pieces(np.where(classes == core, classes, 0) if core else classes, dims)
-    first = np.full(count + 1, pieces.size, np.int64)
-    flat = pieces.reshape(-1)
-    for begin in range(0, flat.size, _PIECE):
-        part = flat[begin : begin + _PIECE]
-        at = np.flatnonzero(part)
-        np.minimum.at(first, part[at], at + begin)
     numbers = np.zeros(count + 1, dtype)
-    inside = np.unravel_index(first[1:], classes.shape)
+    inside = np.unravel_index(firsts(pieces, count), classes.shape)
     places = tuple(each + offset for each, offset in zip(inside, start, strict=True))
     numbers[1:] = np.ravel_multi_index(places, tuple(shape)) + 1
     found = numbers[pieces]
@@ -80,7 +72,7 @@ def numbered(
 def _pieces(classes: NDArray[np.integer], dims: int) -> tuple[NDArray[np.int32], int]:
     """Return connected pieces of equal class, counted from 1, and how many there are."""
     pieces, count = np.zeros(classes.shape, np.int32), 0
-    for value in np.unique(classes):
+    for value in distinct(classes):
         if value:
             found = labelled(classes == value, dims)
             np.add(found, count, out=pieces, where=found > 0)
@@ -153,5 +145,9 @@ def renumbered(
     """
     if not len(old):
         return values
-    place = np.minimum(np.searchsorted(old, values), len(old) - 1)
-    return np.where(old[place] == values, new[place], values).astype(values.dtype)
+
+    def renumber(found: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        place = np.minimum(np.searchsorted(old, found), len(old) - 1)
+        return np.where(old[place] == found, new[place], found)
+
+    return mapped(values, renumber, values.dtype)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.objects.boxes import pieces_of
 from unet_dask.objects.growth import grown, room
 from unet_dask.objects.rule import REACH
+from unet_dask.objects.runs import firsts
 from unet_dask.objects.shape import shaped
+from unet_dask.objects.sheet import sheets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from unet_dask.objects.boxes import Pieces
     from unet_dask.objects.rule import ObjectRule
-
-#: Voxels whose numbers are looked up together; it bounds memory, not the result.
-_PIECE = 1 << 20
+    from unet_dask.objects.shape import Shapes
+    from unet_dask.objects.sheet import Sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +89,82 @@ def _made(
     window: Window, whole: NDArray[np.unsignedinteger], rule: ObjectRule, *, dims: int, shape: Sequence[int]
 ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
     """Return the numbers of a region's voxels before objects grow, and those of the objects that stay as they are."""
-    from scipy import ndimage
+    pieces = pieces_of(window.numbers, dims)
+    stays = np.isin(pieces.names, whole) | (pieces.sides.max(axis=1, initial=0) > REACH[dims])
+    # Of noisy maps most pieces are specks, which could not be large enough if all that they may enclose were a hole.
+    large = pieces.most_voxels(rule.fill_holes) >= rule.min_size
+    names = np.append(np.zeros(1, pieces.names.dtype), np.where(stays | large, pieces.names, 0))
+    made = names[pieces.labels]
+    if rule.fill_holes or rule.split:
+        which = np.flatnonzero(large & ~stays & pieces.meeting(window.own))
+        _shape(made, pieces, which, window, rule, tuple(shape))
+    return made[window.own], pieces.names[stays]
 
-    names, compact = _compact(window.numbers)
-    boxes, own = ndimage.find_objects(compact), window.own
-    stays = np.isin(names, whole)
-    stays |= np.array([max(_sides(box)[-dims:]) > REACH[dims] for box in boxes], np.bool_)
-    made = np.where(np.append(False, stays)[compact[own]], window.numbers[own], 0).astype(
-        window.numbers.dtype
-    )
+
+def _shape(
+    made: NDArray[np.unsignedinteger],
+    pieces: Pieces,
+    which: NDArray[np.intp],
+    window: Window,
+    rule: ObjectRule,
+    shape: tuple[int, ...],
+) -> None:
+    """Give some pieces their final shape in the numbers of a window, where they are as they were."""
     # Voxels of the object that a voxel was given to: of two, the larger one lies around the other.
     claimed = np.zeros(made.shape, np.int32)
-    for label, box in enumerate(boxes, 1):
-        seen = _overlap(box, own)
-        # Of noisy maps most pieces are specks, which could not be large enough if they filled their box.
-        if stays[label - 1] or seen is None or math.prod(_sides(box)) < rule.min_size:
-            continue
-        within, here = seen
-        piece = compact[box] == label
-        flat = piece.shape[-dims:]
-        found = shaped(piece.reshape(flat), rule, _free(window, box, piece, rule).reshape(flat))
-        size = np.count_nonzero(found.filled)
-        taken = found.filled.reshape(piece.shape)[within] & (claimed[here] < size)
-        claimed[here][taken] = size
-        numbers = _part_numbers(found.parts.reshape(piece.shape), names[label - 1], box, window, shape)
-        made[here][taken] = numbers[found.parts.reshape(piece.shape)[within][taken]]
-    return made, names[stays]
+    for sheet in sheets(pieces.sides[which]):
+        here, slots = which[sheet.which], sheet.slices
+        boxes = [pieces.box(piece) for piece in here.tolist()]
+        laid, free = np.zeros(sheet.shape, np.int32), None
+        for place, (piece, box, slot) in enumerate(zip(here.tolist(), boxes, slots, strict=True), 1):
+            np.multiply(pieces.labels[box] == piece + 1, place, out=laid[slot], dtype=np.int32)
+        if window.classes is not None and rule.fill_holes:
+            free = _free(laid, window.classes, boxes, slots)
+        found = shaped(laid, slots, rule, free)
+        numbers = _numbers(found, sheet, pieces, here, window.start, shape)
+        sizes = np.bincount(found.filled.reshape(-1))
+        for place in found.changed(pieces.voxels[here]).tolist():
+            box, slot = boxes[place], slots[place]
+            taken = (found.filled[slot] > 0) & (claimed[box] < sizes[place + 1])
+            claimed[box][taken] = sizes[place + 1]
+            made[box][taken] = numbers[found.parts[slot][taken]]
+
+
+def _free(
+    laid: NDArray[np.int32],
+    classes: NDArray[np.integer],
+    boxes: Sequence[tuple[int | slice, ...]],
+    slots: Sequence[tuple[slice, ...]],
+) -> NDArray[np.bool_]:
+    """Return where the objects of a sheet may fill their holes: over background and their own class."""
+    free = np.zeros(laid.shape, np.bool_)
+    for box, slot in zip(boxes, slots, strict=True):
+        there = classes[box]
+        free[slot] = (there == 0) | (there == there[laid[slot] > 0][0])
+    return free
+
+
+def _numbers(
+    found: Shapes,
+    sheet: Sheet,
+    pieces: Pieces,
+    here: NDArray[np.intp],
+    start: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> NDArray[np.unsignedinteger]:
+    """Return the number of each part on a sheet: one more than the place of its first voxel in the volume; 0 of 0."""
+    count, parts = len(here), len(found.owners) - 1
+    numbers = np.append(np.zeros(1, pieces.names.dtype), pieces.names[here[found.owners[1:] - 1]])
+    split = np.isin(found.owners, found.owners[count + 1 :])
+    if parts > count:
+        first = firsts(found.parts, parts)
+        split[1:] &= first < found.parts.size  # others were too small
+        owner = found.owners[split] - 1
+        inside = np.stack(np.unravel_index(first[split[1:]], sheet.shape), axis=1) - sheet.corners[owner]
+        places = pieces.low[here[owner]] + np.array(start)
+        places[:, -inside.shape[1] :] += inside
+        numbers[split] = np.ravel_multi_index(tuple(places.T), shape) + 1
+    return numbers
 
 
 def _beginning(names: NDArray[np.unsignedinteger], window: Window, shape: Sequence[int]) -> int:
@@ -123,74 +175,3 @@ def _beginning(names: NDArray[np.unsignedinteger], window: Window, shape: Sequen
         for at, part, start in zip(places, window.own, window.start, strict=True)
     ]
     return int(np.count_nonzero(np.all(inside, axis=0)))
-
-
-def _sides(box: tuple[slice, ...]) -> list[int]:
-    return [part.stop - part.start for part in box]
-
-
-def _compact(
-    numbers: NDArray[np.unsignedinteger],
-) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int32]]:
-    """Return the numbers that there are, ascending, and of every voxel which of them it has, counted from 1."""
-    free = room(numbers.dtype)
-    names = np.unique(numbers[(numbers > 0) & (numbers < free)])
-    compact = np.zeros(numbers.shape, np.int32)
-    flat, labels = numbers.reshape(-1), compact.reshape(-1)
-    for start in range(0, flat.size, _PIECE):
-        part = flat[start : start + _PIECE]
-        labels[start : start + _PIECE] = np.where(
-            (part > 0) & (part < free), np.searchsorted(names, part) + 1, 0
-        )
-    return names, compact
-
-
-def _overlap(
-    box: tuple[slice, ...], own: tuple[slice, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
-    """Return what two boxes have in common, counted from the first voxel of each; None if that is nothing.
-
-    Examples
-    --------
-    >>> _overlap((slice(2, 6),), (slice(4, 9),))
-    ((slice(2, 4, None),), (slice(0, 2, None),))
-    """
-    ends = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, own, strict=True)]
-    if any(start >= stop for start, stop in ends):
-        return None
-    one, other = (
-        tuple(slice(a - part.start, b - part.start) for (a, b), part in zip(ends, parts, strict=True))
-        for parts in (box, own)
-    )
-    return one, other
-
-
-def _free(
-    window: Window, box: tuple[slice, ...], piece: NDArray[np.bool_], rule: ObjectRule
-) -> NDArray[np.bool_]:
-    """Return where an object may grow: over background and its own class."""
-    if window.classes is None or not rule.fill_holes:
-        return np.ones(piece.shape, np.bool_)
-    classes = window.classes[box]
-    return np.asarray((classes == 0) | (classes == classes[piece][0]))
-
-
-def _part_numbers(
-    parts: NDArray[np.int32],
-    name: np.unsignedinteger,
-    box: tuple[slice, ...],
-    window: Window,
-    shape: Sequence[int],
-) -> NDArray[np.unsignedinteger]:
-    """Return the number of each part of an object: one more than the place of its first voxel in the volume; 0 of 0."""
-    count = int(parts.max())
-    numbers = np.zeros(count + 1, window.numbers.dtype)
-    if count == 1:
-        numbers[1] = name
-        return numbers
-    found, first = np.unique(parts, return_index=True)
-    inside = np.unravel_index(first, parts.shape)
-    places = tuple(at + part.start + start for at, part, start in zip(inside, box, window.start, strict=True))
-    numbers[found] = np.ravel_multi_index(places, tuple(shape)) + 1
-    numbers[0] = 0
-    return numbers

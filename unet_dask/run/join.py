@@ -89,18 +89,18 @@ class _Stage:
 
     def steps(self) -> Steps:
         """Do one step after the other, until one fails."""
-        every, product = list(self.making.grid.indices()), self.making.array.name
-        parts: list[Numbered] = []
-        found: dict[Index, Edges] = {}
-        if (yield from self._numbered(every, parts)):
+        every, product, renames = (
+            list(self.making.grid.indices()),
+            self.making.array.name,
+            self.making.rule.renames,
+        )
+        work = yield from (self._learnt(every, SHAPED) if renames else self._learnt(self.missing, product))
+        if work is None:
             return True
-        if (yield from self._asked(edges, self._looks(every), found)):
-            return True
-        known = _Known(parts, list(found.values()))
-        if not self.making.rule.renames:
-            return (yield from self._done(self._finish(self.missing, product, known)))
+        if not renames:
+            return (yield from self._done(work))
         create_numbers(self.sink, SHAPED)
-        if (yield from self._done(self._finish(every, SHAPED, known))):
+        if (yield from self._done(work)):
             return True
         there: dict[Index, Present] = {}
         asked = ((index, (self.sink, self.making, index)) for index in every)
@@ -108,6 +108,20 @@ class _Stage:
             return True
         names = LastNames(there, self.making.rule)
         return (yield from self._done(finish.renaming(self.sink, self.making, self.missing, product, names)))
+
+    def _learnt(self, regions: Sequence[Index], place: str) -> Generator[Record | Failure, None, Work | None]:
+        """Return what is to be done with some regions, None if that cannot be found out.
+
+        The driver keeps what it tells them, and nothing more of what it was told.
+        """
+        every = list(self.making.grid.indices())
+        parts: list[Numbered] = []
+        found: dict[Index, Edges] = {}
+        if (yield from self._numbered(every, parts)):
+            return None
+        if (yield from self._asked(edges, self._looks(every), found)):
+            return None
+        return self._finish(regions, place, _Known(parts, list(found.values())))
 
     def _numbered(self, every: Sequence[Index], parts: list[Numbered]) -> Steps:
         """Give numbers to the pieces of regions that have put none aside, where these are needed."""

@@ -8,6 +8,8 @@ the last of them is done, so it may be interrupted anywhere.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,11 @@ import numpy as np
 from unet_dask.objects.growth import room
 from unet_dask.objects.pieces import renumbered
 from unet_dask.objects.rule import REACH
-from unet_dask.tiling.box import Box, hull
+from unet_dask.objects.runs import places
+from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,8 +42,8 @@ class Crossing:
     """
 
     pieces: NDArray[np.uint64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
 
 
 def crossing(
@@ -65,11 +68,9 @@ def crossing(
         faces += [lines[-thick:].ravel()] * (box.spans[axis][1] < whole.spans[axis][1])
     pieces = np.unique(np.concatenate(faces))
     pieces = pieces[(pieces > 0) & (pieces < room(numbers.dtype))]
-    label = np.searchsorted(pieces, numbers).astype(np.int32)
-    known = np.append(pieces, 0)[label] == numbers
-    boxes = ndimage.find_objects(np.where(known & (numbers > 0), label + 1, 0))
-    spans = np.array([[(part.start, part.stop) for part in found] for found in boxes], np.int64)
-    spans = spans.reshape(len(pieces), numbers.ndim, 2) + np.array(box.start)[:, None]
+    boxes = ndimage.find_objects(places(numbers, pieces))
+    spans = np.array([[(part.start, part.stop) for part in found] for found in boxes], np.int32)
+    spans = spans.reshape(len(pieces), numbers.ndim, 2) + np.array(box.start, np.int32)[:, None]
     return Crossing(pieces.astype(np.uint64), spans[..., 0], spans[..., 1])
 
 
@@ -91,8 +92,8 @@ class Objects:
     """
 
     names: NDArray[np.uint64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
+    low: NDArray[np.int32]
+    high: NDArray[np.int32]
     pieces: NDArray[np.uint64]
     first: NDArray[np.int64]
     large: Crossing
@@ -135,9 +136,41 @@ def gathered(
     )
 
 
+class ByRegion(Mapping[Index, "NDArray[np.int32]"]):
+    """Boxes that regions have to know, of each region that has to know any: two arrays, however many boxes there are.
+
+    Parameters
+    ----------
+    counts : regions along each axis
+    regions : (n) place of a region in the raster order of all
+    rows : (n) which box it has to know
+    """
+
+    def __init__(self, counts: tuple[int, ...], regions: NDArray[np.int64], rows: NDArray[np.int32]) -> None:
+        order = np.argsort(regions, kind="stable")
+        self._counts, self._rows = counts, rows[order]
+        self._regions, first = np.unique(regions[order], return_index=True)
+        self._first = np.append(first, len(rows))
+
+    def __getitem__(self, index: Index) -> NDArray[np.int32]:
+        """Return the boxes of a region."""
+        region = int(np.ravel_multi_index(index, self._counts))
+        place = int(np.searchsorted(self._regions, region))
+        if place == len(self._regions) or self._regions[place] != region:
+            raise KeyError(index)
+        return self._rows[self._first[place] : self._first[place + 1]]
+
+    def __iter__(self) -> Iterator[Index]:
+        for region in self._regions.tolist():
+            yield tuple(int(at) for at in np.unravel_index(region, self._counts))
+
+    def __len__(self) -> int:
+        return len(self._regions)
+
+
 def by_region(
-    grid: RegionGrid, low: NDArray[np.int64], high: NDArray[np.int64], *, dims: int, grow: int = 0
-) -> dict[Index, NDArray[np.intp]]:
+    grid: RegionGrid, low: NDArray[np.int32], high: NDArray[np.int32], *, dims: int, grow: int = 0
+) -> ByRegion:
     """Return which boxes each region has to know: those that meet its own voxels, or voxels that grow into them.
 
     Parameters
@@ -148,21 +181,21 @@ def by_region(
     grow : voxels by which they do
     """
     whole = grid.whole.in_space_and_time
-    grids = [grid.grids[grid.axes.index(axis)] for axis in whole.axes]
-    more = np.array([0] * (len(grids) - dims) + [grow] * dims)
-    low, high = np.maximum(low - more, 0), np.minimum(high + more, whole.shape)
-    first = np.stack([each.holding(low[:, n]) for n, each in enumerate(grids)], axis=1)
-    last = np.stack([each.holding(high[:, n] - 1) for n, each in enumerate(grids)], axis=1)
-    most = (last - first).max(axis=0, initial=0)
-    found: dict[Index, list[NDArray[np.intp]]] = {}
-    for steps in np.ndindex(*(most + 1)):
-        rows = np.flatnonzero((first + steps <= last).all(axis=1))
-        indices, which = np.unique(first[rows] + steps, axis=0, return_inverse=True)
-        for number, index in enumerate(indices.tolist()):
-            place = dict(zip(whole.axes, index, strict=True))
-            key = tuple(place.get(axis, 0) for axis in grid.axes)
-            found.setdefault(key, []).append(rows[which.reshape(-1) == number])
-    return {index: np.concatenate(rows) for index, rows in found.items()}
+    axes = [grid.axes.index(axis) for axis in whole.axes]
+    more = np.array([0] * (len(axes) - dims) + [grow] * dims, np.int32)
+    low, high = np.maximum(low - more, 0), np.minimum(high + more, np.array(whole.shape, np.int32))
+    first = [grid.grids[axis].holding(low[:, n]) for n, axis in enumerate(axes)]
+    last = [grid.grids[axis].holding(high[:, n] - 1) for n, axis in enumerate(axes)]
+    # Along axes without regions, such as channels, the only one is the first.
+    strides = [math.prod(grid.counts[axis + 1 :]) for axis in axes]
+    regions, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+    most = [int((b - a).max(initial=0)) for a, b in zip(first, last, strict=True)]
+    for steps in np.ndindex(*(step + 1 for step in most)):
+        met = np.all([a + step <= b for a, b, step in zip(first, last, steps, strict=True)], axis=0)
+        rows.append(np.flatnonzero(met).astype(np.int32))
+        places = zip(first, steps, strides, strict=True)
+        regions.append(sum((a[met] + step) * stride for a, step, stride in places).astype(np.int64))
+    return ByRegion(tuple(grid.counts), np.concatenate(regions), np.concatenate(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +219,9 @@ class Known:
     whole: NDArray[np.uint64]
 
 
-def known(objects: Objects, rows: NDArray[np.intp], large: NDArray[np.intp], box: Box, around: Box) -> Known:
+def known(
+    objects: Objects, rows: NDArray[np.integer], large: NDArray[np.integer], box: Box, around: Box
+) -> Known:
     """Return what a region is told.
 
     Parameters
@@ -198,18 +233,17 @@ def known(objects: Objects, rows: NDArray[np.intp], large: NDArray[np.intp], box
     around : that, and the voxels from which objects may grow into it
     """
     rows = np.sort(rows)
-    boxes = (
-        Box(box.axes, tuple(zip(low, high, strict=True)))
-        for low, high in zip(objects.low[rows].tolist(), objects.high[rows].tolist(), strict=True)
-    )
-    spans = [np.arange(*objects.first[row : row + 2]) for row in rows]
-    pieces = np.concatenate([*(objects.pieces[span] for span in spans), objects.large.pieces[large]])
+    counts = objects.first[rows + 1] - objects.first[rows]
+    own = np.repeat(objects.first[rows] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
     owners = objects.owners[large]
-    names = np.concatenate([np.repeat(objects.names[rows], [len(span) for span in spans]), owners])
+    pieces = np.concatenate([objects.pieces[own], objects.large.pieces[large]])
+    names = np.concatenate([np.repeat(objects.names[rows], counts), owners])
     order = np.argsort(pieces)
-    return Known(
-        box, hull([around, *boxes]), pieces[order], names[order], objects.names[rows], np.unique(owners)
-    )
+    low = objects.low[rows].min(axis=0, initial=np.iinfo(np.int32).max)
+    high = objects.high[rows].max(axis=0, initial=0)
+    spans = zip(around.spans, low.tolist(), high.tolist(), strict=True)
+    window = Box(around.axes, tuple((min(a, low), max(b, high)) for (a, b), low, high in spans))
+    return Known(box, window, pieces[order], names[order], objects.names[rows], np.unique(owners))
 
 
 def seen(numbers: NDArray[np.unsignedinteger], told: Known) -> NDArray[np.unsignedinteger]:
@@ -222,7 +256,8 @@ def seen(numbers: NDArray[np.unsignedinteger], told: Known) -> NDArray[np.unsign
     """
     final = renumbered(numbers, told.old, told.new)
     own = told.box.relative_to(told.window).slices
-    inside = final[own].copy()
-    final[~np.isin(final, np.concatenate([told.seen, told.whole, [room(numbers.dtype)]]))] = 0
+    names = np.unique(np.concatenate([told.seen, told.whole, [room(numbers.dtype)]])).astype(final.dtype)
+    inside = final[own]
+    final = np.where(places(final, names) > 0, final, final.dtype.type(0))
     final[own] = inside
     return final
