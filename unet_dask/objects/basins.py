@@ -30,7 +30,7 @@ CERTAIN = 254
 #: Least foreground of a voxel that belongs to any basin.
 FLOOR = 1
 #: Affinity from which on neighbours are bonded though neither is what the other has most in common with.
-SURE = 235
+SURE = 240
 
 
 def foreground(background: NDArray[np.generic]) -> NDArray[np.uint8]:
