@@ -10,10 +10,12 @@ from unet_dask.errors import OptionError
 from unet_dask.part import parse_part
 from unet_dask.setting import by_present_names, nearest, setting, settings_of
 from unet_dask.texts import (
+    FIT,
     Extent,
     parse_bytes,
     parse_channels,
     parse_extent,
+    parse_level,
     parse_products,
     parse_sizes,
 )
@@ -200,8 +202,14 @@ class SegmentConfig:
         None, values="source.axes", help="Axes of the source, such as zyx or yxc [from its metadata]."
     )
     #: A result says it by the key of its array.
-    level: int | None = setting(
-        None, values="source.key", restored="", parse=int, help="Level of a multiscale image [0]."
+    level: int | str | None = setting(
+        None,
+        values="source.key",
+        restored="",
+        parse=parse_level,
+        words=lambda: {FIT: "whose pixels are nearest in size to those that the model learnt"},
+        metavar="N|fit",
+        help="Level of a multiscale image [0]; fit takes the one whose pixels are as large as the model's.",
     )
     channels: tuple[int, ...] | None = setting(
         None, values="source.channels", parse=parse_channels, help="Channels to use, such as 0,2 [all]."

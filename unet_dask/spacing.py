@@ -207,6 +207,6 @@ def other_pixels(trained: Size, found: Size) -> tuple[str, ...]:
     return (
         (
             f"pixel size: the image has {shown(found[0], found[1])}, the model was trained at "
-            f"{shown(trained[0], trained[1])}: pixels are {times}; use a level or a model that fits"
+            f"{shown(trained[0], trained[1])}: pixels are {times}; use --level fit, or a model that fits"
         ),
     )

@@ -74,6 +74,30 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+#: The level of a pyramid that fits a model.
+FIT = "fit"
+
+
+def parse_level(text: str) -> int | str:
+    """Return the number of a level of a pyramid, or `FIT`.
+
+    Raises
+    ------
+    OptionError
+        If it is neither.
+
+    Examples
+    --------
+    >>> parse_level("2"), parse_level("fit")
+    (2, 'fit')
+    """
+    if text.strip() == FIT:
+        return FIT
+    if not _WHOLE.fullmatch(text.strip()):
+        raise OptionError(f"{shown(text)} is no level of a pyramid. Write its number, or {FIT}.")
+    return int(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """An area or a volume.

@@ -6,6 +6,7 @@ from what was begun, without asking anybody. What is faster than torch in float3
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from unet_dask.engine.device import (
 from unet_dask.errors import DataError, OptionError
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.occupancy import Occupancy
-from unet_dask.io.source.volume import open_source
+from unet_dask.io.source.volume import levels, open_source
 from unet_dask.objects.rule import LINKED, METHODS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.fit import wanted_products
@@ -30,8 +31,8 @@ from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
 from unet_dask.setting import gone_on_with
-from unet_dask.spacing import pixels_of
-from unet_dask.texts import Extent, parse_roi
+from unet_dask.spacing import TOLERANCE, contradiction, known_spacing, metres, pixels_of, shown
+from unet_dask.texts import FIT, Extent, parse_roi
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import (
     MEASURED,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.mask import Mask
     from unet_dask.io.source.volume import Source
     from unet_dask.model.file import ModelFile
-    from unet_dask.model.header import Normalisation
+    from unet_dask.model.header import ModelHeader, Normalisation
     from unet_dask.workers.cluster import Cluster
 
 #: Share of voxels that reduced precision must class like float32, on a tile of the user's own data.
@@ -100,13 +101,48 @@ def open_inputs(source: str | os.PathLike[str], model: ModelFile, config: Segmen
         source,
         key=config.key,
         axes=config.axes,
-        level=config.level,
+        level=None if isinstance(config.level, str) else config.level,
         channels=config.channels,
         dims=network.dims,
         network_channels=network.channels,
     )
+    if config.level == FIT:
+        opened = fitting_level(opened, model.header)
     mask = find_mask(config.mask, opened)
     return Inputs(opened, model, config, mask, Occupancy(mask) if mask else None)
+
+
+def fitting_level(source: Source, header: ModelHeader) -> Source:
+    """Return the level of a pyramid whose pixels are nearest in size to those that a model learnt.
+
+    Parameters
+    ----------
+    source : its finest level
+    header : of the model
+
+    Raises
+    ------
+    OptionError
+        If somebody does not say how large pixels are, or those of no level are as large to a quarter.
+    """
+    axes = "zyx"[-header.network.dims :]
+    wanted, found = (header.spacing, header.unit), known_spacing(source.spacing, source.unit, axes)
+    if not wanted[0] or not found[0] or metres(wanted[1]) is None or metres(found[1]) is None:
+        who = "the source" if wanted[0] and metres(wanted[1]) else "the model"
+        raise OptionError(
+            f"No level fits by its pixels, because {who} does not say how large they are. Name a level by its number."
+        )
+    every = list(levels(source))
+    sizes = [known_spacing(each.spacing, each.unit, axes) for each in every]
+    off = [contradiction(*wanted, *size, tolerance=1.0) or 1.0 for size in sizes]
+    nearest = min(range(len(off)), key=lambda number: abs(math.log(off[number])))
+    if max(off[nearest], 1 / off[nearest]) > TOLERANCE:
+        raise OptionError(
+            f"No level fits: the model learnt pixels of {shown(wanted[0], wanted[1])}, and level {nearest}, the nearest, has "
+            f"{shown(sizes[nearest][0] or (), sizes[nearest][1])}. Use a model for such pixels, or bring the image to "
+            "those of this one."
+        )
+    return every[nearest]
 
 
 def this_machine(config: SegmentConfig, device: str | None = None) -> Machine:
