@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.axes import has_time
+from unet_dask.axes import has_depth, has_time
 from unet_dask.errors import InputError, SinkError, UnetDaskError
 from unet_dask.io.remote import one_line, redact_url
 from unet_dask.io.sink.place import RUN_FOLDER, require_manifest
@@ -16,6 +16,7 @@ from unet_dask.io.source.received import changed, source_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.picture.plane import product_levels
+from unet_dask.objects.rule import ObjectRule
 from unet_dask.products import PRODUCTS
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -65,8 +66,9 @@ class Finished:
 
     @property
     def dims(self) -> int:
-        """Number of the last axes along which an object extends: a 2-D network says nothing of what connects planes."""
-        return len(self.manifest.plan.halo)
+        """Number of the last axes along which an object extends: those of the network, and z if planes are connected."""
+        rule = ObjectRule.recorded(self.manifest.fingerprint)
+        return len(self.manifest.plan.halo) + bool(rule is not None and rule.linked and has_depth(self.axes))
 
     @property
     def whole(self) -> Box:
