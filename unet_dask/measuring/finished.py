@@ -15,8 +15,8 @@ from unet_dask.io.sink.place import RUN_FOLDER, require_manifest
 from unet_dask.io.source.received import changed, source_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
-from unet_dask.picture.plane import product_levels
 from unet_dask.objects.rule import ObjectRule
+from unet_dask.picture.plane import product_levels
 from unet_dask.products import PRODUCTS
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -66,7 +66,7 @@ class Finished:
 
     @property
     def dims(self) -> int:
-        """Number of the last axes along which an object extends: those of the network, and z if planes are connected."""
+        """Number of the last axes along which an object extends: those of the network, and z of connected planes."""
         rule = ObjectRule.recorded(self.manifest.fingerprint)
         return len(self.manifest.plan.halo) + bool(rule is not None and rule.linked and has_depth(self.axes))
 

@@ -25,13 +25,13 @@ from unet_dask.run.dependents import region_box
 from unet_dask.run.making import ASIDE_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
     from numpy.typing import NDArray
 
     from unet_dask.graph import Record
-    from unet_dask.io.sink.store import Sink
+    from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.objects.adjacency import Graph
     from unet_dask.run.making import Index, Making
     from unet_dask.tiling.box import Box
@@ -92,13 +92,33 @@ def _aside(sink: Sink, index: Index, box: Box, numbers: NDArray[np.unsignedinteg
 
 def ground(sink: Sink, making: Making, box: Box) -> Ground:
     """Return how much the voxels of a box are foreground, with a voxel around it, as the result has it."""
-    around = box.grown(1, making.dims, within=making.shape)
     array = next(each for each in sink.arrays if each.name == Probabilities.name)
-    background = sink.read_written(array.name, 0, array.box(around).along("c", (0, 1)).slices)
-    return Ground(
-        foreground(background.squeeze(array.axes.index("c"))),
-        around.start,
-        box.relative_to(around).slices,
-        making.shape,
-        making.dims,
-    )
+
+    def read(part: Box) -> NDArray[np.generic]:
+        return sink.read_written(array.name, 0, part.slices)
+
+    return ground_of(read, array, box, shape=making.shape, dims=making.dims)
+
+
+def ground_of(
+    read: Callable[[Box], NDArray[np.generic]],
+    array: ArraySpec,
+    box: Box,
+    *,
+    shape: tuple[int, ...],
+    dims: int,
+) -> Ground:
+    """Return how much the voxels of a box are foreground, with a voxel around it.
+
+    Parameters
+    ----------
+    read : values of a box of the probabilities
+    array : of the probabilities
+    box : in the array of objects
+    shape : of that
+    dims : last axes along which voxels are neighbours
+    """
+    around = box.grown(1, dims, within=shape)
+    background = read(array.box(around).along("c", (0, 1))).squeeze(array.axes.index("c"))
+    own = box.relative_to(around).slices
+    return Ground(foreground(background), around.start, own, shape, dims)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.objects.basins import Ground, foreground
 from unet_dask.objects.neurites import of_part
 from unet_dask.objects.planes import sizes
 from unet_dask.products.probabilities import Probabilities
+from unet_dask.run.numbering import ground_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,12 @@ def differing(
     -------
     of every voxel whether it is wrong; and how many neurites were compared
     """
-    ground = _ground(stored, around, array.levels[0].shape)
+    source = stored.array(Probabilities.name)
+
+    def read(part: Box) -> NDArray[np.generic]:
+        return stored.read(source.name, 0, part)
+
+    ground = ground_of(read, source, around, shape=array.levels[0].shape, dims=stored.dims)
     part = of_part(ground, rule.threshold, array.dtype)
     open_ends = [part.graph.ends.reshape(-1).astype(np.uint64)]
     open_ends += [
@@ -79,17 +84,3 @@ def _numbered(
         return names.astype(np.uint64)
     before = np.zeros_like(found) if rule.linked else np.append(0, np.maximum.accumulate(found))[:-1]
     return np.where(found > before, found, _NO_NUMBER).astype(np.uint64)
-
-
-def _ground(stored: Stored, around: Box, shape: tuple[int, ...]) -> Ground:
-    """Return how much voxels are foreground, as the result has it."""
-    window = around.grown(1, stored.dims, within=shape)
-    array = stored.array(Probabilities.name)
-    background = stored.read(array.name, 0, array.box(window).along("c", (0, 1)))
-    return Ground(
-        foreground(background.squeeze(array.axes.index("c"))),
-        window.start,
-        around.relative_to(window).slices,
-        shape,
-        stored.dims,
-    )
