@@ -138,9 +138,9 @@ def fitting_level(source: Source, header: ModelHeader) -> Source:
     nearest = min(range(len(off)), key=lambda number: abs(math.log(off[number])))
     if max(off[nearest], 1 / off[nearest]) > TOLERANCE:
         raise OptionError(
-            f"No level fits: the model learnt pixels of {shown(wanted[0], wanted[1])}, and level {nearest}, the nearest, "
-            f"has {shown(sizes[nearest][0] or (), sizes[nearest][1])}. Use a model for such pixels, or bring the image to "
-            "those of this one."
+            f"No level fits: the model learnt pixels of {shown(wanted[0], wanted[1])}, and level {nearest}, the "
+            f"nearest, has {shown(sizes[nearest][0] or (), sizes[nearest][1])}. Use a model for such pixels, or bring the "
+            "image to those of this one."
         )
     return every[nearest]
 
