@@ -139,8 +139,8 @@ def fitting_level(source: Source, header: ModelHeader) -> Source:
     if max(off[nearest], 1 / off[nearest]) > TOLERANCE:
         raise OptionError(
             f"No level fits: the model learnt pixels of {shown(wanted[0], wanted[1])}, and level {nearest}, the "
-            f"nearest, has {shown(sizes[nearest][0] or (), sizes[nearest][1])}. Use a model for such pixels, or bring the "
-            "image to those of this one."
+            f"nearest, has {shown(sizes[nearest][0] or (), sizes[nearest][1])}. Use a model for such pixels, or bring "
+            "the image to those of this one."
         )
     return every[nearest]
 
