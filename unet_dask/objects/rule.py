@@ -19,6 +19,8 @@ OBJECT_BYTES = 24
 OBJECTS = "plan.objects"
 #: Fields that records of before do not have: they are written where they say something.
 _YOUNGER = ("core", "grow", "threshold", "linked")
+#: Share of an overlap from which on objects of neighbouring planes are one, unless another is said (decision 28).
+LINKED = 0.1
 #: Most voxels that an object can grow by: a region has to know all objects so far around it.
 MOST_GROWTH = 64
 
@@ -36,8 +38,8 @@ class ObjectRule:
     split : depth, in voxels, of the valley of the distance transform across which an object becomes two; 0 for never
     threshold : mean affinity, as a share of the highest, from which on neighbouring basins are one object; 0 if objects
         are not made of basins but of pieces of a class
-    linked : share of the smaller one's pixels that lie over each other, from which on objects of neighbouring planes
-        are one; 0 if each plane has objects of its own
+    linked : share of the pixels of two that lie over each other, from which on objects of neighbouring planes are one,
+        if each is what the other overlaps most; 0 if each plane has objects of its own
     """
 
     fill_holes: bool = False
