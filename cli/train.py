@@ -113,6 +113,11 @@ def _numbers(kind: type[int | float]) -> Callable[[click.Context, click.Paramete
     "--partial", multiple=True, metavar="GLOB", help="Images that --ignore-background is limited to."
 )
 @click.option(
+    "--objects",
+    type=click.Choice(["auto", "components", "cells", "neurites"]),
+    help="How the model shall make objects; auto makes cells of instances, and components of classes.",
+)
+@click.option(
     "--normalisation",
     type=click.Choice(["constant", "volume"]),
     help="Grey values by constants of the training images, or by each volume's own.",
@@ -302,7 +307,8 @@ class _Lines:
     def _validated(event: Validated) -> None:
         each = ", ".join(f"{value:.3f}" for value in event.iou)
         kept = "  kept" if event.best else ""
-        objects = "" if event.f1 is None else f"F1 of objects {event.f1:.3f}, "
+        scores = (("F1 of objects", event.f1), ("V_rand of neurites", event.v_rand))
+        objects = "".join(f"{name} {value:.3f}, " for name, value in scores if value is not None)
         say(
             f"{event.iteration}  validation: {objects}pixel error {event.pixel_error:.4f}, IoU {each}, "
             f"mean loss {event.loss:.4f}{kept}"

@@ -13,7 +13,7 @@ from tests.test_instances import CUTS
 from tests.test_objects import finest, ruled
 from tests.test_remake import same
 from unet_dask.errors import OptionError
-from unet_dask.objects.rule import ObjectRule
+from unet_dask.objects.rule import LINKED, ObjectRule
 from unet_dask.objects.whole import objects_in
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.remake import remake_objects
@@ -92,7 +92,7 @@ def test_a_stack_is_connected_along_z(made: tuple[Path, Model, Cluster], tmp_pat
     )  # fmt: skip
     plain = whole(tmp_path / "z.zarr", RULE)
     found = finest(tmp_path / "z.zarr", "instances")
-    rule = ObjectRule(threshold=0.45, min_size=6, linked=0.5, dense=True)
+    rule = ObjectRule(threshold=0.45, min_size=6, linked=LINKED, dense=True)
     assert np.array_equal(found, whole(tmp_path / "z.zarr", rule))
     assert found.max() == len(np.unique(found)) - 1 < len(np.unique(plain)) - 1
     checked = verify_store(tmp_path / "z.zarr", folder / "ruled.safetensors", crops=3)

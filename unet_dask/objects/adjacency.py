@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.components import adjoining
-from unet_dask.objects.basins import inside
 from unet_dask.objects.pieces import renumbered
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class Graph:
     Attributes
     ----------
     ends : (n, 2), numbers as uint64; or places among some names
-    total : (n) int64, sum of the affinities of their voxels that are neighbours, 0 to 254 each
+    total : (n) int64, sum of the affinities of their voxels that are neighbours, 1 to 254 each
     count : (n) int64, pairs of voxels, at least 1
     first : (n) uint64, smallest of the pairs: the place of its lower voxel in the volume, times its axes, and the axis
     """
@@ -91,14 +90,14 @@ def within(ground: Ground, numbers: NDArray[np.unsignedinteger]) -> Graph:
     >>> graph.ends.tolist(), graph.total.tolist(), graph.count.tolist(), graph.first.tolist()
     ([[1, 3]], [3], [1], [3])
     """
-    values = inside(ground)[ground.own]
+    values = ground.foreground[ground.own]
     sides = zip(ground.axes, adjoining(values.ndim, ground.dims), strict=True)
     return summed([_along(ground, numbers, values, axis, low, high) for axis, (low, high) in sides])
 
 
 def across(ground: Ground, numbers: NDArray[np.unsignedinteger], axis: int) -> Graph:
     """Return the graph across a face: of a part that is two voxels thick along the axis across."""
-    values = inside(ground)[ground.own]
+    values = ground.foreground[ground.own]
     low, high = ((slice(None),) * axis + (slice(*ends),) for ends in ((0, 1), (1, 2)))
     return summed([_along(ground, numbers, values, axis, low, high)])
 

@@ -1,6 +1,6 @@
 """Basins: voxels of one object for certain, from which neurites are put together.
 
-A voxel is as much foreground as a byte says, 0 to 254, and two neighbours belong together as much as the lesser of the
+A voxel is as much foreground as a byte says, 1 to 254, and two neighbours belong together as much as the lesser of the
 two: their affinity. Every voxel is bonded to the neighbour that it has most in common with, which makes a watershed: a
 basin is what climbs to one summit. Neighbours that are both nearly certain to be foreground are bonded, too, or the
 noise of a bright inside would make thousands of summits. A basin is what bonds connect.
@@ -27,28 +27,34 @@ if TYPE_CHECKING:
 
 #: A byte of foreground that is certain to be, as in the product `probabilities`; the next one is the sentinel.
 CERTAIN = 254
-#: Least foreground of a voxel that belongs to any basin.
-FLOOR = 1
 #: Affinity from which on neighbours are bonded though neither is what the other has most in common with.
 SURE = 240
 
 
 def foreground(background: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return how much voxels are foreground, 0 to 254, from the probability of background.
+    """Return how much voxels are foreground, 1 to 254, and 0 for those that nobody looked at.
+
+    Certain membrane has 1: it belongs to basins, so that what is on both sides meets there, and has nothing in common.
 
     Parameters
     ----------
-    background : probability as the product `probabilities` holds it: float32 in [0, 1], or bytes in 0 to 254
+    background : probability as the product `probabilities` holds it: float32 in [0, 1], or bytes in 0 to 254; the
+        sentinel where there is none, see :mod:`unet_dask.products.sentinel`
 
     Examples
     --------
-    >>> foreground(np.array([0.0, 0.25, 1.0], "f4")).tolist(), foreground(np.array([0, 64, 254], "u1")).tolist()
-    ([254, 190, 0], [254, 190, 0])
+    >>> foreground(np.array([0.0, 0.25, 1.0, np.nan], "f4")).tolist()
+    [254, 190, 1, 0]
+    >>> foreground(np.array([0, 64, 254, 255], "u1")).tolist()
+    [254, 190, 1, 0]
     """
     if background.dtype.kind == "f":
-        scaled = np.rint(background.astype(np.float32) * np.float32(CERTAIN))
-        return np.asarray(CERTAIN - scaled, np.uint8)
-    return np.asarray(CERTAIN - background.astype(np.int16), np.uint8)
+        known = ~np.isnan(background)
+        scaled = np.rint(np.where(known, background, 0).astype(np.float32) * np.float32(CERTAIN))
+    else:
+        known = background != CERTAIN + 1
+        scaled = np.where(known, background, 0).astype(np.float32)
+    return np.where(known, np.maximum(CERTAIN - scaled, 1), 0).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Ground:
 
     Attributes
     ----------
-    foreground : (*spatial) of the part and around it, 0 to 254
+    foreground : (*spatial) of the part and around it, 1 to 254, 0 outside of all basins
     start : of this window in the volume
     own : the part, within the window
     shape : of the volume
@@ -113,18 +119,13 @@ def basins(ground: Ground, dtype: str) -> NDArray[np.unsignedinteger]:
     [[1, 1, 1, 4, 4, 0, 7, 7, 7]]
     """
     choice = chosen(ground)[ground.own]
-    values = inside(ground)[ground.own]
+    values = ground.foreground[ground.own]
     bonds = [
         bonds_along(values[low], values[high], choice[low], choice[high], axis)
         for axis, (low, high) in zip(ground.axes, adjoining(values.ndim, ground.dims), strict=True)
     ]
     labels = bonded(values > 0, bonds, ground.dims)
     return numbered(labels, ground.origin, ground.shape, dtype)
-
-
-def inside(ground: Ground) -> NDArray[np.uint8]:
-    """Return the foreground of voxels that belong to basins, 0 elsewhere."""
-    return np.where(ground.foreground >= FLOOR, ground.foreground, 0).astype(np.uint8)
 
 
 def chosen(ground: Ground) -> NDArray[np.uint8]:
@@ -135,7 +136,7 @@ def chosen(ground: Ground) -> NDArray[np.uint8]:
     Edges of a voxel are looked at in this last order here: one with the neighbour before it begins at a smaller place
     the earlier the axis, and all edges with a neighbour behind it begin at the voxel itself.
     """
-    values = inside(ground)
+    values = ground.foreground
     best, choice = np.zeros(values.shape, np.uint16), np.zeros_like(values)
     ranks = [
         (axis, low, high, _rank(values[low], values[high]))
@@ -185,7 +186,7 @@ def bonded_across(ground: Ground, numbers: NDArray[np.unsignedinteger], axis: in
     numbers : of these voxels
     axis : across the face
     """
-    choice, values = chosen(ground)[ground.own], inside(ground)[ground.own]
+    choice, values = chosen(ground)[ground.own], ground.foreground[ground.own]
     low, high = ((slice(None),) * axis + (slice(*ends),) for ends in ((0, 1), (1, 2)))
     bonds = bonds_along(values[low], values[high], choice[low], choice[high], axis)
     pairs = np.stack([numbers[low][bonds], numbers[high][bonds]], axis=1).astype(np.uint64)

@@ -14,8 +14,9 @@ import numpy as np
 
 from unet_dask.objects.adjacency import Graph, across, summed, within
 from unet_dask.objects.agglomeration import agglomerated
-from unet_dask.objects.basins import basins, bonded_across
+from unet_dask.objects.basins import CERTAIN, basins, bonded_across
 from unet_dask.objects.pieces import merged, renumbered
+from unet_dask.objects.planes import sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,13 +123,24 @@ def followed(first: Changes, then: Changes) -> Changes:
     return old, renumbered(renumbered(old, *first), *then).astype(np.uint64)
 
 
-def small(size: Tally, least: int) -> Changes:
-    """Return the numbers of objects that are smaller than some voxels, ascending, and 0 for each.
+def size_of(numbers: NDArray[np.unsignedinteger], foreground: NDArray[np.uint8]) -> Tally:
+    """Return how many voxels of objects are rather foreground than not: all voxels belong to one, membrane too.
 
     Parameters
     ----------
-    size : of all objects, added up over all parts
+    numbers : of the voxels of a part
+    foreground : of the same, 0 to 254
+    """
+    return sizes(numbers, foreground > CERTAIN // 2)
+
+
+def small(size: Tally, least: int) -> Changes:
+    """Return the numbers of objects that are smaller than some voxels, or nothing but membrane, and 0 for each.
+
+    Parameters
+    ----------
+    size : of all objects, added up over all parts, see :func:`size_of`
     least : voxels of the smallest object that is kept
     """
-    gone = size.names[size.count < least]
+    gone = size.names[size.count < max(least, 1)]
     return gone, np.zeros_like(gone)

@@ -1,7 +1,9 @@
 """Objects of neighbouring planes that are one: neurons, of a stack that a network looked at plane by plane.
 
-Two objects are linked if they overlap enough, and a chain of links is one object, by the smallest of its numbers. What
-decides are numbers of voxels, which any parts of the planes may add up in any order.
+Two objects are linked if each is the one that the other overlaps most, and they overlap enough. A chain of links is one
+object, by the smallest of its numbers, and goes through a plane once: links that let it branch make one object of a
+whole stack, wherever a neurite moves by its own width from plane to plane. What decides are numbers of voxels, which
+any parts of the planes may add up in any order.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class Tally:
     Attributes
     ----------
     names : (n) numbers of objects, or (n, 2) of one in a plane and one over it in the next
-    count : (n) int64, voxels, at least 1
+    count : (n) int64, voxels
     """
 
     names: NDArray[np.uint64]
@@ -44,12 +46,13 @@ class Tally:
         return Tally(names.astype(np.uint64), count)
 
 
-def sizes(numbers: NDArray[np.unsignedinteger]) -> Tally:
+def sizes(numbers: NDArray[np.unsignedinteger], counted: NDArray[np.bool_] | None = None) -> Tally:
     """Return how many voxels objects have.
 
     Parameters
     ----------
     numbers : of voxels, 0 for those of no object
+    counted : which voxels count; all by default. An object may have none
 
     Examples
     --------
@@ -57,8 +60,10 @@ def sizes(numbers: NDArray[np.unsignedinteger]) -> Tally:
     >>> found.names.tolist(), found.count.tolist()
     ([2, 7], [1, 3])
     """
-    names, count = np.unique(numbers[numbers > 0], return_counts=True)
-    return Tally(names.astype(np.uint64), count.astype(np.int64))
+    inside = numbers > 0
+    names, which = np.unique(numbers[inside], return_inverse=True)
+    counted = which if counted is None else which[counted[inside]]
+    return Tally(names.astype(np.uint64), np.bincount(counted, minlength=len(names)))
 
 
 def overlaps(plane: NDArray[np.unsignedinteger], following: NDArray[np.unsignedinteger]) -> Tally:
@@ -101,18 +106,30 @@ def added(parts: Sequence[Tally]) -> Tally:
 def linked(overlap: Tally, size: Tally, share: float) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the numbers that change once planes are linked, ascending, and what each becomes.
 
+    Two objects are linked if none in the other's plane has more voxels in common with either, and these are enough.
+
     Parameters
     ----------
     overlap : of all neighbouring planes
     size : of all objects
-    share : of the smaller object, from which on an overlap links the two
+    share : of the voxels that either has, that both have to have
 
     Examples
     --------
     >>> plane, following = np.array([1, 1, 1, 4], "u4"), np.array([5, 5, 8, 8], "u4")
     >>> size = sizes(np.stack([plane, following]))
-    >>> [found.tolist() for found in linked(overlaps(plane, following), size, 0.6)]
-    [[5, 8], [1, 4]]
+    >>> [found.tolist() for found in linked(overlaps(plane, following), size, 0.5)]
+    [[5], [1]]
     """
-    smaller = np.minimum(size.of(overlap.names[:, 0]), size.of(overlap.names[:, 1]))
-    return merged(overlap.names[overlap.count >= share * smaller])
+    either = size.of(overlap.names[:, 0]) + size.of(overlap.names[:, 1]) - overlap.count
+    enough = overlap.count >= share * either
+    return merged(overlap.names[_most(overlap, 0) & _most(overlap, 1) & enough])
+
+
+def _most(overlap: Tally, side: int) -> NDArray[np.bool_]:
+    """Return which overlaps are the largest of their object on one side; of equal ones the smallest number."""
+    own, other = overlap.names[:, side], overlap.names[:, 1 - side]
+    order = np.lexsort((other, -overlap.count, own))
+    most = np.zeros(len(order), np.bool_)
+    most[order[np.flatnonzero(np.diff(own[order], prepend=0))]] = True
+    return most

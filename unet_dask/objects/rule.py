@@ -21,8 +21,8 @@ BASIN_BYTES = 64
 OBJECTS = "plan.objects"
 #: Fields that records of before do not have: they are written where they say something.
 _YOUNGER = ("core", "grow", "threshold", "linked", "dense")
-#: Share of the smaller object from which on an overlap links two planes, where nobody says another.
-LINKED = 0.5
+#: Share of an overlap from which on objects of neighbouring planes are one, unless another is said (decision 28).
+LINKED = 0.1
 #: Most voxels that an object can grow by: a region has to know all objects so far around it.
 MOST_GROWTH = 64
 
@@ -40,8 +40,8 @@ class ObjectRule:
     split : depth, in voxels, of the valley of the distance transform across which an object becomes two; 0 for never
     threshold : mean affinity, as a share of the highest, from which on neighbouring basins are one object; 0 if objects
         are not made of basins but of pieces of a class
-    linked : share of the smaller one's pixels that lie over each other, from which on objects of neighbouring planes
-        are one; 0 if each plane has objects of its own
+    linked : share of the pixels of two that lie over each other, from which on objects of neighbouring planes are one,
+        if each is what the other overlaps most; 0 if each plane has objects of its own
     dense : whether objects are counted from 1 in the order of their first voxels, and not numbered by their places
     """
 

@@ -75,7 +75,7 @@ class _Known:
         graphs = [part.graph for part in self.parts if part.graph is not None]
         changed = joined([face for each in self.edges for face in each.faces], graphs, rule.threshold)
         size = [part.size.renamed(*changed) for part in self.parts if part.size is not None]
-        return followed(changed, small(added(size), rule.min_size)) if size else changed
+        return followed(changed, small(added(size), rule.min_size))
 
 
 @dataclass(frozen=True, slots=True)

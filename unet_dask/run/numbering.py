@@ -16,9 +16,8 @@ from unet_dask.io.sink.files import stored_chunks
 from unet_dask.io.sink.place import NUMBERS
 from unet_dask.ledger import Entry
 from unet_dask.objects.basins import Ground, foreground
-from unet_dask.objects.neurites import of_part
+from unet_dask.objects.neurites import of_part, size_of
 from unet_dask.objects.pieces import numbered
-from unet_dask.objects.planes import Tally, sizes
 from unet_dask.products.classes import Classes
 from unet_dask.products.probabilities import Probabilities
 from unet_dask.run.dependents import region_box
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import ArraySpec, Sink
     from unet_dask.objects.adjacency import Graph
+    from unet_dask.objects.planes import Tally
     from unet_dask.run.making import Index, Making
     from unet_dask.tiling.box import Box
 
@@ -45,7 +45,7 @@ class Numbered:
     ----------
     record : of what was put aside
     graph : between basins that may become one yet; None of connected pieces
-    size : voxels of every basin, where the small ones go
+    size : voxels of every basin that are rather foreground; None of connected pieces
     """
 
     record: Record
@@ -79,8 +79,9 @@ def number(sink: Sink, making: Making, index: Index) -> Numbered:
             core=making.rule.core,
         )
         return Numbered(_aside(sink, index, box, numbers, began))
-    part = of_part(ground(sink, making, box), making.rule.threshold, making.array.dtype)
-    size = sizes(part.numbers) if making.rule.min_size > 1 else None
+    around = ground(sink, making, box)
+    part = of_part(around, making.rule.threshold, making.array.dtype)
+    size = size_of(part.numbers, around.foreground[around.own])
     return Numbered(_aside(sink, index, box, part.numbers, began), part.graph, size)
 
 

@@ -79,7 +79,17 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 #: Fields that are those of the network.
 _OF_NETWORK = ("dims", "width", "depth", "classes", "batch_norm", "dropout", "factors", "architecture")
 #: Fields that records of before do not have, so that a training that has no use for them makes the same bytes.
-_YOUNGER = ("factors", "architecture", "core", "drawn_by", "blur", "emptied", "object_gain", "dice")
+_YOUNGER = (
+    "factors",
+    "architecture",
+    "core",
+    "drawn_by",
+    "blur",
+    "emptied",
+    "object_gain",
+    "dice",
+    "objects",
+)
 #: Names of now of fields that had others before; recipes and checkpoints may still have those.
 FORMER_NAMES = {"settle": "freeze_norm_after"}
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -88,6 +98,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("float32", "bfloat16", "float16"),
     "optimiser": ("sgd", "adam"),
     "drawn_by": ("pixels", "images"),
+    "objects": ("auto", "components", "cells", "neurites"),
 }
 
 
@@ -148,6 +159,8 @@ class TrainConfig:
         in the paper, 0 for none
     dice : weight of the Dice loss beside the energy, see `loss.dice_loss`; not in the paper, 0 for none
     drawn_by : what makes an image likely to be drawn from: its "pixels", or nothing, so that all "images" are alike
+    objects : how the model will make objects: "components", "cells" or "neurites", see `objects.rule.METHODS`; "auto"
+        makes cells where targets are instances, and else components
     normalisation : "constant" stores mean and deviation of the training images; "volume" lets each
         volume be normalised by its own
     spacing, unit : pixel size of the training images; empty to take it from the files
@@ -215,6 +228,7 @@ class TrainConfig:
     object_gain: float = 0.0
     dice: float = 0.0
     drawn_by: Literal["pixels", "images"] = "pixels"
+    objects: Literal["auto", "components", "cells", "neurites"] = "auto"
     normalisation: Literal["constant", "volume"] = "constant"
     spacing: tuple[float, ...] = ()
     unit: str | None = None
@@ -237,6 +251,10 @@ class TrainConfig:
             raise OptionError(
                 f"Instances with a core make three classes, background, rim and core, not {self.classes} of "
                 f"{self.target_kind!r} targets. Use --classes 3 and --target-kind instances."
+            )
+        if self.core and self.objects in ("components", "neurites"):
+            raise OptionError(
+                f"Objects with a core are cells, not {self.objects}: leave --objects or the core out."
             )
         if len(self.tile) not in (0, 1, self.dims):
             raise OptionError(

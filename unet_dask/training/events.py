@@ -71,6 +71,7 @@ class Validated:
     score : mean IoU with pixels counted by their weight; the network with the highest is kept
     best : whether it is the highest so far
     f1 : of objects at an overlap of 0.5; None unless targets are instances
+    v_rand : of neurites; None unless objects are such
     """
 
     iteration: int
@@ -80,6 +81,7 @@ class Validated:
     score: float
     best: bool
     f1: float | None = None
+    v_rand: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,8 +261,17 @@ def _assess(job: Job, state: State) -> Iterator[Event]:
         found = validate(state.kept, job.data.held_out, rules=job.data.objects, device=job.device)
         scores, score = found.to_json(), found.score
         best = progress.best is None or score > progress.best
-        f1 = found.objects.f1 if found.objects else None
-        yield Validated(progress.iteration, loss, found.pixel_error, found.iou, score, best, f1)
+        of_objects = scores.get("objects", {})
+        yield Validated(
+            progress.iteration,
+            loss,
+            found.pixel_error,
+            found.iou,
+            score,
+            best,
+            f1=of_objects.get("f1"),
+            v_rand=of_objects.get("v_rand"),
+        )
     state.curves.append(
         CurvePoint(
             progress.iteration, loss, scores.get("pixel_error", math.nan), score, round(progress.seconds, 1)

@@ -19,6 +19,7 @@ from unet_dask.metrics.objects import OVERLAPS, Matches, match, seg
 from unet_dask.metrics.ratio import Ratio
 from unet_dask.objects.rule import AS_PIECES, ObjectRule
 from unet_dask.objects.whole import objects_of
+from unet_dask.training.neurites import usual_neurites
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,9 +76,11 @@ def usual_rules(
     ----------
     images : to train on; sizes are those of objects in memory
     decision : what targets mean
-    config : recipe
+    config : recipe, which may say of which kind objects are
     """
-    if not decision.of_instances:
+    if config.objects == "neurites":
+        return usual_neurites()
+    if config.objects == "components" or (config.objects == "auto" and not decision.of_instances):
         return (AS_PIECES,)
     core = 2 if config.core else 0
     areas = [

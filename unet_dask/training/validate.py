@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from unet_dask.metrics import pixel
+from unet_dask.objects.basins import foreground
 from unet_dask.objects.rule import AS_PIECES
 from unet_dask.tiling.mirror import mirrored
 from unet_dask.tiling.valid import aligned
+from unet_dask.training.neurites import best_threshold
 from unet_dask.training.objects import best_rule
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from unet_dask.model.network import Network
     from unet_dask.objects.rule import ObjectRule
+    from unet_dask.training.neurites import NeuriteScores
     from unet_dask.training.objects import ObjectScores
     from unet_dask.training.sample import TrainingImage
 
@@ -42,14 +45,14 @@ class Scores:
     iou : per class; NaN for one that neither occurs nor was found
     mean_iou : of the classes that occur
     score : the same with every pixel counted by its weight; the network with the highest is kept
-    objects : of the objects that are made of the classes; None unless targets are instances
+    objects : of the objects that are made; None unless targets are instances, or objects neurites
     """
 
     pixel_error: float
     iou: tuple[float, ...]
     mean_iou: float
     score: float
-    objects: ObjectScores | None = None
+    objects: ObjectScores | NeuriteScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores by name; those of objects where there are any."""
@@ -121,10 +124,12 @@ def validate(
     weighted = np.zeros_like(plain)
     training = network.training
     network.eval()
+    neurites = bool(rules[0].threshold)
     every: list[NDArray[np.uint8]] = []
     for each in images:
-        classes = np.argmax(probabilities(network, each.image, device=device), axis=0)
-        every.append(classes.astype(np.uint8))
+        found = probabilities(network, each.image, device=device)
+        classes = np.argmax(found, axis=0)
+        every.append(foreground(found[0]) if neurites else classes.astype(np.uint8))
         known = (each.weight_map > 0).astype(np.float32)
         plain += pixel.confusion(classes, each.target, count=count, weight=known)
         weighted += pixel.confusion(classes, each.target, count=count, weight=each.weight_map)
@@ -134,5 +139,5 @@ def validate(
         pixel.iou(plain),
         pixel.mean_iou(plain),
         pixel.mean_iou(weighted),
-        best_rule(images, every, rules),
+        (best_threshold if neurites else best_rule)(images, every, rules),
     )

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.objects.neurites import of_part
-from unet_dask.objects.planes import sizes
+from unet_dask.objects.neurites import of_part, size_of
 from unet_dask.products.probabilities import Probabilities
 from unet_dask.run.numbering import ground_of
 
@@ -55,14 +54,14 @@ def differing(
     open_ends += [
         part.numbers.take(end, axis).reshape(-1).astype(np.uint64) for axis, end in ground.open_sides()
     ]
-    size = sizes(part.numbers)
+    size = size_of(part.numbers, ground.foreground[ground.own])
     closed = ~np.isin(size.names, np.concatenate(open_ends))
     numbers = part.numbers[box.relative_to(around).slices]
     there = np.asarray(stored.read(array.name, 0, box)).astype(np.uint64)
     names, first, which = np.unique(numbers, return_index=True, return_inverse=True)
     expected = there.reshape(-1)[first]
     named = np.searchsorted(size.names, names[names > 0])
-    known, few = closed[named], size.count[named] < rule.min_size
+    known, few = closed[named], size.count[named] < max(rule.min_size, 1)
     values = expected[names > 0]
     values[known] = _numbered(names[names > 0][known], values[known], rule)
     values[known & few] = 0
