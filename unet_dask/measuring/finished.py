@@ -15,7 +15,7 @@ from unet_dask.io.sink.place import RUN_FOLDER, require_manifest
 from unet_dask.io.source.received import changed, source_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
-from unet_dask.picture.plane import product_levels
+from unet_dask.levels import product_levels
 from unet_dask.products import PRODUCTS
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
