@@ -58,8 +58,8 @@ def test_picture_has_a_panel_of_sizes(sink: Path, tmp_path: Path, call_cli: Call
     assert sum(patch.get_data().values.sum() for patch in last.patches) == unet_dask.measure(sink).objects  # type: ignore[attr-defined] # of stairs
     outcome = call_cli("preview", sink, "-o", tmp_path / "p.png", "--json")
     assert json.loads(outcome.stdout)["objects"] == shown["objects"]
-    # Every pixel that was read has a pixel of its own in the picture.
-    assert iio.imread(tmp_path / "p.png").shape[1] > 4 * 240 * 0.8
+    # Every pixel that was read has one of its own in the picture, of three panels of pixels beside that of sizes.
+    assert iio.imread(tmp_path / "p.png").shape[1] >= 4 * 240
 
 
 def test_objects_are_not_counted_where_they_are_not_known_or_too_many(

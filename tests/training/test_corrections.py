@@ -70,7 +70,9 @@ def test_picture_that_napari_saves_over_a_copy_is_a_target(
     )
     unet_dask.export(sink, copy)
     labels = edited(tifffile.imread(copy))
-    tifffile.imwrite(copy, labels, compression="zlib", compressionargs={"level": 1})  # as napari's own writer does
+    tifffile.imwrite(
+        copy, labels, compression="zlib", compressionargs={"level": 1}
+    )  # as napari's own writer does
     better = trained(
         call_cli, tmp_path / "images", tmp_path / "targets", "-o", tmp_path / "better.safetensors",
         "--start", tiny_model, "--target-kind", "instances",
@@ -106,7 +108,7 @@ def test_training_on_goes_on_with_the_cores_of_the_model(
     for folder in ("images", "targets"):
         (tmp_path / folder).mkdir()
     tifffile.imwrite(tmp_path / "images" / "field.tif", discs)
-    tifffile.imwrite(tmp_path / "targets" / "field.tif", edited(np.uint16(discs > 99)))
+    tifffile.imwrite(tmp_path / "targets" / "field.tif", edited((discs > 99).astype(np.uint16)))
     places = (tmp_path / "images", tmp_path / "targets")
     settings = "core = 2\nclasses = 3\ntarget_kind = 'instances'\nwidth = 4\ndepth = 2\n"
     (tmp_path / "cores.toml").write_text(settings)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Plane = NDArray[np.generic]
 
+#: Dots per inch, at least and at most.
+_COARSE, _SHARP = 110, 200
+
 
 @dataclass(frozen=True, slots=True)
 class Legend:
@@ -84,7 +87,10 @@ def draw(
         panels.append((sizes.title, partial(_histogram, sizes)))
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
-    figure = Figure(figsize=(wide * len(panels) + 0.4, 0.94 * high + 0.85), layout="constrained")
+    size = (wide * len(panels) + 0.4, 0.94 * high + 0.85)
+    # A panel has a dot for every pixel that was read for it, and words can be read.
+    sharp = min(max(max(view.shape) / max(wide, high), _COARSE), _SHARP)
+    figure = Figure(figsize=size, dpi=sharp, layout="constrained")
     row = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, (title, draw) in zip(row, panels, strict=True):
         draw(axes)

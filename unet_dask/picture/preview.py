@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     Plane = NDArray[np.generic]
 
 
-#: Dots per inch at which a panel has a dot for every pixel that is read for it.
-SHARP = 200
 #: Side in pixels of the part of a plane that is drawn at full size.
 _DETAIL = 512
 
@@ -110,7 +108,7 @@ def preview(
     figure, shown = drawn(remote.location(sink, "sink"), z=z, t=t, roi=roi, consent=consented(source))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=SHARP)
+        figure.savefig(path, format="png", dpi="figure")
     except OSError as error:
         raise SinkError(f"The picture {path} cannot be written: {error.strerror or error}.") from error
     return Preview(path=path, **shown)
@@ -171,7 +169,7 @@ def detail(url: str) -> str | None:
     entry = next((entry for entry in manifest.arrays if not PRODUCTS[entry.name].amounts), None)
     if view.step == 1 or entry is None:
         return None
-    plane = product_plane(url, manifest, entry, view)
+    plane: Any = product_plane(url, manifest, entry, view)
     something = (plane > 0) & ~is_sentinel(plane)
     side = _DETAIL // view.step
     sums = np.pad(something.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))

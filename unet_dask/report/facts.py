@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from unet_dask.planning.plan import Plan
     from unet_dask.report.journal import Journal
 
-#: Dots per inch of pictures, which travel within the page: a panel is some 800 pixels wide.
-_SHARP = 150
 #: Voxels of a plane that are read for the picture of a run that has no pyramids yet.
 _MOST_DRAWN = 1 << 26
 
@@ -157,5 +155,5 @@ def _pictures(sink: str, plan: Plan, *, complete: bool) -> Pictures:
 
 def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=_SHARP)
+    figure.savefig(file, format="png", dpi="figure")
     return file.getvalue()

@@ -1,0 +1,55 @@
+"""Objects are counted per area of what was segmented: of the mask, if a run had one."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+
+import unet_dask
+from tests.measuring.results import SIZE, blobs, relabelled, save_image, segmented
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from unet_dask.workers.cluster import Cluster
+
+
+def noise(*shape: int) -> NDArray[Any]:
+    return np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)
+
+
+def test_planes_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Path, cluster: Cluster) -> None:
+    source = save_image(tmp_path / "s.zarr", noise(3, 64, 64), "zyx")
+    inside = np.ones((3, 64, 64), np.uint8)
+    inside[1, 16:] = 0
+    zarr.create_array(str(tmp_path / "m.zarr"), data=inside, dimension_names=["z", "y", "x"])
+    mask = str(tmp_path / "m.zarr")
+    sink = segmented(source, tmp_path / "r.zarr", tiny_model, cluster, mask=mask, chunks=(3, 32, 32))
+    relabelled(sink, blobs((3, 64, 64), 2) * (inside > 0))
+    found = unet_dask.measure(sink)
+    square = SIZE["y"] * SIZE["x"] / 1e6
+    for plane, rows in zip(found.planes, (64, 16, 64), strict=True):
+        assert plane.extent == pytest.approx(rows * 64 * square)
+    assert found.extent == pytest.approx(144 * 64 * square)
+
+
+def test_objects_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Path, cluster: Cluster) -> None:
+    source = save_image(tmp_path / "s.zarr", noise(128, 128), "yx")
+    inside = np.zeros((32, 32), np.uint8)
+    inside[:10, :16] = 1
+    zarr.create_array(str(tmp_path / "m.zarr"), data=inside, dimension_names=["y", "x"])
+    sink = segmented(source, tmp_path / "r.zarr", tiny_model, cluster, mask=str(tmp_path / "m.zarr"))
+    relabelled(sink, blobs((128, 128), 2))
+    found = unet_dask.measure(sink)
+    assert found.extent == pytest.approx(10 * 16 * 16 * SIZE["y"] * SIZE["x"] / 1e6)
+    assert found.masked
+    shutil.rmtree(tmp_path / "m.zarr")
+    alone = unet_dask.measure(sink)
+    assert alone.extent == pytest.approx(128 * 128 * SIZE["y"] * SIZE["x"] / 1e6)
+    assert "mask" in alone.notes[0]
