@@ -11,6 +11,11 @@ import zarr
 
 import unet_dask
 from tests.measuring.results import SIZE, blobs, relabelled, save_image, segmented
+from unet_dask.measuring.block import block_sums, pixel_rows
+from unet_dask.measuring.columns import columns_of
+from unet_dask.measuring.frame import Frame
+from unet_dask.measuring.sums import Layout
+from unet_dask.measuring.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +58,18 @@ def test_objects_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Pa
     alone = unet_dask.measure(sink)
     assert alone.extent == pytest.approx(128 * 128 * SIZE["y"] * SIZE["x"] / 1e6)
     assert "mask" in alone.notes[0]
+
+
+def test_objects_that_grew_from_cores_are_of_the_class_of_the_core() -> None:
+    layout, labels = Layout("yx", certain=2), np.array([[5, 5, 5, 0, 9]], np.uint32)
+    certain = np.array(
+        [[[0.6, 0.2, 0.6, 0, 0.1]], [[0.2, 0.6, 0.2, 0, 0.7]]], np.float32
+    )  # the rim, and the core
+    rows = block_sums(pixel_rows(labels), (0, 0), layout, certain=certain)
+    frame, names = Frame("yx", 2, (1, 5), (0, 0), (1, 1)), ("background", "rim", "nucleus")
+    table = columns_of(rows, frame, names, (), core=2)
+    assert table["class"].tolist() == ["nucleus", "nucleus"]
+    np.testing.assert_allclose(table["probability_mean"], [0.8, 0.8], rtol=1e-6)
+    tally = Tally(frame, names, core=2)
+    tally.count(rows)
+    assert tally.by_class == {"nucleus": 2}

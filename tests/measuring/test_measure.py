@@ -369,6 +369,8 @@ def test_nuclei_of_the_bundled_model(tmp_path: Path, cluster: Cluster, name: str
     expected = wanted(stored(sink, "instances"), imread(NUCLEI / name)[None])
     assert found.columns is not None
     assert found.objects == len(expected["label"]) > 50
+    assert found.classes == {"nucleus": found.objects}  # whatever is left of the rim, they grew from nuclei
+    assert set(found.columns["class"]) == {"nucleus"}
     for column in ("area", "intensity_min", "intensity_max", "intensity_mean", "intensity_std"):
         theirs = expected[column if column == "area" else f"{column}-0"]
         np.testing.assert_allclose(found.columns[column], theirs, rtol=1e-12)

@@ -16,6 +16,7 @@ from unet_dask.io.source.received import changed, source_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.levels import product_levels
+from unet_dask.objects.rule import ObjectRule
 from unet_dask.products import PRODUCTS
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -67,6 +68,12 @@ class Finished:
     def dims(self) -> int:
         """Number of the last axes along which an object extends: a 2-D network says nothing of what connects planes."""
         return len(self.manifest.plan.halo)
+
+    @property
+    def core(self) -> int:
+        """Class from which objects grew into others, so that they are all of it; 0 if each has a class of its own."""
+        rule = ObjectRule.recorded(self.manifest.fingerprint)
+        return rule.core if rule is not None and rule.core < len(self.manifest.classes) else 0
 
     @property
     def whole(self) -> Box:
