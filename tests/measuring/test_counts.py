@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import zarr
+from skimage.measure import regionprops_table
 
 import unet_dask
 from tests.measuring.results import SIZE, blobs, relabelled, save_image, segmented
+from unet_dask.io.sink.place import sealed
 from unet_dask.measuring.block import block_sums, pixel_rows
 from unet_dask.measuring.columns import columns_of
 from unet_dask.measuring.frame import Frame
@@ -73,3 +76,29 @@ def test_objects_that_grew_from_cores_are_of_the_class_of_the_core() -> None:
     tally = Tally(frame, names, core=2)
     tally.count(rows)
     assert tally.by_class == {"nucleus": 2}
+
+
+def test_objects_linked_across_planes_have_a_volume(
+    tmp_path: Path, tiny_model: Path, cluster: Cluster
+) -> None:
+    source = save_image(tmp_path / "s.zarr", noise(12, 60, 70), "zyx")
+    sink = segmented(source, tmp_path / "r.zarr", tiny_model, cluster, chunks=(4, 32, 32))
+    labels = blobs((12, 60, 70), 3)
+    relabelled(sink, labels)
+    place = sink / "_unet_dask" / "zarr.json"
+    document = json.loads(place.read_text())
+    manifest = document["attributes"]["unet_dask"]
+    manifest["fingerprint"]["plan.objects"] = (
+        '{"fill_holes": false, "linked": 0.5, "min_size": 0, "split": 0.0}'
+    )
+    document["attributes"]["unet_dask"] = sealed(manifest)
+    place.write_text(json.dumps(document))
+    found = unet_dask.measure(sink)
+    expected: Any = regionprops_table(labels.astype(np.int64), properties=("label", "area", "centroid"))
+    assert found.columns is not None
+    assert np.array_equal(found.columns["label"], expected["label"])
+    assert np.array_equal(found.columns["area"], expected["area"])
+    np.testing.assert_allclose(found.columns["centroid-z"], expected["centroid-0"])
+    assert found.unit == "um3"
+    assert "z" not in found.columns
+    assert found.planes == ()

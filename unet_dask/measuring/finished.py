@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unet_dask.axes import has_time
+from unet_dask.axes import has_depth, has_time
 from unet_dask.errors import InputError, SinkError, UnetDaskError
 from unet_dask.io.remote import one_line, redact_url
 from unet_dask.io.sink.place import RUN_FOLDER, require_manifest
@@ -16,7 +17,7 @@ from unet_dask.io.source.received import changed, source_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
 from unet_dask.levels import product_levels
-from unet_dask.objects.rule import ObjectRule
+from unet_dask.objects.rule import OBJECTS, ObjectRule
 from unet_dask.products import PRODUCTS
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -66,8 +67,12 @@ class Finished:
 
     @property
     def dims(self) -> int:
-        """Number of the last axes along which an object extends: a 2-D network says nothing of what connects planes."""
-        return len(self.manifest.plan.halo)
+        """Number of the last axes along which an object extends.
+
+        A 2-D network says nothing of what connects planes; only if a run links their objects, these extend along z.
+        """
+        flat = len(self.manifest.plan.halo)
+        return flat + 1 if _linked(self.manifest.fingerprint) and has_depth(self.axes) and flat == 2 else flat
 
     @property
     def core(self) -> int:
@@ -121,6 +126,15 @@ class Finished:
             for axis, (start, stop) in spans.items()
         }
         return tuple(slice(*moved[axis]) for axis in self.manifest.plan.axes)
+
+
+def _linked(fingerprint: Mapping[str, str]) -> bool:
+    """Return whether the objects of neighbouring planes were made one."""
+    try:
+        record = json.loads(fingerprint.get(OBJECTS, "{}"))
+    except ValueError:  # in words, as results of before have it
+        return False
+    return isinstance(record, dict) and bool(record.get("linked"))
 
 
 def block_sides(
