@@ -73,7 +73,6 @@ def _file(sink: str, output: str, *, no_source: bool, **settings: Any) -> Export
 
     refuse_beside("--labels-in", **{name: settings.pop(name) for name in ("name", "overwrite")})
     consent = Consent(settings.pop("source"), settings.pop("trusted"))
-    settings["outlines"] = settings["outlines"] or "detections"
     return write_file(sink, output, source=consent, intensities=not no_source, **settings)
 
 

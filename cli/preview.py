@@ -49,5 +49,7 @@ def preview(
         show(json.dumps(made.to_json()))
     elif not quiet:
         fact("picture", made.path, err=True)
+        if made.objects:
+            fact("objects", made.objects, err=True)
         for note in made.notes:
             fact("note", note, err=True)

@@ -194,11 +194,10 @@ def _configured(
     from unet_dask.training.config import RECIPES, network_of, read_settings
     from unet_dask.training.job import usual_recipe
 
-    given = {
-        **(network_of(model.header) if model else {}),
-        **(read_settings(config_file) if config_file else {}),
-        **_given(settings),
-    }
+    said = {**(read_settings(config_file) if config_file else {}), **_given(settings)}
+    given = {**(network_of(model.header) if model else {}), **said}
+    if said.get("target_kind") == "classes":  # whatever the classes of the model were made of
+        given["core"] = said.get("core", 0)
     device = given.get("device", "auto")
     name = recipe or usual_recipe(device if isinstance(device, str) else "auto")
     config = RECIPES[name].updated(given)

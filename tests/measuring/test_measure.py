@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-import zarr
 from skimage.measure import regionprops_table
 
 import unet_dask
@@ -207,37 +206,6 @@ def test_classes_and_their_probabilities(
         assert table["probability_mean"][row] == pytest.approx(mean, rel=1e-5)
 
 
-def test_planes_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Path, cluster: Cluster) -> None:
-    source = save_image(tmp_path / "s.zarr", noise(3, 64, 64), "zyx")
-    inside = np.ones((3, 64, 64), np.uint8)
-    inside[1, 16:] = 0
-    zarr.create_array(str(tmp_path / "m.zarr"), data=inside, dimension_names=["z", "y", "x"])
-    mask = str(tmp_path / "m.zarr")
-    sink = segmented(source, tmp_path / "r.zarr", tiny_model, cluster, mask=mask, chunks=(3, 32, 32))
-    relabelled(sink, blobs((3, 64, 64), 2) * (inside > 0))
-    found = unet_dask.measure(sink)
-    square = SIZE["y"] * SIZE["x"] / 1e6
-    for plane, rows in zip(found.planes, (64, 16, 64), strict=True):
-        assert plane.extent == pytest.approx(rows * 64 * square)
-    assert found.extent == pytest.approx(144 * 64 * square)
-
-
-def test_objects_are_counted_per_area_of_the_mask(tmp_path: Path, tiny_model: Path, cluster: Cluster) -> None:
-    source = save_image(tmp_path / "s.zarr", noise(128, 128), "yx")
-    inside = np.zeros((32, 32), np.uint8)
-    inside[:10, :16] = 1
-    zarr.create_array(str(tmp_path / "m.zarr"), data=inside, dimension_names=["y", "x"])
-    sink = segmented(source, tmp_path / "r.zarr", tiny_model, cluster, mask=str(tmp_path / "m.zarr"))
-    relabelled(sink, blobs((128, 128), 2))
-    found = unet_dask.measure(sink)
-    assert found.extent == pytest.approx(10 * 16 * 16 * SIZE["y"] * SIZE["x"] / 1e6)
-    assert found.masked
-    shutil.rmtree(tmp_path / "m.zarr")
-    alone = unet_dask.measure(sink)
-    assert alone.extent == pytest.approx(128 * 128 * SIZE["y"] * SIZE["x"] / 1e6)
-    assert "mask" in alone.notes[0]
-
-
 def test_table_does_not_depend_on_chunks_or_threads(
     made: Path, tmp_path: Path, tiny_model: Path, cluster: Cluster
 ) -> None:
@@ -401,6 +369,8 @@ def test_nuclei_of_the_bundled_model(tmp_path: Path, cluster: Cluster, name: str
     expected = wanted(stored(sink, "instances"), imread(NUCLEI / name)[None])
     assert found.columns is not None
     assert found.objects == len(expected["label"]) > 50
+    assert found.classes == {"nucleus": found.objects}  # whatever is left of the rim, they grew from nuclei
+    assert set(found.columns["class"]) == {"nucleus"}
     for column in ("area", "intensity_min", "intensity_max", "intensity_mean", "intensity_std"):
         theirs = expected[column if column == "area" else f"{column}-0"]
         np.testing.assert_allclose(found.columns[column], theirs, rtol=1e-12)

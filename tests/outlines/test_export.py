@@ -237,6 +237,15 @@ def test_formats_and_places_of_no_export_are_refused(made: Path, name: str, prod
         unet_dask.export(made / "r.zarr", made / name, product=product)
 
 
+@pytest.mark.parametrize(
+    ("name", "outlines", "word"),
+    [("o.png", "annotations", "Only .geojson"), ("o.geojson", "cells", "Use detections or annotations")],
+)
+def test_kinds_of_no_outlines_are_refused(made: Path, name: str, outlines: str, word: str) -> None:
+    with pytest.raises(OptionError, match=word):
+        unet_dask.export(made / "r.zarr", made / name, outlines=outlines)
+
+
 def test_command_says_what_was_written(made: Path, tmp_path: Path, call_cli: Callable[..., Outcome]) -> None:
     outcome = call_cli("export", made / "r.zarr", "-o", tmp_path / "o.geojson")
     assert outcome.code == 0

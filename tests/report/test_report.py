@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
+import unet_dask
 from unet_dask.config import SegmentConfig
 from unet_dask.dispatch import Failure
 from unet_dask.errors import IncompleteError, OptionError
@@ -99,6 +100,19 @@ def test_report_says_what_was_done(asked: Asked, tmp_path: Path) -> None:
     assert text.count("<circle") == 3
     assert 'src="data:image/png;base64,iVBOR' in text
     assert not any(isinstance(event, Remark) for event in events)
+
+
+def test_report_counts_objects_and_draws_the_part_with_most_in_it(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unet_dask.picture.plane.SIDE", 32)
+    monkeypatch.setattr("unet_dask.picture.preview._DETAIL", 16)
+    asked = replace(asked, config=replace(asked.config, products=("classes", "instances")))
+    segment_and_report(str(tmp_path / "r.html"), asked, lambda event: None)
+    text = (tmp_path / "r.html").read_text()
+    count = unet_dask.measure(asked.sink).objects
+    assert Rows(text).rows["objects found"][0].startswith(f"{count} object")
+    assert text.count("data:image/png;base64,iVBOR") == 2
 
 
 def test_report_needs_nothing_from_elsewhere(asked: Asked, tmp_path: Path) -> None:

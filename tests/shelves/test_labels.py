@@ -156,6 +156,15 @@ def test_labels_are_replaced_only_if_they_are_ours_and_it_is_asked_for(folder: P
         unet_dask.export_labels(folder / "r.zarr", folder / "s.zarr", name="drawn", overwrite=True)
 
 
+def test_labels_that_were_corrected_are_not_replaced(folder: Path) -> None:
+    unet_dask.export_labels(folder / "r.zarr", folder / "s.zarr")
+    layer: Any = zarr.open_array(str(folder / "s.zarr" / "labels" / "instances" / "0"), mode="r+")
+    layer[30:40, 40:50] = 9
+    with pytest.raises(SinkError, match="changed since"):
+        unet_dask.export_labels(folder / "r.zarr", folder / "s.zarr", overwrite=True)
+    assert (level(folder, 0)[30:40, 40:50] == 9).all()
+
+
 #: Exports again and again in processes that end without a word: one at its first change of a name in the image, the
 #: next at the second, and so on; the first of all when all is made. Prints how many ended so.
 KILLED = """

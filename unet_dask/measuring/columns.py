@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 def columns_of(
-    rows: Rows, frame: Frame, class_names: Sequence[str], channel_names: Sequence[str], *, scale: float = 1
+    rows: Rows,
+    frame: Frame,
+    class_names: Sequence[str],
+    channel_names: Sequence[str],
+    *,
+    scale: float = 1,
+    core: int = 0,
 ) -> Columns:
     """Return the table of some objects.
 
@@ -37,22 +43,30 @@ def columns_of(
     class_names : background first
     channel_names : of the channels that were measured
     scale : of stored probabilities, what a certain class has
+    core : class that all objects are of, which grew into others; 0 if each has its own
     """
     fields = rows.dtype.names or ()
-    kinds = kinds_of(rows)
+    kinds = kinds_of(rows, core)
     table: Columns = {"label": rows["label"], "class": np.array([*map(printable, class_names)])[kinds]}
     table |= _places(rows, frame)
     table["touches_border"] = _touching(rows, frame)
     if "certain" in fields:
-        chosen = rows["certain"][np.arange(len(rows)), np.maximum(kinds, 1) - 1]
+        certain = rows["certain"]
+        chosen = certain.sum(axis=1) if core else certain[np.arange(len(rows)), np.maximum(kinds, 1) - 1]
         table["probability_mean"] = chosen / (rows["area"] * scale)
     if "total" in fields:
         table |= _intensities(rows, channel_names)
     return table
 
 
-def kinds_of(rows: Rows) -> NDArray[np.intp]:
-    """Return the class that most voxels of each object have, background left out; the first of several."""
+def kinds_of(rows: Rows, core: int = 0) -> NDArray[np.intp]:
+    """Return the class of each object.
+
+    That is the one that most of its voxels have, background left out, the first of several; of objects that grew from
+    cores it is that of the core, however much is left of it.
+    """
+    if core:
+        return np.full(len(rows), core, np.intp)
     if "per_class" not in (rows.dtype.names or ()):
         return np.ones(len(rows), np.intp)
     counts = rows["per_class"]

@@ -15,8 +15,8 @@ from unet_dask.io.sink.place import RUN_FOLDER, require_manifest
 from unet_dask.io.source.received import changed, source_of
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
+from unet_dask.levels import product_levels
 from unet_dask.objects.rule import ObjectRule
-from unet_dask.picture.plane import product_levels
 from unet_dask.products import PRODUCTS
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -67,8 +67,19 @@ class Finished:
     @property
     def dims(self) -> int:
         """Number of the last axes along which an object extends: those of the network, and z of connected planes."""
-        rule = ObjectRule.recorded(self.manifest.fingerprint)
-        return len(self.manifest.plan.halo) + bool(rule is not None and rule.linked and has_depth(self.axes))
+        linked = self.rule is not None and self.rule.linked and has_depth(self.axes)
+        return len(self.manifest.plan.halo) + bool(linked)
+
+    @property
+    def core(self) -> int:
+        """Class from which objects grew into others, so that they are all of it; 0 if each has a class of its own."""
+        rule = self.rule
+        return rule.core if rule is not None and rule.core < len(self.manifest.classes) else 0
+
+    @property
+    def rule(self) -> ObjectRule | None:
+        """How objects were made; None if an earlier version recorded it in words."""
+        return ObjectRule.recorded(self.manifest.fingerprint)
 
     @property
     def whole(self) -> Box:

@@ -14,7 +14,7 @@ from unet_dask.measuring.table import csv_pieces
 from unet_dask.products.instances import Instances
 from unet_dask.shelves.documents import write_attributes
 from unet_dask.shelves.host import host_of
-from unet_dask.shelves.shelf import MARK, Shelf
+from unet_dask.shelves.shelf import Shelf
 
 if TYPE_CHECKING:
     import os
@@ -102,5 +102,4 @@ def _attributes(name: str) -> dict[str, object]:
         "backend": "csv",
         "index_key": "label",
         "index_type": "int",
-        MARK: {"product": Instances.name},
     }

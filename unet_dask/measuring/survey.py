@@ -136,11 +136,13 @@ class Survey:
         array = self.result.arrays.get(Probabilities.name)
         certain = None if array is None else product_of(Probabilities.name, array.dtype.name)
         scale = certain.scale if isinstance(certain, Probabilities) else 1
-        return columns_of(rows, self.frame, self.result.manifest.classes, names, scale=scale)
+        return columns_of(
+            rows, self.frame, self.result.manifest.classes, names, scale=scale, core=self.result.core
+        )
 
     def tally(self) -> Tally:
         """Return what counts its objects."""
-        return Tally(self.frame, tuple(map(printable, self.result.manifest.classes)))
+        return Tally(self.frame, tuple(map(printable, self.result.manifest.classes)), core=self.result.core)
 
     @property
     def head(self) -> Columns:
@@ -177,7 +179,7 @@ def _layout(result: Finished, source: Source | None) -> Layout:
     """Return what can be added up of the objects of a result."""
     classes = len(result.manifest.classes) - 1
     certain = result.arrays.get(Probabilities.name)
-    several = classes > 1 and Classes.name in result.arrays
+    several = classes > 1 and not result.core and Classes.name in result.arrays
     kept = Layout(
         result.axes,
         classes=classes if several else 0,

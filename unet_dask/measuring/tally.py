@@ -52,6 +52,7 @@ class Tally:
     ----------
     frame : where voxels lie
     classes : names, background first
+    core : class that all objects are of; 0 if each has its own
     extent : of each plane the voxels that were segmented, an axis for each that counts planes
     counts : of each plane the objects of each class
     areas : of objects, as voxels -> how many; there are far fewer areas than objects
@@ -59,6 +60,7 @@ class Tally:
 
     frame: Frame
     classes: tuple[str, ...]
+    core: int = 0
     extent: NDArray[np.int64] = field(init=False)
     counts: NDArray[np.int64] = field(init=False)
     areas: dict[int, int] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class Tally:
         for area, number in zip(*(each.tolist() for each in np.unique_counts(rows["area"])), strict=True):
             self.areas[area] = self.areas.get(area, 0) + number
         planes = tuple(rows["low"][:, axis] for axis in range(len(self.frame.planes)))
-        np.add.at(self.counts, (*planes, kinds_of(rows)), 1)
+        np.add.at(self.counts, (*planes, kinds_of(rows, self.core)), 1)
 
     @property
     def objects(self) -> int:
@@ -122,6 +124,8 @@ class Tally:
 
     def _named(self, counts: NDArray[np.int64]) -> dict[str, int]:
         pairs = list(zip(self.classes, counts.tolist(), strict=True))
+        if self.core:
+            return dict([pairs[self.core]])
         return dict(pairs[1:]) | ({pairs[0][0]: pairs[0][1]} if pairs[0][1] else {})
 
 

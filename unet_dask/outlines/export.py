@@ -66,7 +66,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     product: str = Instances.name,
-    outlines: str = "detections",
+    outlines: str | None = None,
     source: str | os.PathLike[str] | Consent | None = None,
     intensities: bool = True,
     workers: int | None = None,
@@ -82,7 +82,8 @@ def export(
     sink : path or URL of a result of `segment_store`
     output : file to write
     product : of a picture: "instances" or "classes"
-    outlines : what QuPath takes them for: "detections", of which it shows millions, or "annotations", to be edited
+    outlines : what QuPath takes them for: "detections", of which it shows millions, the default, or "annotations",
+        to be edited
     source, intensities : of the measurements of outlines, as in :func:`unet_dask.measure`
     workers, on_block : as in :func:`unet_dask.measure`
 
@@ -99,19 +100,36 @@ def export(
     require_workers(workers)
     path = require_place(output, [url])
     _require_format(path.suffix.lower(), product)
-    if outlines not in _KINDS:
-        raise OptionError(f"Objects are no {outlines} of QuPath. Use {' or '.join(_KINDS)}.")
+    kind = _kind(path.suffix.lower(), outlines)
     if path.suffix.lower() == _OUTLINES:
         survey = open_survey(url, consented(source), intensities=intensities)
         require_place(path, source_places(survey))
         with written(path):
-            count: int | None = write_geojson(survey, path, _KINDS[outlines], workers, on_block)
+            count: int | None = write_geojson(survey, path, kind, workers, on_block)
         return Exported(path, count, survey.notes)
     result = open_finished(url, product)
     require_place(path, [result.manifest.source.url])
     with written(path):
         count = _PICTURES[path.suffix.lower()](result, frame_of(result, None), path, workers, on_block)
     return Exported(path, count)
+
+
+def _kind(suffix: str, outlines: str | None) -> str:
+    """Return what QuPath calls an object.
+
+    Raises
+    ------
+    OptionError
+        If it knows none of that name, or the file has no outlines.
+    """
+    if outlines is not None and suffix != _OUTLINES:
+        raise OptionError(
+            f"Only {_OUTLINES} holds {outlines}, not {suffix}. Name such a file, or leave it out."
+        )
+    kind = _KINDS.get(outlines or "detections")
+    if kind is None:
+        raise OptionError(f"Objects are no {outlines} of QuPath. Use {' or '.join(_KINDS)}.")
+    return kind
 
 
 def _require_format(suffix: str, product: str) -> None:

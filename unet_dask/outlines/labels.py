@@ -24,7 +24,7 @@ from unet_dask.measuring.measure import require_workers
 from unet_dask.outlines.export import Exported
 from unet_dask.products import PRODUCTS, product_of
 from unet_dask.products.instances import Instances
-from unet_dask.shelves.shelf import MARK, Shelf
+from unet_dask.shelves.shelf import Shelf
 from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 #: Voxels of a block that is made of the next level, of which it reads up to eight times as many.
 _BLOCK = 1 << 20
 #: Voxels of the largest chunk, or shard, of the image that labels are stored in, too.
-_MOST_IN_CHUNK = 1 << 24
+_MOST_IN_CHUNK = 1 << 22
 
 
 def export_labels(
@@ -224,8 +224,7 @@ class _Levels:
         label = self.product.described(self.result.manifest.classes).get("image-label", {})
         label = label | {"source": {"image": "../../"}} | (version if old else {})
         ome = {"multiscales": [multiscale | (version if old else {})], "image-label": label}
-        mark = {MARK: {"product": self.product.name, "model": self.result.manifest.model.name}}
-        return (ome if old else {"ome": version | ome}) | mark
+        return ome if old else {"ome": version | ome}
 
 
 def _step(coarse: int, fine: int) -> int | None:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from unet_dask.measuring.sizes import Sizes
     from unet_dask.picture.plane import View
     from unet_dask.products import Product
     from unet_dask.products.colour import Painting
 
     Plane = NDArray[np.generic]
+
+#: Dots per inch, at least and at most.
+_COARSE, _SHARP = 110, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ def draw(
     legend: Legend,
     view: View,
     notes: tuple[str, ...],
+    sizes: Sizes | None = None,
 ) -> Figure:
-    """Lay the panels side by side."""
+    """Lay the panels side by side: source, products, and how large objects are where that is known."""
     from matplotlib.figure import Figure
 
     (top, bottom), (left, right) = view.in_source
@@ -78,13 +83,18 @@ def draw(
         (kind.title(legend.names), partial(_product, kind, products[kind.name], grey, legend, extent))
         for kind in in_order(product_of(name, str(plane.dtype)) for name, plane in products.items())
     ]
+    if sizes is not None:
+        panels.append((sizes.title, partial(_histogram, sizes)))
     wide = 5.2
     high = wide * min(max((bottom - top) / (right - left), 0.25), 2.0)
-    figure = Figure(figsize=(wide * len(panels) + 0.4, 0.94 * high + 0.85), layout="constrained")
+    size = (wide * len(panels) + 0.4, 0.94 * high + 0.85)
+    # A panel has a dot for every pixel that was read for it, and words can be read.
+    sharp = min(max(max(view.shape) / max(wide, high), _COARSE), _SHARP)
+    figure = Figure(figsize=size, dpi=sharp, layout="constrained")
     row = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, (title, draw) in zip(row, panels, strict=True):
         draw(axes)
-        if title != "source" and holes.any():
+        if title != "source" and axes.images and holes.any():
             axes.imshow(hatching(holes), extent=extent, interpolation="nearest")
         axes.set_title(title, fontsize=10)
         axes.tick_params(labelsize=7)
@@ -134,6 +144,16 @@ def overlay(painting: Veil, grey: NDArray[np.float32] | None) -> NDArray[np.floa
     outline = painting.outline[:, np.newaxis]
     picture[inside] = np.where(outline, colour, (1 - veil) * picture[inside] + veil * colour)
     return picture
+
+
+def _histogram(sizes: Sizes, axes: Axes) -> None:
+    """Draw how many objects there are of each size, in the whole result."""
+    edges, counts = sizes.bars()
+    if len(edges):
+        axes.set_xscale("log")
+        axes.stairs(counts, edges, fill=True, color="#3949ab")
+    axes.set_xlabel(f"size in {sizes.unit}", fontsize=8)
+    axes.set_ylabel("objects in the whole result", fontsize=8)
 
 
 def _scale(axes: Axes, found: NDArray[np.float32], extent: tuple[int, int, int, int]) -> None:

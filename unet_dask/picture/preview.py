@@ -16,17 +16,18 @@ from unet_dask.errors import SinkError
 from unet_dask.io import remote
 from unet_dask.io.sink.place import require_manifest
 from unet_dask.io.source.received import Consent, consented
+from unet_dask.levels import product_levels
+from unet_dask.measuring.sizes import sizes_of
 from unet_dask.picture.panels import Legend, draw
 from unet_dask.picture.plane import (
     class_counts,
     holes_of,
-    product_levels,
     product_plane,
     source_plane,
     view_of,
 )
 from unet_dask.products import PRODUCTS
-from unet_dask.products.sentinel import sentinel
+from unet_dask.products.sentinel import is_sentinel, sentinel
 
 if TYPE_CHECKING:
     import os
@@ -36,8 +37,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.sink.manifest import Manifest
+    from unet_dask.measuring.sizes import Sizes
 
     Plane = NDArray[np.generic]
+
+
+#: Side in pixels of the part of a plane that is drawn at full size.
+_DETAIL = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Preview:
     step : voxels per pixel of the picture
     unwritten : share of the pixels shown that were never written
     source : whether the source is beside the result
+    objects : how many the whole result has, how large and how dense, for people; "" if they are not counted
     notes : what the user should know
     """
 
@@ -62,6 +69,7 @@ class Preview:
     step: int
     unwritten: float
     source: bool
+    objects: str = ""
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -100,7 +108,7 @@ def preview(
     figure, shown = drawn(remote.location(sink, "sink"), z=z, t=t, roi=roi, consent=consented(source))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", dpi=110)
+        figure.savefig(path, format="png", dpi="figure")
     except OSError as error:
         raise SinkError(f"The picture {path} cannot be written: {error.strerror or error}.") from error
     return Preview(path=path, **shown)
@@ -113,8 +121,16 @@ def drawn(
     t: int | None = None,
     roi: str | None = None,
     consent: Consent | None = None,
+    counted: bool = True,
 ) -> tuple[Figure, dict[str, Any]]:
-    """Return the figure of `preview`, and what it shows: the fields of `Preview` but the path."""
+    """Return the figure of `preview`, and what it shows: the fields of `Preview` but the path.
+
+    Parameters
+    ----------
+    url : of the result
+    z, t, roi, consent : as in `preview`
+    counted : whether to count the objects of the whole result, if it has some
+    """
     manifest = require_manifest(url)
     view = view_of(manifest, z=z, t=t, roi=roi)
     source, notes = source_plane(manifest, view, consent or Consent())
@@ -124,7 +140,9 @@ def drawn(
         notes = (*notes, f"{holes.mean():.1%} of what is shown was never written (hatched)")
     legend, more = _legend(url, manifest)
     notes = (*notes, *more)
-    figure = draw(source, products, holes, legend, view, notes)
+    sizes, more = _sizes(url, consent or Consent()) if counted else (None, ())
+    notes = (*notes, *more)
+    figure = draw(source, products, holes, legend, view, notes, sizes)
     positions = {axis: at + view.corner[axis] for axis, at in view.planes.items()}
     return figure, {
         "shown": view.in_source,
@@ -133,8 +151,44 @@ def drawn(
         "step": view.step,
         "unwritten": float(holes.mean()),
         "source": source is not None,
+        "objects": "" if sizes is None else sizes.text,
         "notes": notes,
     }
+
+
+def detail(url: str) -> str | None:
+    """Return the part of the plane of `preview` that has most in it, to be drawn at full size; None if all is already.
+
+    Raises
+    ------
+    SinkError
+        If there is no result, or it is damaged.
+    """
+    manifest = require_manifest(url)
+    view = view_of(manifest, z=None, t=None, roi=None)
+    entry = next((entry for entry in manifest.arrays if not PRODUCTS[entry.name].amounts), None)
+    if view.step == 1 or entry is None:
+        return None
+    plane: Any = product_plane(url, manifest, entry, view)
+    something = (plane > 0) & ~is_sentinel(plane)
+    side = _DETAIL // view.step
+    sums = np.pad(something.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    high, wide = (min(side, size) for size in something.shape)
+    within = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
+    place = np.unravel_index(int(within.argmax()), within.shape)
+    spans = []
+    for first, (start, stop) in zip(place, view.in_source, strict=True):
+        begin = start + int(first) * view.step
+        spans.append(f"{begin}:{min(begin + _DETAIL, stop)}")
+    return ",".join(spans)
+
+
+def _sizes(url: str, consent: Consent) -> tuple[Sizes | None, tuple[str, ...]]:
+    """Return how large objects are, None if that is not known; and why not, if it should be."""
+    try:
+        return sizes_of(url, consent), ()
+    except SinkError as error:  # elsewhere than in what is drawn
+        return None, (f"objects are not counted: {error}",)
 
 
 def _legend(url: str, manifest: Manifest) -> tuple[Legend, tuple[str, ...]]:

@@ -12,12 +12,14 @@ from unet_dask.engine.augment import symmetries
 from unet_dask.io import remote
 from unet_dask.io.source.received import Consent
 from unet_dask.model.file import inspect_model
-from unet_dask.picture.preview import drawn
+from unet_dask.picture.preview import detail, drawn
 from unet_dask.setting import for_people
 from unet_dask.workers.preflight import installed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
 
     from unet_dask.config import SegmentConfig
     from unet_dask.planning.plan import Plan
@@ -61,6 +63,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Pictures:
+    """What is seen of a result.
+
+    Attributes
+    ----------
+    whole : a PNG of a plane; b"" if there is none
+    detail : of the part that has most in it, at full size; b"" if the first one shows that, or there is none
+    objects : how many there are, for people; "" if they are not counted
+    note : why there is no picture, or what it shows
+    """
+
+    whole: bytes = b""
+    detail: bytes = b""
+    objects: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a report is made of, beside what the run told.
 
@@ -71,8 +91,7 @@ class Facts:
     passes : times that the network was run on every tile
     source, sink : where they are, without secrets
     model, versions, settings : names and texts
-    picture : a PNG; b"" if there is none
-    picture_note : why not, or what it shows
+    pictures : what is seen of the result
     """
 
     outcome: Outcome
@@ -83,8 +102,7 @@ class Facts:
     model: Mapping[str, str]
     versions: Mapping[str, str]
     settings: Mapping[str, str]
-    picture: bytes
-    picture_note: str
+    pictures: Pictures
 
 
 def gathered(asked: Asked, journal: Journal, outcome: Outcome) -> Facts:
@@ -92,7 +110,6 @@ def gathered(asked: Asked, journal: Journal, outcome: Outcome) -> Facts:
     assert journal.started is not None
     seconds = time.perf_counter() - journal.began
     file = inspect_model(asked.model)
-    picture, note = _picture(asked.sink, journal.started.plan, complete=outcome.complete)
     return Facts(
         outcome=outcome,
         seconds=seconds,
@@ -102,8 +119,7 @@ def gathered(asked: Asked, journal: Journal, outcome: Outcome) -> Facts:
         model={"name": file.path.name, "SHA-256 of its tensors": file.checksum},
         versions={"python": platform.python_version(), **installed(), "system": platform.platform()},
         settings=_settings(asked),
-        picture=picture,
-        picture_note=note,
+        pictures=_pictures(asked.sink, journal.started.plan, complete=outcome.complete),
     )
 
 
@@ -113,8 +129,8 @@ def _settings(asked: Asked) -> dict[str, str]:
     return {name: remote.redact_url(text) for name, text in (for_people(asked.config) | flags).items()}
 
 
-def _picture(sink: str, plan: Plan, *, complete: bool) -> tuple[bytes, str]:
-    """Return a small preview as PNG, or b"" and why there is none."""
+def _pictures(sink: str, plan: Plan, *, complete: bool) -> Pictures:
+    """Return what is seen of a result, or why nothing is."""
     plane, roi, note = plan.grid.roi[-2:], None, ""
     (top, bottom), (left, right) = plane
     if not complete and (bottom - top) * (right - left) > _MOST_DRAWN:
@@ -125,12 +141,19 @@ def _picture(sink: str, plan: Plan, *, complete: bool) -> tuple[bytes, str]:
             for low, high in plane
         )
         note = "the middle of the plane"
+    consent = Consent(plan.source.spec.url)
     try:
-        figure, _ = drawn(sink, roi=roi, consent=Consent(plan.source.spec.url))
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=80)
+        figure, shown = drawn(sink, roi=roi, consent=consent)
+        part = detail(sink) if complete else None
+        closer = b"" if part is None else _png(drawn(sink, roi=part, consent=consent, counted=False)[0])
+        return Pictures(_png(figure), closer, shown["objects"], note)
     except (
         Exception
     ) as error:  # a damaged chunk, a disk that is full: the figures are worth more than a picture
-        return b"", f"there is no picture: {remote.one_line(error)}"
-    return file.getvalue(), note
+        return Pictures(note=f"there is no picture: {remote.one_line(error)}")
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi="figure")
+    return file.getvalue()

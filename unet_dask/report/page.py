@@ -39,7 +39,14 @@ def page(facts: Facts, journal: Journal) -> str:
     )
     return about.get_template("page.html").render(
         facts=facts,
-        picture=base64.b64encode(facts.picture).decode(),
+        pictures=[
+            (about, base64.b64encode(png).decode())
+            for about, png in (
+                ("the result beside its source", facts.pictures.whole),
+                ("the part with most in it, at full size", facts.pictures.detail),
+            )
+            if png
+        ],
         done=list(_done(facts, journal, plan)),
         chart=region_chart(journal.times),
         workers=_workers(journal, plan),

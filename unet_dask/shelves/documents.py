@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Documents of a node, by the version of Zarr.
 _NAMES = {2: (".zgroup", ".zarray", ".zattrs"), 3: ("zarr.json",)}
+#: Documents of any node.
+DOCUMENTS = frozenset(name for names in _NAMES.values() for name in names)
 
 
 def attributes_of(folder: Path, zarr_format: int) -> Document:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.private import ON_POSIX
-from unet_dask.shelves.documents import attributes_of, renew_copies, write_attributes
+from unet_dask.regular import open_regular
+from unet_dask.shelves.documents import DOCUMENTS, attributes_of, renew_copies, write_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,27 +47,27 @@ class Shelf:
         """Where it is."""
         return self.host.folder / self.name
 
-    def require_free(self, name: str, *, overwrite: bool) -> None:
+    def _require_free(self, name: str, *, overwrite: bool) -> None:
         """Raise unless something can be put there under a name.
 
         Raises
         ------
-        OptionError
-            If the name is none.
         SinkError
-            If there is something of that name, and it is not to be replaced, or not ours.
+            If there is something of that name, and it is not to be replaced, or not as we left it.
         """
-        if not _NAME.fullmatch(name):
-            raise OptionError(
-                f"{name!r} cannot name something in {self.name}/. Use letters, digits, - and _, such as nuclei."
-            )
         place = self.folder / name
         if not place.exists():
             return
-        if MARK not in attributes_of(place, self.host.zarr_format):
+        mark = attributes_of(place, self.host.zarr_format).get(MARK)
+        if not isinstance(mark, dict):
             raise SinkError(
                 f"{place} was not written by unet-dask, so it is not replaced. Choose another --name, or remove it "
                 "yourself."
+            )
+        if overwrite and mark.get("content") != _content(place):
+            raise SinkError(
+                f"{place} was changed since unet-dask wrote it, perhaps corrected by hand, so it is not replaced. "
+                "Choose another --name, or remove it yourself."
             )
         if not overwrite:
             raise SinkError(
@@ -87,17 +90,27 @@ class Shelf:
         SinkError
             If something else has the name, somebody else puts something there at this moment, or it cannot be written.
         """
-        self.require_free(name, overwrite=overwrite)
+        if not _NAME.fullmatch(name):
+            raise OptionError(
+                f"{name!r} cannot name something in {self.name}/. Use letters, digits, - and _, such as nuclei."
+            )
         try:
             with self._workshop() as workshop:
-                self.require_free(name, overwrite=overwrite)  # again, now that nobody else can be at it
+                self._require_free(name, overwrite=overwrite)
                 yield workshop / name
+                self._sign(workshop / name)
                 os.sync()  # what gets a name has its bytes
                 self._move_in(workshop, name)
         except (OSError, ValueError) as error:
             if isinstance(error, UnetDaskError):
                 raise
             raise SinkError(f"{self.folder / name} cannot be written: {error}.") from error
+
+    def _sign(self, place: Path) -> None:
+        """Write into the attributes of what was made that it is ours, and by what it is known."""
+        attributes = attributes_of(place, self.host.zarr_format)
+        attributes[MARK] = {"content": _content(place)}
+        write_attributes(place, self.host.zarr_format, attributes)
 
     def _move_in(self, workshop: Path, name: str) -> None:
         """Give what was made its name: what is listed is there, at any moment."""
@@ -140,6 +153,18 @@ class Shelf:
             if _locked(descriptor):
                 shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
+
+
+def _content(place: Path) -> str:
+    """Return a checksum of all files below a group but of its own documents, in which it stands."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in place.rglob("*") if path.is_file()):
+        if path.parent != place or path.name not in DOCUMENTS:
+            found.update(path.relative_to(place).as_posix().encode() + b"\0")
+            with open_regular(path) as file:
+                for piece in iter(partial(file.read, 1 << 20), b""):
+                    found.update(piece)
+    return found.hexdigest()
 
 
 def _clear(folder: Path) -> None:

@@ -339,9 +339,12 @@ def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -
 
 
 def network_of(header: ModelHeader) -> dict[str, Any]:
-    """Return the settings that describe the network of a model, to train it further."""
+    """Return the settings that describe the network of a model, and what its classes are, to train it further."""
     of_network = {name: getattr(header.network, name) for name in _OF_NETWORK}
-    return of_network | {"class_names": header.class_names}
+    recipe = header.training.get("recipe")
+    core = recipe.get("core") if header.objects.core and isinstance(recipe, dict) else None
+    cores = {"core": core, "target_kind": "instances"} if core else {}
+    return of_network | {"class_names": header.class_names} | cores
 
 
 def _frozen(value: Any) -> Any:  # whatever a file or a caller gives

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_dask.levels import product_levels
 from unet_dask.picture.plane import (
     factors_of,
     fitting_level,
-    product_levels,
     read_level,
     read_source,
     source_levels,
