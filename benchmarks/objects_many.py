@@ -5,8 +5,8 @@
 The image is a grid of rings of 5 x 5 pixels, 8 apart, that a network of one filter finds as they are. The command line
 segments it, in a process of its own; rings are filled, split at valleys and rid of specks. What each pixel must be
 follows from its place. With --through a comb of lines runs between the rings, and is one object that reaches through
-all regions. Printed are the plan's figure for a worker, the most resident memory of any worker, that of the driver, whose
-process is also the scheduler's, and how many pixels do not have the number they must: 0, or the script fails.
+all regions. Printed are the plan's figure for a worker, the most resident memory of any worker, that of the driver,
+whose process is also the scheduler's, and how many pixels do not have the number they must: 0, or the script fails.
 """
 
 from __future__ import annotations
