@@ -16,7 +16,7 @@ from tests.run.test_run import make_source
 from tests.test_objects import ruled
 from tests.torture.bench import content
 from unet_dask.objects.rule import ObjectRule
-from unet_dask.run import join
+from unet_dask.run.making import LEVEL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ class Run:
 
 def shaped(sink: Path) -> int:
     """Return the number of regions whose objects are recorded to have their shape."""
-    return sum(level == join.LEVEL for level, _ in entries(sink))
+    return sum(level == LEVEL for level, _ in entries(sink))
 
 
 @pytest.fixture(scope="module")
