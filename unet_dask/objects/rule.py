@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 REACH = {2: 512, 3: 96}
 #: Bytes per voxel that shaping objects takes beside their numbers, as they were and as they are now.
 OBJECT_BYTES = 24
-#: The same that making objects of basins takes.
-BASIN_BYTES = 64
+#: The same that making objects of basins takes, by the dimensions of the network: of noise, where every few voxels are
+#: a basin; of what a trained network says it is half.
+BASIN_BYTES = {2: 128, 3: 256}
 #: Field of a run's fingerprint that holds the rule, where it changes anything.
 OBJECTS = "plan.objects"
 #: Fields that records of before do not have: they are written where they say something.

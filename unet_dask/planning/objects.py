@@ -26,7 +26,7 @@ def window_bytes(grid: RegionGrid, rule: ObjectRule, *, dims: int, dtype: str) -
     dtype : of the numbers of objects
     """
     around = 2 * (1 + rule.grow if rule.threshold else REACH[dims] - 1 + rule.grow)
-    each = BASIN_BYTES if rule.threshold else OBJECT_BYTES
+    each = BASIN_BYTES[dims] if rule.threshold else OBJECT_BYTES
     window = [min(along.longest + around, along.stop - along.start) for along in grid.grids[-dims:]]
     others = planes(grid.axes, grid.grids[:-dims], lambda along: along.longest)
     return others * math.prod(window) * (2 * np.dtype(dtype).itemsize + each)
