@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from unet_dask.model.file import Model
     from unet_dask.workers.cluster import Cluster
 
-RULE = ObjectRule(threshold=0.45, min_size=6)
+RULE = ObjectRule(threshold=0.45, min_size=6, grow=3)
 WANTED: dict[str, Any] = {"products": "probabilities,instances", "memory": "1GiB"}
 
 
@@ -77,7 +78,7 @@ def test_another_threshold_needs_no_network(made: tuple[Path, Model, Cluster], t
 
     sink = shutil.copytree(folder / "cut.zarr", tmp_path / "t.zarr")
     remake_objects(sink, threshold=0.6, workers=1, memory="1GiB")
-    assert np.array_equal(finest(sink, "instances"), whole(sink, ObjectRule(threshold=0.6, min_size=6)))
+    assert np.array_equal(finest(sink, "instances"), whole(sink, replace(RULE, threshold=0.6)))
     segment_store(
         folder / "source.zarr", tmp_path / "s.zarr", model, client=cluster.client, threshold=0.6, **CUTS, **WANTED
     )  # fmt: skip
@@ -92,7 +93,7 @@ def test_a_stack_is_connected_along_z(made: tuple[Path, Model, Cluster], tmp_pat
     )  # fmt: skip
     plain = whole(tmp_path / "z.zarr", RULE)
     found = finest(tmp_path / "z.zarr", "instances")
-    rule = ObjectRule(threshold=0.45, min_size=6, linked=LINKED, dense=True)
+    rule = replace(RULE, linked=LINKED, dense=True)
     assert np.array_equal(found, whole(tmp_path / "z.zarr", rule))
     assert found.max() == len(np.unique(found)) - 1 < len(np.unique(plain)) - 1
     checked = verify_store(tmp_path / "z.zarr", folder / "ruled.safetensors", crops=3)

@@ -127,6 +127,7 @@ def test_a_training_keeps_the_threshold_that_was_best(
         "fill_holes": False,
         "min_size": 20,
         "split": 0.0,
+        "grow": 8,
         "threshold": header.objects.threshold,
     }
     model = load_model(result.model)
@@ -141,5 +142,5 @@ def test_a_training_without_validation_writes_the_usual_threshold(
     assert (
         inspect_model(result.model).header.objects
         == METHODS["neurites"]
-        == ObjectRule(threshold=0.5, min_size=20)
+        == ObjectRule(threshold=0.3, min_size=20, grow=8)
     )

@@ -15,6 +15,7 @@ import numpy as np
 from unet_dask.objects.adjacency import Graph, across, summed, within
 from unet_dask.objects.agglomeration import agglomerated
 from unet_dask.objects.basins import CERTAIN, basins, bonded_across
+from unet_dask.objects.growth import grown, room
 from unet_dask.objects.pieces import merged, renumbered
 from unet_dask.objects.planes import sizes
 
@@ -107,6 +108,34 @@ def joined(faces: Sequence[Face], graphs: Sequence[Graph], threshold: float) -> 
     graph = summed([*graphs, *(face.graph for face in faces)]).renamed(*basin)
     made = agglomerated(graph, threshold)
     return followed(basin, (made.old, made.new))
+
+
+def finished(
+    numbers: NDArray[np.unsignedinteger], changes: Changes, *, grow: int, dims: int
+) -> NDArray[np.unsignedinteger]:
+    """Return the final numbers of voxels: objects grow into those that went, as of cores into their rims.
+
+    What a voxel becomes depends on as many voxels around it as there are steps, so whoever wants a part right gives
+    that many more around it.
+
+    Parameters
+    ----------
+    numbers : of voxels, as parts have them
+    changes : numbers that change, ascending, and what they become; 0 for those that are too small
+    grow : steps
+    dims : last axes along which objects grow
+
+    Examples
+    --------
+    >>> row = np.array([[3, 3, 7, 7, 7, 5]], "u4")
+    >>> finished(row, (np.array([7], "u8"), np.array([0], "u8")), grow=1, dims=2).tolist()
+    [[3, 3, 3, 0, 5, 5]]
+    """
+    made = renumbered(numbers, *changes)
+    if not grow:
+        return made
+    made[(made == 0) & (numbers > 0)] = room(made.dtype)
+    return grown(made, grow, dims)
 
 
 def followed(first: Changes, then: Changes) -> Changes:

@@ -37,7 +37,8 @@ class ObjectRule:
     fill_holes : whether background that an object encloses becomes part of it, with smaller objects of its class there
     min_size : voxels of the smallest object, or core, that is kept, after its holes are filled
     core : class whose pieces become objects, such as the core of each nucleus; 0 for every class but background
-    grow : voxels by which an object grows from its core into the other classes beside background
+    grow : voxels by which an object grows: from its core into the other classes beside background, or where objects are
+        made of basins into those that are too small to be any
     split : depth, in voxels, of the valley of the distance transform across which an object becomes two; 0 for never
     threshold : mean affinity, as a share of the highest, from which on neighbouring basins are one object; 0 if objects
         are not made of basins but of pieces of a class
@@ -78,7 +79,7 @@ class ObjectRule:
 
     def _require_fitting(self) -> None:
         """Raise if one field says what another cannot follow."""
-        if self.grow and not self.core:
+        if self.grow and not self.core and not self.threshold:
             raise OptionError("Objects grow from a core into what is around it: say which class is the core.")
         others = {"a core": self.core, "filled holes": self.fill_holes, "a split": self.split}
         misfits = [name for name, value in others.items() if value]
@@ -174,6 +175,6 @@ class ObjectRule:
 METHODS = {
     "components": ObjectRule(),
     "cells": ObjectRule(fill_holes=True, min_size=20),
-    "neurites": ObjectRule(threshold=0.5, min_size=20),
+    "neurites": ObjectRule(threshold=0.3, min_size=20, grow=8),
 }
 AS_PIECES = METHODS["components"]

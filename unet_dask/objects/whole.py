@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_dask.objects.basins import foreground, of_whole
-from unet_dask.objects.neurites import of_part, size_of, small
+from unet_dask.objects.neurites import finished, of_part, size_of, small
 from unet_dask.objects.pieces import numbered, renumbered
 from unet_dask.objects.planes import added, linked, overlaps, sizes
 from unet_dask.objects.region import Window, reshaped
@@ -91,7 +91,8 @@ def neurites_of(foreground: NDArray[np.uint8], rule: ObjectRule, dims: int) -> N
     dims : last axes along which voxels are neighbours
     """
     numbers = of_part(of_whole(foreground, dims), rule.threshold, _DTYPE).numbers
-    return renumbered(numbers, *small(size_of(numbers, foreground), rule.min_size))
+    gone = small(size_of(numbers, foreground), rule.min_size)
+    return finished(numbers, gone, grow=rule.grow, dims=dims)
 
 
 def over_planes(numbers: NDArray[np.unsignedinteger], share: float) -> NDArray[np.unsignedinteger]:

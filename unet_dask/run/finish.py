@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from unet_dask import graph
 from unet_dask.io.sink.place import NUMBERS, SHAPED
 from unet_dask.ledger import Entry
+from unet_dask.objects.neurites import finished
 from unet_dask.objects.pieces import renumbered
 from unet_dask.objects.region import Window, reshaped
 from unet_dask.products.classes import Classes
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from unet_dask.run.making import Index, Making
     from unet_dask.run.naming import LastNames
     from unet_dask.run.shape import Crossing
+    from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import RegionGrid
 
     #: Numbers that change, ascending, and what they become.
@@ -37,25 +40,42 @@ _NONE = np.empty(0, np.uint64)
 
 
 def renumbering(sink: Sink, making: Making, regions: Sequence[Index], place: str, changed: Changes) -> Work:
-    """Return what is done where objects are their pieces.
+    """Return what is done where objects are their pieces, or basins that have become one.
 
     Parameters
     ----------
     sink, making : of the objects
     regions : to write
     place : array to write them to
-    changed : numbers of pieces that are joined to others
+    changed : numbers of pieces that are joined to others, or go
     """
-    changes = by_region(making.grid, *changed)
-    return _renumber, (
-        (index, (sink, making, index, (NUMBERS, place), changes.get(index, (_NONE, _NONE))))
-        for index in regions
-    )
+    changes, grow = by_region(making.grid, *changed), making.rule.grow
+
+    def told(index: Index) -> tuple[Box, Changes]:
+        around = making.box(index).grown(grow, making.dims, within=making.shape)
+        known = [changes[near] for near in _meeting(making.grid, around) if near in changes]
+        old, new = (
+            (np.concatenate([_NONE, *each]) for each in zip(*known, strict=True)) if known else (_NONE, _NONE)
+        )
+        order = np.argsort(old)
+        return around, (old[order], new[order])
+
+    return _renumber, ((index, (sink, making, index, (NUMBERS, place), *told(index))) for index in regions)
+
+
+def _meeting(grid: RegionGrid, box: Box) -> Iterator[Index]:
+    """Yield the regions that a box of the result meets."""
+    spans, ranges = box.named, []
+    for axis, each in zip(grid.axes, grid.grids, strict=True):
+        start, stop = spans.get(axis, (0, 1))
+        first, last = each.holding(np.array([start, stop - 1])).tolist()
+        ranges.append(range(first, last + 1))
+    yield from product(*ranges)
 
 
 def renaming(sink: Sink, making: Making, regions: Sequence[Index], place: str, names: LastNames) -> Work:
     """Return what is done where objects have been put aside and have their last names now."""
-    return _renumber, ((index, (sink, making, index, (SHAPED, place), names.of(index))) for index in regions)
+    return _rename, ((index, (sink, making, index, place, names.of(index))) for index in regions)
 
 
 def reshaping(
@@ -108,12 +128,22 @@ def by_region(
     }
 
 
-def _renumber(sink: Sink, making: Making, index: Index, places: tuple[str, str], changes: Changes) -> Record:
+def _renumber(
+    sink: Sink, making: Making, index: Index, places: tuple[str, str], around: Box, changes: Changes
+) -> Record:
     """Write the numbers of a region's objects from one array to another, on a worker."""
-    began = time.perf_counter()
-    box = making.box(index)
-    values = sink.read_written(places[0], 0, box.slices)
-    return _written(sink, index, places[1], box.start, renumbered(values, *changes), began)  # type: ignore[arg-type] # numbers
+    began, box = time.perf_counter(), making.box(index)
+    numbers = sink.read_written(places[0], 0, around.slices)
+    made = finished(numbers, changes, grow=making.rule.grow, dims=making.dims)  # type: ignore[arg-type] # numbers
+    own = box.relative_to(around).slices
+    return _written(sink, index, places[1], box.start, np.ascontiguousarray(made[own]), began)
+
+
+def _rename(sink: Sink, making: Making, index: Index, place: str, changes: Changes) -> Record:
+    """Write the objects of a region that were put aside, by their last names, on a worker."""
+    began, box = time.perf_counter(), making.box(index)
+    values = sink.read_written(SHAPED, 0, box.slices)
+    return _written(sink, index, place, box.start, renumbered(values, *changes), began)  # type: ignore[arg-type] # numbers
 
 
 def _reshape(sink: Sink, making: Making, index: Index, place: str, known: shape.Known) -> Record:

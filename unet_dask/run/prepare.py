@@ -215,7 +215,7 @@ def rule_for(config: SegmentConfig, own: ObjectRule) -> ObjectRule:
     """
     # What its cores are a model knows alone.
     rule = METHODS.get(config.objects, own)
-    if not rule.threshold:
+    if own.core and not rule.threshold:
         rule = replace(rule, core=own.core, grow=own.grow)
     assert not isinstance(config.min_size, Extent)
     said = {name: getattr(config, name) for name in ("min_size", "split", "threshold")}

@@ -253,9 +253,7 @@ class TrainConfig:
                 f"{self.target_kind!r} targets. Use --classes 3 and --target-kind instances."
             )
         if self.core and self.objects in ("components", "neurites"):
-            raise OptionError(
-                f"Objects with a core are cells, not {self.objects}: leave --objects or the core out."
-            )
+            raise OptionError(f"Objects with a core are cells, not {self.objects}; leave one of the two out.")
         if len(self.tile) not in (0, 1, self.dims):
             raise OptionError(
                 f"A network of {self.dims} dimensions needs a tile of 1 or {self.dims} values, not "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unet_dask.training.sample import TrainingImage
 
 #: Mean affinities that are tried; the first is used if nothing is held out.
-THRESHOLDS = (0.5, 0.25, 0.3, 0.35, 0.4, 0.45, 0.55, 0.6, 0.65, 0.7, 0.8)
+THRESHOLDS = (0.3, 0.2, 0.25, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,12 +63,18 @@ def differing(
     named = np.searchsorted(size.names, names[names > 0])
     known, few = closed[named], size.count[named] < max(rule.min_size, 1)
     values = expected[names > 0]
-    values[known] = _numbered(names[names > 0][known], values[known], rule)
+    whole = known & ~few
+    values[whole] = _numbered(names[names > 0][whole], values[whole], rule)
     values[known & few] = 0
+    # What is too small, or may be, is what its neighbours grow into.
+    compared = np.append(
+        np.ones(len(names) - len(values), np.bool_), ~few if rule.grow else np.ones_like(few)
+    )
     expected[names > 0] = values
     if len(names) and names[0] == 0:
         expected[0] = 0
-    return expected[which.reshape(there.shape)] != there, len(values)
+    which = which.reshape(there.shape)
+    return compared[which] & (expected[which] != there), int(np.count_nonzero(compared[names > 0]))
 
 
 def _numbered(
