@@ -142,6 +142,26 @@ def test_nothing_else_in_the_image_changes(folder: Path) -> None:
     assert unet_dask.measure(folder / "r.zarr", source=folder / "s.zarr").notes == ()
 
 
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_image_in_a_hierarchy_is_named_by_any_path_to_it(
+    folder: Path, tmp_path: Path, tiny_model: Path, cluster: Cluster
+) -> None:
+    version = zarr.open_group(str(folder / "s.zarr")).metadata.zarr_format
+    plate = zarr.create_group(str(tmp_path / "p.zarr"), zarr_format=version)
+    plate.create_group("A/1")
+    shutil.move(folder / "s.zarr", tmp_path / "p.zarr" / "A" / "1" / "0")
+    zarr.consolidate_metadata(plate.store)
+    image = tmp_path / "p.zarr" / "A" / "1" / "0"
+    sink = segmented(image, tmp_path / "r.zarr", tiny_model, cluster, level=1, channels="0")
+    labels = blobs((102, 91), 2)
+    relabelled(sink, labels)
+    for number, named in enumerate((tmp_path / "p.zarr", image, image / "1")):
+        unet_dask.export_labels(sink, named, name=f"l{number}")
+        kept: Any = zarr.open_consolidated(str(tmp_path / "p.zarr"))[f"A/1/0/labels/l{number}/1"]
+        assert np.array_equal(kept[...], labels)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "p.zarr", "r.zarr"]
+
+
 def test_labels_are_replaced_only_if_they_are_ours_and_it_is_asked_for(folder: Path) -> None:
     unet_dask.export_labels(folder / "r.zarr", folder / "s.zarr")
     with pytest.raises(SinkError, match="--overwrite"):

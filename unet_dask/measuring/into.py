@@ -78,7 +78,7 @@ def image_of(result: Finished, image: str) -> Host:
         If it is another one, or none that anything can be put into.
     """
     source = source_of(result.manifest.fingerprint, Consent(image))
-    moved = remote.source_aliases(image) != result.manifest.fingerprint["source.url"]
+    moved = remote.source_aliases(source.spec.url) != result.manifest.fingerprint["source.url"]
     different = changed(result.manifest, source, None, elsewhere=moved)
     if different:
         raise InputError(

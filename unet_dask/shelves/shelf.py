@@ -99,7 +99,8 @@ class Shelf:
                 self._require_free(name, overwrite=overwrite)
                 yield workshop / name
                 self._sign(workshop / name)
-                os.sync()  # what gets a name has its bytes
+                if hasattr(os, "sync"):
+                    os.sync()  # what gets a name has its bytes
                 self._move_in(workshop, name)
         except (OSError, ValueError) as error:
             if isinstance(error, UnetDaskError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError, UnetDaskError
 from unet_dask.io import remote
+from unet_dask.io.source import formats, resolve
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.volume import open_source
 
@@ -124,13 +125,21 @@ def source_of(identity: Mapping[str, str], consent: Consent) -> Source:
     address = identity["source.url"]
     if consent.source is None:
         consent.require(address, "source")
-    chosen = identity["source.channels"]
+    chosen, key = identity["source.channels"], identity["source.key"]
     return open_source(
-        consent.source if consent.source is not None else address,
-        key=identity["source.key"] or None,
+        address if consent.source is None else _store_of(consent.source, key),
+        key=key or None,
         axes=identity["source.axes"],
         channels=None if chosen == "all" else tuple(map(int, chosen.split(","))),
     )
+
+
+def _store_of(place: str, key: str) -> str:
+    """Return the store that a place lies in, if it leads to the array of a key; else the place."""
+    if not key or not remote.is_local(place) or not formats.reads_zarr(place):
+        return place
+    location, inner = resolve.locate(place, None)
+    return location.url if inner and f"{key}/".startswith(f"{inner}/") else place
 
 
 def mask_of(name: str | None, source: Source, consent: Consent) -> Mask | None:
