@@ -25,13 +25,13 @@ FIELD = IMAGES / "IXMtest_A16_s3_w1032BE329-E21B-4E1B-B4B8-58700685EE0C.tif"
 #: Regions, tiles and chunks; the first are the smallest, and cut most nuclei.
 CUTS: tuple[dict[str, Any], ...] = (
     {"region": (64, 96), "tile": (64, 96), "chunks": (32, 32)},
-    {"region": (520, 64), "tile": (130, 64), "chunks": (130, 64)},
+    {"region": (520, 64), "tile": (136, 64), "chunks": (130, 64)},
     {"region": (128, 128), "tile": (64, 128), "chunks": (64, 64)},
     {"region": (96, 696), "tile": (96, 232), "chunks": (96, 116)},
     {"region": (256, 160), "tile": (128, 160), "chunks": (128, 80)},
     {"region": (176, 208), "tile": (88, 104), "chunks": (176, 208)},
-    {"region": (260, 348), "tile": (260, 348), "chunks": (52, 58)},
-    {"region": (104, 116), "tile": (104, 116), "chunks": (52, 116)},
+    {"region": (312, 360), "tile": (312, 360), "chunks": (52, 60)},
+    {"region": (104, 232), "tile": (104, 120), "chunks": (52, 116)},
     {"region": (384, 384), "tile": (192, 128), "chunks": (96, 128)},
     {},
 )

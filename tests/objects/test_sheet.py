@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from unet_dask.objects import runs as of_runs
 from unet_dask.objects import sheet as of_sheet
-from unet_dask.objects.runs import distinct, firsts, mapped, places
+from unet_dask.objects.runs import distinct, extents, firsts, mapped, places
 from unet_dask.objects.sheet import GAP, sheets
 
 
@@ -19,7 +20,7 @@ from unet_dask.objects.sheet import GAP, sheets
     st.sampled_from([40, 3000, 1 << 16]),
 )
 def test_each_box_lies_on_one_sheet_with_nothing_near_it(boxes: list[tuple[int, ...]], area: int) -> None:
-    sides = np.array(boxes, np.intp).reshape(len(boxes), len(boxes[0]) if boxes else 2)
+    sides = np.array(boxes, np.int32).reshape(len(boxes), len(boxes[0]) if boxes else 2)
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(of_sheet, "_SHEET", area)
@@ -37,7 +38,7 @@ def test_each_box_lies_on_one_sheet_with_nothing_near_it(boxes: list[tuple[int, 
 
 
 def test_many_boxes_fill_their_sheets() -> None:
-    sides = np.random.default_rng(0).integers(16, 48, (2000, 2))
+    sides = np.random.default_rng(0).integers(16, 48, (2000, 2)).astype(np.int32)
     found = list(sheets(sides))
     assert sum(np.prod(sheet.shape) for sheet in found) < 1.25 * (sides + GAP).prod(axis=1).sum()
 
@@ -58,3 +59,10 @@ def test_what_is_looked_up_by_runs_is_what_each_voxel_would_find(seed: int, piec
         flat = values.ravel().tolist()
         first = [flat.index(label) if label in flat else len(flat) for label in range(1, 6)]
         assert firsts(values, 5).tolist() == first
+        labels = np.unique(values[values > 0], return_inverse=True)
+        compact = np.zeros_like(values)
+        compact[values > 0] = labels[1] + 1
+        low, high = extents(compact, len(labels[0]))
+        boxes = ndimage.find_objects(compact)
+        assert low.tolist() == [[part.start for part in box] for box in boxes]
+        assert high.tolist() == [[part.stop for part in box] for box in boxes]

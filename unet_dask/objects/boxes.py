@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.objects.growth import room
-from unet_dask.objects.runs import distinct, places
+from unet_dask.objects.runs import distinct, extents, places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +29,8 @@ class Pieces:
 
     names: NDArray[np.unsignedinteger]
     labels: NDArray[np.int32]
-    low: NDArray[np.intp]
-    sides: NDArray[np.intp]
+    low: NDArray[np.int32]
+    sides: NDArray[np.int32]
     voxels: NDArray[np.intp]
 
     def box(self, piece: int) -> tuple[int | slice, ...]:
@@ -62,12 +62,8 @@ def pieces_of(numbers: NDArray[np.unsignedinteger], dims: int) -> Pieces:
     numbers : of every voxel, see :class:`unet_dask.objects.region.Window`
     dims : last axes along which pieces are connected
     """
-    from scipy import ndimage
-
     names = distinct(numbers)
     names = names[(names > 0) & (names < room(numbers.dtype))]
     labels = places(numbers, names)
-    spans = [[(part.start, part.stop) for part in box] for box in ndimage.find_objects(labels)]
-    boxes = np.array(spans, np.intp).reshape(len(names), numbers.ndim, 2)
-    sides = (boxes[..., 1] - boxes[..., 0])[:, -dims:]
-    return Pieces(names, labels, boxes[..., 0], sides, np.bincount(labels.reshape(-1))[1:])
+    low, high = extents(labels, len(names))
+    return Pieces(names, labels, low, (high - low)[:, -dims:], np.bincount(labels.reshape(-1))[1:])

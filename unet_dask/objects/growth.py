@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Voxels that grow together; it bounds memory, not the result.
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 
 
 def room(dtype: np.dtype[np.unsignedinteger] | str) -> int:

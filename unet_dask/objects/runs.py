@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 #: Voxels that are looked at together; it bounds memory, not the result.
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 
 
-def runs(values: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.intp]]]:
+def runs(values: NDArray[Any], longest: int = _PIECE) -> Iterator[tuple[slice, NDArray[np.intp]]]:
     """Yield parts of an array, in its raster order, with where in each the runs of equal values begin.
+
+    Parameters
+    ----------
+    values : of every voxel
+    longest : voxels after which a run ends, counted from the first of the array, and another begins
 
     Examples
     --------
@@ -30,8 +35,9 @@ def runs(values: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.intp]]]:
     flat = values.reshape(-1)
     for start in range(0, flat.size, _PIECE):
         part = flat[start : start + _PIECE]
-        changes = np.flatnonzero(part[1:] != part[:-1]) + 1
-        yield slice(start, start + part.size), np.concatenate([[0], changes])
+        begins = np.append(True, part[1:] != part[:-1])
+        begins[-start % longest :: longest] = True
+        yield slice(start, start + part.size), np.flatnonzero(begins)
 
 
 def mapped(
@@ -116,3 +122,36 @@ def firsts(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
         found, at = np.unique(flat[part][starts], return_index=True)
         first[found] = np.minimum(first[found], starts[at] + part.start)
     return first[1:]
+
+
+def extents(labels: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the box of each label from 1 on: its first voxel, and that after the last.
+
+    Parameters
+    ----------
+    labels : of every voxel, from 0 to `count`
+    count : highest label; each is there
+
+    Returns
+    -------
+    low, high : (count, axes)
+
+    Examples
+    --------
+    >>> low, high = extents(np.array([[2, 2, 0], [0, 1, 2]], np.int32), 2)
+    >>> low.tolist(), high.tolist()
+    ([[1, 1], [0, 0]], [[2, 2], [2, 3]])
+    """
+    low = np.full((labels.ndim, count + 1), np.iinfo(np.int32).max, np.int32)
+    high = np.zeros_like(low)
+    flat = labels.reshape(-1)
+    for part, starts in runs(labels, labels.shape[-1]):
+        found = flat[part][starts]
+        lengths = np.diff(starts, append=part.stop - part.start)[found > 0]
+        at = np.unravel_index(starts[found > 0] + part.start, labels.shape)
+        found = found[found > 0]
+        for axis, first in enumerate(at):
+            past = first + (lengths if axis == labels.ndim - 1 else 1)
+            np.minimum.at(low[axis], found, first.astype(np.int32))
+            np.maximum.at(high[axis], found, past.astype(np.int32))
+    return low[:, 1:].T, high[:, 1:].T

@@ -35,8 +35,8 @@ class Sheet:
     """
 
     which: NDArray[np.intp]
-    corners: NDArray[np.intp]
-    sides: NDArray[np.intp]
+    corners: NDArray[np.int32]
+    sides: NDArray[np.int32]
     shape: tuple[int, ...]
 
     @property
@@ -49,7 +49,7 @@ class Sheet:
         ]
 
 
-def sheets(sides: NDArray[np.intp]) -> Iterator[Sheet]:
+def sheets(sides: NDArray[np.int32]) -> Iterator[Sheet]:
     """Yield sheets on which boxes lie, each of them on one.
 
     Boxes of about the same size come together: they are put side by side along the last axis until a line is full,
@@ -94,7 +94,7 @@ def _moved(cursor: list[int], thick: list[int], box: list[int], limits: list[int
     return False
 
 
-def _sheet(which: NDArray[np.intp], corners: NDArray[np.intp], sides: NDArray[np.intp]) -> Sheet:
+def _sheet(which: NDArray[np.intp], corners: NDArray[np.int32], sides: NDArray[np.int32]) -> Sheet:
     """Return a sheet of some boxes, no larger than they need, and empty at all of its sides."""
     low, own = corners[which] + GAP, sides[which]
     return Sheet(which, low, own, tuple(((low + own).max(axis=0) + GAP).tolist()))

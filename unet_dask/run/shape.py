@@ -18,7 +18,7 @@ import numpy as np
 from unet_dask.objects.growth import room
 from unet_dask.objects.pieces import renumbered
 from unet_dask.objects.rule import REACH
-from unet_dask.objects.runs import places
+from unet_dask.objects.runs import extents, places
 from unet_dask.tiling.box import Box
 
 if TYPE_CHECKING:
@@ -59,8 +59,6 @@ def crossing(
     dims : last axes along which pieces are connected
     grow : voxels by which objects grow
     """
-    from scipy import ndimage
-
     faces, thick = [np.zeros(0, numbers.dtype)], max(grow, 1)
     for axis in range(numbers.ndim - dims, numbers.ndim):
         lines = np.moveaxis(numbers, axis, 0)
@@ -68,10 +66,9 @@ def crossing(
         faces += [lines[-thick:].ravel()] * (box.spans[axis][1] < whole.spans[axis][1])
     pieces = np.unique(np.concatenate(faces))
     pieces = pieces[(pieces > 0) & (pieces < room(numbers.dtype))]
-    boxes = ndimage.find_objects(places(numbers, pieces))
-    spans = np.array([[(part.start, part.stop) for part in found] for found in boxes], np.int32)
-    spans = spans.reshape(len(pieces), numbers.ndim, 2) + np.array(box.start, np.int32)[:, None]
-    return Crossing(pieces.astype(np.uint64), spans[..., 0], spans[..., 1])
+    low, high = extents(places(numbers, pieces), len(pieces))
+    start = np.array(box.start, np.int32)
+    return Crossing(pieces.astype(np.uint64), low + start, high + start)
 
 
 @dataclass(frozen=True, slots=True)
