@@ -70,7 +70,7 @@ def main() -> None:
         out / "scored.seg.zarr/instances", out / "all/labels" / scored.name,
         unet_dask.EvaluateConfig(metrics=("iou", "seg", "f1")),
     )  # fmt: skip
-    print(scores.to_json())
+    print("\n".join(scores.lines()))
     if options.slide:
         sink = out / "slide.seg.zarr"
         unet_dask.segment_store(
