@@ -40,7 +40,11 @@ CUTS: tuple[dict[str, Any], ...] = (
 @pytest.mark.skipif(not FIELD.exists(), reason="the real images are not here")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "tier", [pytest.param(Tier("small"), id="small"), pytest.param(Tier("full"), id="full", marks=full)]
+    "tier",
+    [
+        pytest.param(Tier("small"), id="small", marks=pytest.mark.slow),
+        pytest.param(Tier("full"), id="full", marks=full),
+    ],
 )
 def test_nuclei_are_those_of_the_whole_field_whatever_it_was_cut_into(
     cluster: Cluster, tmp_path: Path, tier: Tier

@@ -84,6 +84,7 @@ def test_killed_while_objects_are_shaped_resumes_to_the_same_bytes(run: Run, tmp
     assert content(sink) == run.files
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_worker_killed_while_objects_are_shaped_costs_nothing_but_time(run: Run, tmp_path: Path) -> None:
     sink = tmp_path / "s.zarr"
