@@ -73,3 +73,20 @@ def test_training_in_three_dimensions_goes_from_the_volume_to_scores(
     )
     assert done.returncode == 0, done.stderr
     assert told in done.stdout
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_nuclei_of_a_slide_are_learnt_scored_and_counted(tmp_path: Path) -> None:
+    if not (DATA / "monuseg").exists():
+        pytest.skip("the tiles are not here")
+    script = PAPER.parent / "histology" / "nuclei.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(DATA / "monuseg"), "-o", str(tmp_path), "--iterations", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "object F1" in done.stdout

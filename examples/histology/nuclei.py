@@ -63,9 +63,8 @@ def main() -> None:
     again = model.with_suffix(".checkpoint").exists()
     if not model.exists() or again:
         unet_dask.train(out / "images", out / "labels", model, config, resume=again, on_event=_told)
-    unet_dask.segment_store(
-        scored, out / "scored.seg.zarr", model, products="classes,instances", overwrite=True
-    )
+    wanted = {"products": "classes,instances", "min_size": "5um2", "overwrite": True}
+    unet_dask.segment_store(scored, out / "scored.seg.zarr", model, **(wanted | {"min_size": 20}))
     scores = unet_dask.evaluate(
         out / "scored.seg.zarr/instances", out / "all/labels" / scored.name,
         unet_dask.EvaluateConfig(metrics=("iou", "seg", "f1")),
@@ -73,9 +72,7 @@ def main() -> None:
     print("\n".join(scores.lines()))
     if options.slide:
         sink = out / "slide.seg.zarr"
-        unet_dask.segment_store(
-            options.slide, sink, model, products="classes,instances", mask="auto", overwrite=True
-        )
+        unet_dask.segment_store(options.slide, sink, model, mask="auto", **wanted)
         counted = unet_dask.measure(sink, out / "nuclei.csv")
         print("\n".join(f"{label}: {text}" for label, text in counted.lines()))
 
