@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unet_dask.training.augment import blurred, emptied, vary_grey
+from unet_dask.training.augment import blurred, emptied, vary_grey, vary_objects
 
 
 @pytest.fixture
@@ -68,3 +68,20 @@ def test_what_is_left_of_an_emptied_patch_is_background_normalised_by_itself() -
     assert empty.max() < 6
     everything = np.ones((64, 64), bool)
     np.testing.assert_array_equal(emptied(image, everything, rng), image)
+
+
+def test_objects_vary_by_themselves_and_background_stays() -> None:
+    image = np.full((2, 40, 60), 3.0, np.float32)
+    classes = np.zeros((40, 60), np.uint8)
+    for start in (5, 35):
+        classes[10:30, start : start + 20] = 1
+        classes[14:26, start + 4 : start + 16] = 2
+    image[:, classes > 0] += 10
+    varied = vary_objects(image, classes, np.random.default_rng(3), deviation=0.5)
+    assert varied.dtype == np.float32
+    np.testing.assert_array_equal(varied[:, classes == 0], image[:, classes == 0])
+    one, other = varied[0, 20, 15] - 3, varied[0, 20, 45] - 3
+    assert one != pytest.approx(other, rel=0.05)
+    np.testing.assert_allclose(varied[:, 18:22, 12:18], 3 + one, rtol=1e-4)  # of one factor, in all channels
+    empty = np.zeros((40, 60), np.uint8)
+    np.testing.assert_array_equal(vary_objects(image, empty, np.random.default_rng(0), deviation=1.0), image)

@@ -188,3 +188,15 @@ def test_emptied_patch_is_all_background() -> None:
     assert abs(patch.image.mean()) < 1e-4
     kept = draw_patch([discs((90, 90))], np.random.default_rng(1), cores=(64, 64), config=STILL)
     assert kept.target.any()
+
+
+def test_a_patch_of_varied_objects_has_the_truth_of_the_same_place() -> None:
+    images = [discs((90, 90))]
+    drawn = {
+        gain: draw_patch(
+            images, np.random.default_rng(1), cores=(64, 64), config=replace(STILL, object_gain=gain)
+        )
+        for gain in (0.0, 0.5)
+    }
+    np.testing.assert_array_equal(drawn[0.0].target, drawn[0.5].target)
+    assert np.abs(drawn[0.0].image - drawn[0.5].image).max() > 0.05

@@ -6,7 +6,6 @@ the TOML file only replace fields of this class; neither has defaults of its own
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from unet_dask.errors import OptionError
 from unet_dask.model.header import NetworkSpec
 from unet_dask.paths import local_path
 from unet_dask.setting import by_present_names, nearest
+from unet_dask.training.bounds import check
 
 if TYPE_CHECKING:
     import os
@@ -24,58 +24,6 @@ if TYPE_CHECKING:
 
 TargetKind = Literal["auto", "classes", "instances"]
 
-#: Fields that may be None, with the type of their other values.
-_OPTIONAL: dict[str, type] = {
-    "ignore": int,
-    "foreground_value": int,
-    "threads": int,
-    "unit": str,
-    "key": str,
-    "target_key": str,
-    "axes": str,
-}
-#: Fields that are lists, with the type of their elements.
-_ELEMENTS: dict[str, type] = {
-    "class_names": str,
-    "tile": int,
-    "factors": tuple,
-    "hold_out": str,
-    "partial": str,
-    "spacing": float,
-}
-#: (lowest, highest) of the numbers that have bounds; both are allowed.
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "iterations": (1, 1 << 31),
-    "learning_rate": (1e-12, 100.0),
-    "momentum": (0.0, 0.9999),
-    "freeze_norm_after": (0.0, 1.0),
-    "averaging": (0.0, 0.999999),
-    "clip_norm": (0.0, math.inf),
-    "poly_power": (0.0, 10.0),
-    "validation": (0.0, 1e6),
-    "validate_every": (1, 1 << 31),
-    "checkpoint_every": (1, 1 << 31),
-    "w0": (0.0, 1e6),
-    "sigma": (0.1, 100.0),
-    "balance": (0.0, 1.0),
-    "border": (0, 50),
-    "core": (0, 50),
-    "blur": (0.0, 20.0),
-    "emptied": (0.0, 1.0),
-    "object_gain": (0.0, 2.0),
-    "dice": (0.0, 100.0),
-    "trusted_ring": (0, 10_000),
-    "elastic_sigma": (0.0, 1000.0),
-    "elastic_grid": (2, 64),
-    "rotation": (0.0, 180.0),
-    "scaling": (0.0, 1.0),
-    "gain": (0.0, 2.0),
-    "offset": (0.0, 10.0),
-    "gamma": (0.0, 2.0),
-    "noise": (0.0, 10.0),
-    "seed": (0, (1 << 63) - 1),
-    "threads": (1, 4096),
-}
 #: Fields that are those of the network.
 _OF_NETWORK = ("dims", "width", "depth", "classes", "batch_norm", "dropout", "factors", "architecture")
 #: Fields that records of before do not have, so that a training that has no use for them makes the same bytes.
@@ -92,14 +40,6 @@ _YOUNGER = (
 )
 #: Names of now of fields that had others before; recipes and checkpoints may still have those.
 FORMER_NAMES = {"settle": "freeze_norm_after"}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "target_kind": ("auto", "classes", "instances"),
-    "normalisation": ("constant", "volume"),
-    "precision": ("float32", "bfloat16", "float16"),
-    "optimiser": ("sgd", "adam"),
-    "drawn_by": ("pixels", "images"),
-    "objects": ("auto", "components", "cells", "neurites"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +181,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check(each.name, getattr(self, each.name), each.default)
+            check(each.name, getattr(self, each.name), each.default)
         if len(self.spacing) not in (0, self.dims):
             raise OptionError(
                 f"A network of {self.dims} dimensions needs a spacing of {self.dims} values, not "
@@ -348,35 +288,6 @@ def network_of(header: ModelHeader) -> dict[str, Any]:
 def _frozen(value: Any) -> Any:  # whatever a file or a caller gives
     """Return lists, and those within, as tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
-
-
-def _is(value: object, kind: type) -> bool:
-    """Return whether a value is of a type; a whole number is a number, but true is none."""
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
-
-
-def _check(name: str, value: object, default: object) -> None:
-    """Check type and bounds of one field; the type is that of its default."""
-    if name in _OPTIONAL:
-        if value is None:
-            return
-        expected = _OPTIONAL[name]
-    else:
-        expected = type(default)
-    if not _is(value, expected):
-        raise OptionError(f"The training's {name} must be of type {expected.__name__}, not {value!r}.")
-    if isinstance(value, tuple) and not all(_is(each, _ELEMENTS[name]) for each in value):
-        raise OptionError(
-            f"The training's {name} must be a list of type {_ELEMENTS[name].__name__}, not {list(value)!r}."
-        )
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise OptionError(f"The training's {name} must be {' or '.join(_CHOICES[name])}, not {value!r}.")
-    if name in _BOUNDS and isinstance(value, int | float):
-        low, high = _BOUNDS[name]
-        if not low <= value <= high:
-            raise OptionError(f"The training's {name} must be from {low} to {high}, not {value!r}.")
 
 
 #: Where a training begins from. "paper" is section 3 of the paper. "fast" is for an hour of a small computer:
