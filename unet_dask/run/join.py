@@ -89,18 +89,12 @@ class _Stage:
 
     def steps(self) -> Steps:
         """Do one step after the other, until one fails."""
-        every, product, renames = (
-            list(self.making.grid.indices()),
-            self.making.array.name,
-            self.making.rule.renames,
-        )
-        work = yield from (self._learnt(every, SHAPED) if renames else self._learnt(self.missing, product))
-        if work is None:
-            return True
-        if not renames:
-            return (yield from self._done(work))
+        product = self.making.array.name
+        if not self.making.rule.renames:
+            return (yield from self._finished(self.missing, product))
+        every = list(self.making.grid.indices())
         create_numbers(self.sink, SHAPED)
-        if (yield from self._done(work)):
+        if (yield from self._finished(every, SHAPED)):
             return True
         there: dict[Index, Present] = {}
         asked = ((index, (self.sink, self.making, index)) for index in every)
@@ -108,6 +102,11 @@ class _Stage:
             return True
         names = LastNames(there, self.making.rule)
         return (yield from self._done(finish.renaming(self.sink, self.making, self.missing, product, names)))
+
+    def _finished(self, regions: Sequence[Index], place: str) -> Steps:
+        """Write the objects of some regions in their final shape to an array."""
+        work = yield from self._learnt(regions, place)
+        return True if work is None else (yield from self._done(work))
 
     def _learnt(self, regions: Sequence[Index], place: str) -> Generator[Record | Failure, None, Work | None]:
         """Return what is to be done with some regions, None if that cannot be found out.

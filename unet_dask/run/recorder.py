@@ -78,12 +78,12 @@ class Recorder:
                 else:
                     self._session.place(outcome.attempt, files_of(written, outcome.entry.key))
                     self.done.unshaped += outcome.unshaped
+                    self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
                     if outcome.entry.level == ASIDE_LEVEL:
                         continue
                     self._ledger.append(outcome.entry)
                     self.count += 1
                     self.done.computed += 1
-                    self.done.peak_bytes = max(self.done.peak_bytes, outcome.peak_bytes)
                     self.done.float32_fallbacks += outcome.float32_fallbacks
                 self.say(Progress(outcome, self.count, self.total))
         if stage == REGIONS and self.done.float32_fallbacks:
