@@ -13,7 +13,7 @@ from .terminal import fact, show
 @click.command(short_help="Make a large image, segment it, show the result.")
 @click.argument("folder", type=PATH, metavar="[DIR]", default="demo")
 @click.option(
-    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a model [nuclei]."
 )
 @click.option("-j", "--workers", type=int, default=2, show_default=True, help="Local worker processes.")
 @click.option("--side", type=int, default=4096, show_default=True, help="Side of the image in pixels.")

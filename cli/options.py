@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from unet_dask.config import SegmentConfig
 from unet_dask.errors import OptionError
+from unet_dask.model.named import named_models
 from unet_dask.paths import local_path
 from unet_dask.setting import settings_of
 
@@ -73,11 +72,6 @@ class LocalFile(Named):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path that a text stands for."""
         return local_path(value) if isinstance(value, str) else value
-
-
-def _bundled() -> list[str]:
-    """Return the names of the bundled models, which must not take an import of torch while a shell waits."""
-    return sorted(each.stem for each in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors"))
 
 
 class OneOf(click.Choice):  # type: ignore[type-arg] # generic in click's stubs alone
@@ -235,4 +229,4 @@ def common(*, quiet: str = "No progress.", printed: str = "the outcome") -> Call
 PATH = Named()
 #: A path of this machine.
 FILE = LocalFile()
-MODEL = Named(_bundled)
+MODEL = Named(named_models)

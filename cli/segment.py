@@ -23,7 +23,7 @@ from .terminal import fact, show
     "-o", "--output", "sink", type=PATH, metavar="SINK", help="Zarr group to write [<source>.seg.zarr]."
 )
 @click.option(
-    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a bundled model [nuclei]."
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a model [nuclei]."
 )
 @of_settings(but=("source_fixed", "part"))
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unet_dask.errors import OptionError
+from unet_dask.model.named import FOLDERS
 from unet_dask.paths import local_path
 from unet_dask.setting import nearest
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _PREFIX = "UNET_DASK_"
-#: Not settings, but for tests of this program: whether it lets the interpreter take itself down.
-_OTHERS = frozenset({"UNET_DASK_SLOW_EXIT"})
+#: No settings of a command: where models lie; and, for tests of this program, whether the interpreter takes itself down.
+_OTHERS = frozenset({FOLDERS, "UNET_DASK_SLOW_EXIT"})
 
 
 def plain_name(option: click.Parameter) -> str:

@@ -17,7 +17,7 @@ _FINDINGS = 4
 @click.command(short_help="Check that a result is whole and right.")
 @click.argument("sink", type=PATH)
 @click.option(
-    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="The run's model [a bundled one, if it is that]."
+    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="The run's model [its file here, or a named one]."
 )
 @click.option("--crops", type=int, default=4, help="Random boxes to recompute from the source [4].")
 @click.option("--seed", type=int, default=0, help="Of the boxes [0].")

@@ -376,7 +376,7 @@ REFUSED: list[tuple[Callable[..., Arguments], str]] = [
     (settings_wrong_type, "many"),
     (settings_fraction, "1.5"),
     (settings_table, "segment"),
-    (unknown_bundled, "neither a model file nor a bundled model"),
+    (unknown_bundled, "neither a model file nor the name of a model"),
     (folder_as_model, "is a folder"),
     (empty_model, "not a safetensors"),
     (torch_pickle, "can run code"),

@@ -149,7 +149,7 @@ def test_product_of_a_result_is_an_image(sink: Path) -> None:
 
 
 def test_what_is_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="neither a path nor a bundled model"):
+    with pytest.raises(ModelError, match="neither a path nor the name of a model"):
         describe("nosuchmodel")
     with pytest.raises(InputError, match="There is no"):
         describe(tmp_path / "none.zarr")

@@ -43,7 +43,7 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
 
     Parameters
     ----------
-    place : path or URL of a store or a result, path of a model file, or name of a bundled model
+    place : path or URL of a store or a result, path of a model file, or name of a model
     key : of an array in a store
 
     Raises
@@ -58,7 +58,7 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
             try:
                 return _model(inspect_model(text))
             except ModelError as error:
-                raise ModelError(f"{text} is neither a path nor a bundled model. {error}") from error
+                raise ModelError(f"{text} is neither a path nor the name of a model. {error}") from error
         if not formats.reads_zarr(text):
             return _image(open_source(text, key=key))
         if path.is_file() and kind_of(path) is not ZIP:

@@ -56,7 +56,7 @@ def segment(
     Parameters
     ----------
     image : dask array or `xarray.DataArray` of grey values; a numpy array is segmented at once
-    model : loaded model, path of a model file, or name of a bundled model
+    model : loaded model, path of a model file, or name of a model
     output : "classes", uint8 without a channel axis; or "probabilities", float32 with a channel axis "c" first
         of the spatial axes, one channel per class
     axes : of the image, such as "zyx" or "yxc"; by default the last of "tczyx" that fit the network, with a

@@ -62,7 +62,7 @@ def plan_store(
     Parameters
     ----------
     source : path or URL of a Zarr array or group
-    model : loaded model, path of a model file, or name of a bundled model
+    model : loaded model, path of a model file, or name of a model
     config : settings
     **settings : fields of :class:`unet_dask.config.SegmentConfig` that go before it, such as
         ``workers=4, memory="8GiB"``
@@ -117,7 +117,7 @@ def segment_store(
     ----------
     source : path or URL of a Zarr array or group
     sink : path or URL of the group to write
-    model : loaded model, path of a model file, or name of a bundled model
+    model : loaded model, path of a model file, or name of a model
     client : of a running cluster; None starts local workers
     resume : go on with a run that was interrupted; one that was not begun is begun
     overwrite : replace an earlier result, and never anything else

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import unet_dask
 from unet_dask.errors import ModelError
-from unet_dask.model.file import inspect_model, model_file, normalise, verify_model
+from unet_dask.model.file import find_model, inspect_model, model_file, normalise, verify_model
 from unet_dask.model.header import NetworkSpec, Normalisation
 
 if TYPE_CHECKING:
@@ -131,9 +132,26 @@ def test_pickles_are_never_opened(write: Callable[[Path], None], name: str, tmp_
         unet_dask.load_model(tmp_path / name)
 
 
-def test_unknown_name_lists_the_bundled_models() -> None:
-    with pytest.raises(ModelError, match=r"Bundled: .*nuclei"):
+def test_unknown_name_lists_those_there_are() -> None:
+    with pytest.raises(ModelError, match=r"Names are: .*nuclei.*UNET_DASK_MODELS"):
         unet_dask.load_model("mitochondria")
+
+
+def test_models_in_listed_folders_have_names(
+    saved: tuple[Model, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = saved
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        shutil.copy(path, folder / "mine.safetensors")
+    shutil.copy(path, first / "nuclei.safetensors")
+    monkeypatch.setenv("UNET_DASK_MODELS", f"{tmp_path / 'none'}{os.pathsep}{first}{os.pathsep}{second}")
+    assert find_model("mine") == first / "mine.safetensors"
+    assert (
+        find_model("nuclei").parent.name == "bundled"
+    )  # its own comes first, so that nothing can stand in for it
+    assert unet_dask.load_model("mine").header == model.header
 
 
 def test_unwritable_place_is_one_error(saved: tuple[Model, Path]) -> None:

@@ -328,6 +328,16 @@ def test_model_that_is_not_at_hand_is_a_note(made: Made) -> None:
     assert "Name its file with --model" in verified.notes[0]
 
 
+def test_model_is_found_by_the_name_of_its_file(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / made.model.name).write_text("another file of that name")
+    assert unet_dask.verify_store(made.sink, crops=2).crops == 0
+    shutil.copy(made.model, tmp_path / made.model.name)
+    assert unet_dask.verify_store(made.sink, crops=2).crops == 2
+
+
 def test_no_sink_is_refused(tmp_path: Path, made: Made) -> None:
     with pytest.raises(SinkError, match="There is nothing"):
         unet_dask.verify_store(tmp_path / "none.zarr")

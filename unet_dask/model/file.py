@@ -13,8 +13,6 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +23,13 @@ from unet_dask.durable import write
 from unet_dask.errors import ModelError
 from unet_dask.kinds import BINARY, SAFETENSORS, kind_of
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
+from unet_dask.model.named import FOLDERS, named_models
 from unet_dask.paths import local_path
 from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -117,25 +117,25 @@ def normalise(array: NDArray[np.generic], constants: Normalisation) -> NDArray[n
 
 
 def find_model(name: str | os.PathLike[str]) -> Path:
-    """Return the path of a model file, given its path or the name of a bundled model.
+    """Return the path of a model file, given its path or the name of a model, see `model.named`.
 
     Raises
     ------
     ModelError
-        If there is neither; the message lists the bundled models.
+        If there is neither; the message lists the names.
     """
     path = local_path(name)
     if path.is_file():
         return path
-    bundled = {
-        entry.stem: entry for entry in Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors")
-    }
-    if str(name) in bundled:
-        return bundled[str(name)]
-    kind = "is neither a model file nor a bundled model"
+    named = named_models()
+    if str(name) in named:
+        return named[str(name)]
+    kind = "is neither a model file nor the name of a model"
     if path.exists():
         kind = f"is {'a folder' if path.is_dir() else kind_of(path).name}, not a model file"
-    raise ModelError(f"{os.fspath(name)} {kind}. Bundled: {', '.join(sorted(bundled)) or 'none'}.")
+    raise ModelError(
+        f"{os.fspath(name)} {kind}. Names are: {', '.join(named)}; the folders of {FOLDERS} may add more."
+    )
 
 
 def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
@@ -187,7 +187,7 @@ def _no_model(path: Path, reason: str = "") -> ModelError:
             "name a model that unet-dask wrote."
         )
     return ModelError(
-        f"{path} is {kind.name}, not a safetensors model file. Name a model that unet-dask wrote, or a bundled one."
+        f"{path} is {kind.name}, not a safetensors model file. Name a model that unet-dask wrote."
     )
 
 
@@ -212,11 +212,11 @@ def verify_model(file: ModelFile) -> None:
 
 
 def load_model(name: str | os.PathLike[str]) -> Model:
-    """Load a model file, or a bundled model by its name.
+    """Load a model file, or a model by its name.
 
     Parameters
     ----------
-    name : path of a .safetensors file, or the name of a bundled model such as "nuclei"
+    name : path of a .safetensors file, or a name such as "nuclei", see `model.named`
 
     Returns
     -------

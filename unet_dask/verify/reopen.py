@@ -1,13 +1,14 @@
 """A run made ready once more from what its sink says of it: source, model, settings.
 
 For crops that are recomputed, and for a repair. The source is opened by its real path or URL, without whatever
-secrets were in the address; the model is the one that is named, or the bundled one with the same weights.
+secrets were in the address; the model is the one that is named, or else the file of that name here,
+or a model with a name of its own, if it has the same weights.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from unet_dask.errors import MismatchError, ModelError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.source.received import changed, mask_of, source_of
 from unet_dask.model.file import inspect_model, verify_model
+from unet_dask.model.named import named_models
 from unet_dask.setting import restored
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def find_model_of(manifest: Manifest, model: str | os.PathLike[str] | None) -> M
     Raises
     ------
     ModelError
-        If the named model is another one, or none is named and no bundled one is the run's.
+        If the named model is another one, or none is named, and the run's is neither here nor has a name of its own.
     """
     wanted, name = manifest.model.checksum, manifest.model.name
     if model is not None:
@@ -63,13 +65,20 @@ def find_model_of(manifest: Manifest, model: str | os.PathLike[str] | None) -> M
             )
         verify_model(file)
         return file
-    for path in sorted(Path(str(files("unet_dask.model.bundled"))).glob("*.safetensors")):
-        file = inspect_model(path)
-        if file.checksum == wanted:
-            return file
+    for path in _candidates(name):
+        with suppress(ModelError):
+            file = inspect_model(path)
+            if file.checksum == wanted:
+                return file
     raise ModelError(
-        f"The run's model {name} ({wanted[:12]}) is not a bundled one. Name its file with --model."
+        f"The run's model {name} ({wanted[:12]}) is neither here nor among the named ones. Name its file with --model."
     )
+
+
+def _candidates(name: str) -> list[Path]:
+    """Return where a model of a file name may lie, of which nothing but the last part is believed."""
+    here = Path(Path(name).name)
+    return [each for each in (here, *named_models().values()) if each.is_file()]
 
 
 def require_unchanged(manifest: Manifest, source: Source, mask: Mask | None, sink: str) -> None:

@@ -101,7 +101,7 @@ def verify_store(
     Parameters
     ----------
     sink : path or URL of a result of `segment_store`, complete or not; it is never written
-    model : path of the run's model file, or name of a bundled model; None looks among the bundled ones
+    model : path of the run's model file, or its name; None looks for it here and among the named ones
     **settings : fields of :class:`Thoroughness`, such as ``crops=16``
 
     Returns
