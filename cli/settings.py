@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _PREFIX = "UNET_DASK_"
-#: No settings of a command: where models lie; and, for tests of this program, whether the interpreter takes itself down.
+#: No settings of a command: where models lie; and, in tests of this program, whether the interpreter ends itself.
 _OTHERS = frozenset({FOLDERS, "UNET_DASK_SLOW_EXIT"})
 
 
