@@ -7,8 +7,9 @@
 Every row is a training of its own from the same few images with the same number of iterations; "fast again" differs
 by the seed alone, so that a reader sees what is chance. Flips are those of "fast" at inference. Distilled is learnt
 from the few and from images without annotation, whose targets are what "fast" with flips is sure of. Scored are F1 and
-average precision of objects, made by the rule that the training wrote, on other rows of the plate or on later frames
-of the film; nothing is chosen on those. A row is kept in OUTPUT/TASK.json as soon as it is there, and not computed
+average precision of objects on other rows of the plate or on later frames of the film; nothing is chosen on those. All
+rows make objects by one rule, holes filled and nothing smaller than a size of the task, as a rule that is chosen on one
+image of the few would be another chance. A row is kept in OUTPUT/TASK.json as soon as it is there, and not computed
 again.
 """
 
@@ -38,8 +39,6 @@ from unet_dask.training.validate import probabilities
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unet_dask.objects.rule import ObjectRule
-
 #: Confidence from which a pixel of an image without annotation is a target.
 SURE = 0.9
 UNKNOWN = 255
@@ -50,11 +49,12 @@ Pair = tuple[Path, Path]
 
 @dataclass(frozen=True)
 class Task:
-    """Images to learn from and to score, each with its annotation, and images without."""
+    """Images to learn from and to score, images without annotation, and the smallest object in pixels."""
 
     learnt: list[Pair]
     bare: list[Path]
     scored: list[Pair]
+    smallest: int
 
 
 def of_nuclei(data: Path) -> Task:
@@ -67,6 +67,7 @@ def of_nuclei(data: Path) -> Task:
         [(images[name], masks[name]) for name in first[:8]],
         [images[name] for name in first[8:16]],
         [(images[name], masks[name]) for name in last],
+        30,
     )
 
 
@@ -80,6 +81,7 @@ def of_film(data: Path, learnt: tuple[int, ...], bare: tuple[int, ...], scored: 
         [(images[frame], known[frame]) for frame in learnt],
         [images[frame] for frame in bare],
         [(images[frame], gold[frame]) for frame in scored],
+        300,
     )
 
 
@@ -112,12 +114,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("out") / "what-helps")
     parser.add_argument("--iterations", type=int, default=500)
+    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="rows, instead of all")
     options = parser.parse_args()
     task, folder = TASKS[options.task](options.data), options.output / options.task
     base = replace(
         FAST,
+        width=options.width,
         iterations=options.iterations,
         validate_every=options.iterations,
         checkpoint_every=options.iterations,
@@ -151,17 +155,16 @@ def _rows(
         if name == "fast" or wanted(name):
             seconds = _trained(folder / "few", model, base.updated(changes))
         if wanted(name):
-            yield name, _scores(load_model(model), task.scored) | {"seconds": seconds}
+            yield name, _scores(load_model(model), task) | {"seconds": seconds}
     fast = load_model(folder / "fast.safetensors")
     if wanted("flips at inference"):
-        yield "flips at inference", _scores(fast, task.scored, flips=True) | {"seconds": 0.0}
+        yield "flips at inference", _scores(fast, task, flips=True) | {"seconds": 0.0}
     if wanted("distilled"):
         _distil(fast, task, folder / "more")
         as_classes = {"target_kind": "classes", "ignore": UNKNOWN, "objects": "cells"}
         seconds = _trained(folder / "more", folder / "distilled.safetensors", base.updated(as_classes))
         distilled = load_model(folder / "distilled.safetensors")
-        scores = _scores(distilled, task.scored, rule=fast.header.objects)
-        yield "distilled", scores | {"seconds": seconds}
+        yield "distilled", _scores(distilled, task) | {"seconds": seconds}
 
 
 def _trained(folder: Path, model: Path, config: TrainConfig) -> float:
@@ -170,7 +173,8 @@ def _trained(folder: Path, model: Path, config: TrainConfig) -> float:
         return 0.0
     model.parent.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
-    unet_dask.train(folder / "images", folder / "targets", model, config)
+    again = model.with_suffix(".checkpoint").exists()
+    unet_dask.train(folder / "images", folder / "targets", model, config, resume=again)
     return time.perf_counter() - begun
 
 
@@ -212,13 +216,12 @@ def _probabilities(model: Model, image: np.ndarray, *, flips: bool) -> np.ndarra
     return np.mean(passes, axis=0)
 
 
-def _scores(
-    model: Model, pairs: list[Pair], *, flips: bool = False, rule: ObjectRule | None = None
-) -> dict[str, float]:
+def _scores(model: Model, task: Task, *, flips: bool = False) -> dict[str, float]:
     """Return F1 at one half, average precision and SEG of all images together."""
+    rule = replace(model.header.objects, fill_holes=True, min_size=task.smallest, split=0.0)
     counts, overlaps = np.zeros((len(OVERLAPS), 3)), np.zeros(2)
-    for image, mask in pairs:
-        found = objects_in(_probabilities(model, _grey(image), flips=flips), rule or model.header.objects)
+    for image, mask in task.scored:
+        found = objects_in(_probabilities(model, _grey(image), flips=flips), rule)
         table = contingency(imread(mask).astype(np.int64), found)
         counts += [(each.hits, each.missed, each.invented) for each in match(table, OVERLAPS)]
         matched = seg(table)
