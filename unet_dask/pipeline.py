@@ -66,7 +66,7 @@ def plan_store(
     with model_file(model) as file:
         prepared = prepare(open_inputs(source, file, chosen), this_machine(chosen), None)
     if not (chosen.scheduler or chosen.scheduler_file):
-        require_here(prepared, manifest=None)
+        require_here(prepared.plan, manifest=None)
     return prepared.plan
 
 
@@ -145,14 +145,14 @@ def segment_store(
         inputs, machine = open_inputs(source, file, chosen), this_machine(chosen, wish)
         prepared = prepare(inputs, machine, manifest)
         if not elsewhere:
-            require_here(prepared, manifest)
+            require_here(prepared.plan, manifest)
         verify_model(file)
         with ExitStack() as opened:
             if part:  # what the first driver chose is known only now
                 shared = opened.enter_context(_among_parts(url, part))
                 if shared != manifest:
                     manifest, prepared = shared, prepare(inputs, machine, shared)
-            workers = opened.enter_context(open_workers(prepared, client, on_event))
+            workers = opened.enter_context(open_workers(prepared.config, machine, client, on_event))
             check_workers(workers, file, url)
             if not workers.local:
                 prepared = prepare(inputs, machine_of(workers, prepared.config), manifest)

@@ -37,12 +37,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What was found before a run: its place, the run to go on with, and when it was asked for."""
+    """What was found before a run.
+
+    Attributes
+    ----------
+    url : of its sink
+    manifest : of the run to go on with, None for a new one
+    overwrite : whether what stands there is replaced
+    began : when it was asked for, of `perf_counter`
+    compared : whether a precision that nobody asked for is known to agree with float32
+    """
 
     url: str
     manifest: Manifest | None
     overwrite: bool
     began: float
+    compared: bool = False
 
 
 def worked_through(prepared: Prepared, workers: Cluster, begun: Begun, on_event: Listener) -> Run:
@@ -50,8 +60,8 @@ def worked_through(prepared: Prepared, workers: Cluster, begun: Begun, on_event:
     url, manifest, part = begun.url, begun.manifest, prepared.part
     precision, device = prepared.plan.precision, prepared.plan.device
     require_precision(workers, precision, device, begun=begun_in(precision, manifest))
-    constants = _constants(prepared, workers, manifest, on_event)
-    prepared, notes = checked_arithmetic(prepared, workers, manifest, constants)
+    constants = constants_of(prepared, workers, manifest, on_event)
+    prepared, notes = checked_arithmetic(prepared, workers, manifest, constants, compared=begun.compared)
     notes = (*prepared.plan.notes, *notes)
     with ExitStack() as opened:
         if not part:
@@ -90,7 +100,7 @@ def _require_unchanged(sink: str, manifest: Manifest | None) -> None:
         )
 
 
-def _constants(
+def constants_of(
     prepared: Prepared, workers: Cluster, manifest: Manifest | None, on_event: Listener
 ) -> Normalisation:
     """Return the constants of the normalisation: of the model, of the stored run, or of one pass now."""

@@ -73,7 +73,7 @@ def repair(
     inputs = open_inputs(address, file, settings)
     prepared = replace(prepare(inputs, this_machine(settings), None), ranges=manifest.ranges)
     if client is None:
-        require_here(prepared, manifest)
+        require_here(prepared.plan, manifest)
     constants = Normalisation("constant", *manifest.normalisation)
     compare(manifest.fingerprint, fingerprint(prepared, constants), url)
     with locks.locked(url):
