@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unet_dask.errors import SinkError
 from unet_dask.io.remote import redact_url
+from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.many.outcome import BEFORE, DONE, Row
 from unet_dask.measuring.count import object_count
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from unet_dask.run.events import Event
     from unet_dask.run.outcome import Run
     from unet_dask.run.prepare import Machine
+
+
+#: Seconds that an image is waited for which somebody else has in hand, and between two looks.
+_PATIENCE, _PAUSE = 30.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +103,23 @@ def segment_one(order: Order, staff: Staff) -> Row:
 def _run(order: Order, staff: Staff) -> Run:
     began, source, sink = time.perf_counter(), order.image.source, order.sink
     with places.refusals_told(sink):
+        _await(sink)
         manifest = check_place(source, sink, None, resume=not order.overwrite, overwrite=order.overwrite)
         prepared = prepare(open_inputs(source, order.model, order.own), staff.machine, manifest)
         begun = Begun(sink, manifest, order.overwrite, began, compared=True)
         return worked_through(prepared, staff.workers, begun, _unheard)
+
+
+def _await(sink: str) -> None:
+    """Wait a while for whoever has an image in hand: a worker finishes what it was given, though its driver has left."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        try:
+            locks.require_free(sink)
+        except SinkError:
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _unheard(event: Event) -> None:

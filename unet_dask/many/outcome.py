@@ -121,8 +121,9 @@ class ImagesFailedError(IncompleteError):
         named = ", ".join(row.image for row in failed[:3]) + f" and {len(failed) - 3} more" * (
             len(failed) > 3
         )
+        others = ", all others are segmented" if len(failed) < len(run.rows) else ""
         super().__init__(
-            f"{len(failed)} of {len(run.rows)} images failed ({named}), all others are segmented; "
+            f"{len(failed)} of {len(run.rows)} images failed ({named}){others}; "
             f"{redact_url(run.table)} says why. Mend the cause, then --resume, which does only these."
         )
 

@@ -55,7 +55,7 @@ def test_a_path_that_leads_out_of_a_plate_is_refused(tmp_path: Path, path: objec
     changed = json.loads(document.read_text())
     changed["attributes"]["ome"]["plate"]["wells"].append({"path": path})
     document.write_text(json.dumps(changed))
-    with pytest.raises(InputError, match="damaged: .* is no path among its wells"):
+    with pytest.raises(InputError, match=r"damaged: .* is no path among its wells"):
         members(str(plate))
 
 
@@ -77,7 +77,7 @@ def test_a_converted_file_is_all_of_its_series(tmp_path: Path) -> None:
 def test_one_series_is_named_by_its_number(tmp_path: Path) -> None:
     listed = converted(tmp_path / "listed.zarr", 3, ["2", "0"])
     assert series_key(str(listed), 0) == "2"
-    with pytest.raises(InputError, match="has 2 series. Use 0 to 1"):
+    with pytest.raises(InputError, match=r"has 2 series\. Use 0 to 1"):
         series_key(str(listed), 2)
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((96, 96), np.uint8))
     assert series_key(str(tmp_path / "a.tif"), 1) == "1"
