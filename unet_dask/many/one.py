@@ -111,7 +111,7 @@ def _run(order: Order, staff: Staff) -> Run:
 
 
 def _await(sink: str) -> None:
-    """Wait a while for whoever has an image in hand: a worker finishes what it was given, though its driver has left."""
+    """Wait a while for whoever has an image in hand: a worker finishes what it was given, even without its driver."""
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         try:
