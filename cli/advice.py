@@ -6,13 +6,18 @@ import os
 import shlex
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import click
+
+    from unet_dask.run.progress import Board
 
 #: The arguments of this command line, as they were given; set by `main`.
 GIVEN = "unet_dask.arguments"
@@ -42,6 +47,20 @@ def once_more(context: click.Context, *, resume: bool) -> str:
     if redact(text) != text or not text.isprintable():
         return same
     return text
+
+
+@contextmanager
+def interruptible(context: click.Context, display: Board) -> Iterator[None]:
+    """Take down what is shown in the end; whoever interrupts a run is told how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        display.close()
+        how = f"{str(stopped) or 'interrupted'}; what is done is kept. Go on with: {once_more(context, resume=True)}"
+        stopped.args = (how,)
+        raise
+    finally:
+        display.close()
 
 
 def _variables(context: click.Context) -> list[tuple[str, str]]:

@@ -11,21 +11,31 @@ from click.core import ParameterSource
 
 from unet_dask.config import SegmentConfig
 
-from .advice import once_more
+from .advice import interruptible
 from .options import MODEL, PATH, common, of_settings
 from .settings import read_settings
 from .terminal import fact, show
 
+#: Flags that say how to treat what is there already.
+_BEGUN = ("resume", "overwrite")
 
-@click.command(short_help="Segment a Zarr volume into a Zarr group.")
-@click.argument("source", type=PATH)
+
+@click.command(short_help="Segment an image, or many, into Zarr groups.")
+@click.argument("sources", type=PATH, nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
-    "-o", "--output", "sink", type=PATH, metavar="SINK", help="Zarr group to write [<source>.seg.zarr]."
+    "-o",
+    "--output",
+    "sink",
+    type=PATH,
+    metavar="SINK",
+    help="Zarr group to write [<source>.seg.zarr]; of many images a folder for theirs.",
 )
 @click.option(
     "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a model [nuclei]."
 )
 @of_settings(but=("source_fixed", "part"))
+@click.option("--series", type=click.IntRange(min=0), help="Series of a file that holds several [all].")
+@click.option("--each", is_flag=True, help="Pictures of a folder are no planes of one stack.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @of_settings("source_fixed")
@@ -44,41 +54,52 @@ from .terminal import fact, show
 @common()
 @click.pass_context
 def segment(
-    context: click.Context, /, source: str, sink: str | None, model: str | None, **flags: Any
+    context: click.Context, /, sources: tuple[str, ...], sink: str | None, model: str | None, **flags: Any
 ) -> None:
-    """Segment the image SOURCE (Zarr, TIFF, a slide, a picture), seamlessly and within its memory.
+    """Segment the image SOURCE (Zarr, TIFF, a slide, a picture), seamlessly and within its memory; or many images.
 
     \b
     unet-dask segment big.zarr --workers 4
+    unet-dask segment plate.zarr
+    unet-dask segment fields/*.tif -o results/
     unet-dask segment big.zarr -m membranes.safetensors --dry-run
     unet-dask segment big.zarr --resume
     unet-dask segment big.zarr --part 3/8
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
     from unet_dask.model.file import DEFAULT_MODEL
-    from unet_dask.report.segment import Asked, segment_and_report
-    from unet_dask.run.progress import Display
+
+    from . import many
 
     settings = {
         name: flags[name] for name in SegmentConfig.__dataclass_fields__ if flags.get(name) is not None
     }
     config = SegmentConfig(**settings)
+    flags["notes"] = (
+        () if model else (f"model {DEFAULT_MODEL}, the bundled one; choose another with --model",)
+    )
+    flags |= dict(zip(_BEGUN, _begun(context, **{name: flags[name] for name in _BEGUN}), strict=True))
+    asked = many.asked_for(sources, sink, config, flags)
+    if asked is not None:
+        many.segment_all(context, asked, model or DEFAULT_MODEL, flags)
+        return
+    source = many.series_of(sources[0], flags["series"])
     if flags["dry_run"]:
         _show_plan(source, model or DEFAULT_MODEL, config, as_json=flags["as_json"])
-        return
-    notes = () if model else (f"model {DEFAULT_MODEL}, the bundled one; choose another with --model",)
-    url = sink or default_sink(source)
-    resume, overwrite = _begun(context, **{name: flags[name] for name in ("resume", "overwrite")})
-    asked = Asked(source, url, model or DEFAULT_MODEL, config, resume=resume, overwrite=overwrite)
-    display = Display(quiet=flags["quiet"], verbose=flags["verbose"], notes=notes)
-    try:
+    else:
+        _segment_one(context, source, sink or default_sink(source), model or DEFAULT_MODEL, config, flags)
+
+
+def _segment_one(
+    context: click.Context, source: str, url: str, model: str, config: SegmentConfig, flags: dict[str, Any]
+) -> None:
+    """Segment one image, and say what came of it."""
+    from unet_dask.report.segment import Asked, segment_and_report
+    from unet_dask.run.progress import Display
+
+    asked = Asked(source, url, model, config, **{name: flags[name] for name in _BEGUN})
+    display = Display(quiet=flags["quiet"], verbose=flags["verbose"], notes=flags["notes"])
+    with interruptible(context, display):
         run = segment_and_report(flags["report"], asked, display)
-    except KeyboardInterrupt as stopped:
-        display.close()
-        how = f"{str(stopped) or 'interrupted'}; what is done is kept. Go on with: {once_more(context, resume=True)}"
-        stopped.args = (how,)
-        raise
-    finally:
-        display.close()
     if flags["as_json"]:
         show(json.dumps(run.to_json()))
     elif not flags["quiet"]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
     from unet_dask.lazy import segment as segment
+    from unet_dask.many.outcome import ManyRun as ManyRun
+    from unet_dask.many.segment import segment_many as segment_many
     from unet_dask.measuring.into import measure_into as measure_into
     from unet_dask.measuring.measure import measure as measure
     from unet_dask.measuring.measurement import Measurement as Measurement
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOME = {
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
     "Exported": "unet_dask.outlines.export",
+    "ManyRun": "unet_dask.many.outcome",
     "Measurement": "unet_dask.measuring.measurement",
     "Model": "unet_dask.model.file",
     "NetworkSpec": "unet_dask.model.header",
@@ -65,6 +68,7 @@ _HOME = {
     "repair_store": "unet_dask.verify.store",
     "save_model": "unet_dask.model.file",
     "segment": "unet_dask.lazy",
+    "segment_many": "unet_dask.many.segment",
     "segment_store": "unet_dask.pipeline",
     "train": "unet_dask.training.loop",
     "verify_store": "unet_dask.verify.store",

@@ -7,6 +7,8 @@ the run, which can then be resumed.
 The scheduler blames a dead worker on everything it held, so by chance a harmless region can stand beside a deadly
 one each time; and a service may be away for a minute. Whatever may have failed by no fault of its own is therefore
 done once more, alone, when all else is done: what then kills its worker does so by itself.
+
+A cluster of this process alone (:class:`unet_dask.workers.here.Here`) does each piece when its turn comes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.workers.here import Here
 from unet_dask.workers.load import WorkerLoad
 from unet_dask.workers.pending import PendingTasks, Piece, Retryable
 from unet_dask.workers.watchdog import PATIENCE
@@ -92,17 +95,30 @@ def run_waves(
     scheduler never holds more than about a wave for each. One that finishes no region in `patience` seconds is
     started anew.
     """
-
-    def batches() -> Iterator[Batch]:
-        for number, wave in enumerate(waves):
-            if any(map(wanted, wave.indices())):
-                yield partial(_submit_wave, client, build, wave, wanted, -number)
-
-    for index, outcome in _drain(client, batches(), WorkerLoad.of(client), patience):
+    if isinstance(client, Here):
+        outcomes = _done_here(client, waves, wanted, build)
+    else:
+        batches = (
+            partial(_submit_wave, client, build, wave, wanted, -number)
+            for number, wave in enumerate(waves)
+            if any(map(wanted, wave.indices()))
+        )
+        outcomes = _drain(client, batches, WorkerLoad.of(client), patience)
+    for index, outcome in outcomes:
         if isinstance(outcome, str):
             yield Failure(index, 0, outcome)
         else:
             yield outcome
+
+
+def _done_here(
+    here: Here, waves: Iterable[Wave], wanted: Wanted, build: Build
+) -> Iterator[tuple[Index, Any]]:
+    """Do the wanted regions of each wave, one after the other."""
+    for wave in waves:
+        for index, task in build(wave).items():
+            if wanted(index):
+                yield index, here.outcome(task)
 
 
 def run_calls(
@@ -118,12 +134,11 @@ def run_calls(
     ------
     index and result, in the order in which they come; a reason (str) in place of a result that failed
     """
-
-    def batches() -> Iterator[Batch]:
-        for index, arguments in calls:
-            yield partial(_submit_call, client, function, index, arguments)
-
-    yield from _drain(client, batches(), WorkerLoad.anywhere(in_flight), PATIENCE)
+    if isinstance(client, Here):
+        yield from ((index, client.outcome(function, *arguments)) for index, arguments in calls)
+        return
+    batches = (partial(_submit_call, client, function, index, arguments) for index, arguments in calls)
+    yield from _drain(client, batches, WorkerLoad.anywhere(in_flight), PATIENCE)
 
 
 def _submit_call(

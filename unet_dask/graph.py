@@ -333,11 +333,13 @@ def wave_tasks(volume: LazyWindow, wave: Wave, function: WriteRegion) -> dict[In
 
 def windows(volume: LazyWindow, wave: Wave) -> dict[Index, LazyWindow]:
     """Return what each region of a wave reads of a volume, by its place in the wave."""
+    window = volume[tuple(slice(*each) for each in wave.window)]
+    if len(wave) == 1:  # it has no neighbour to be completed by
+        return {(0,) * window.ndim: window}
     import dask
     import dask.array as da
     from dask.core import flatten
 
-    window = volume[tuple(slice(*each) for each in wave.window)]
     blocks = da.from_array(
         window,
         chunks=wave.chunks,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unet_dask.errors import OptionError
@@ -96,11 +97,16 @@ def setting(
     return made
 
 
-def settings_of(config: Any) -> list[Setting]:  # a configuration, or its class
+def settings_of(config: Any) -> tuple[Setting, ...]:  # a configuration, or its class
     """Return what every field of a configuration declares."""
-    return [
-        replace(said.metadata["setting"], name=said.name, default=said.default) for said in fields(config)
-    ]
+    return _declared(config if isinstance(config, type) else type(config))
+
+
+@cache
+def _declared(kind: Any) -> tuple[Setting, ...]:  # the class of a configuration
+    return tuple(
+        replace(said.metadata["setting"], name=said.name, default=said.default) for said in fields(kind)
+    )
 
 
 def by_present_names(given: Mapping[str, T], former: Mapping[str, str]) -> dict[str, T]:

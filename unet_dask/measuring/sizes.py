@@ -10,6 +10,7 @@ import numpy as np
 
 from unet_dask.errors import SinkError
 from unet_dask.io.sink.place import require_manifest
+from unet_dask.measuring.count import MOST_COUNTED
 from unet_dask.measuring.measure import summary, tables
 from unet_dask.measuring.survey import open_survey
 from unet_dask.products import PRODUCTS
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from unet_dask.io.source.received import Consent
     from unet_dask.measuring.measurement import Measurement
 
-#: Voxels of a label image that are gone through for a picture, some seconds of work; of more nothing is said.
-MOST_COUNTED = 1 << 26
 #: Bars of a histogram.
 _BARS = 24
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from unet_dask.config import SegmentConfig
+    from unet_dask.model.file import ModelFile
     from unet_dask.planning.plan import Plan
     from unet_dask.report.journal import Journal
 
@@ -116,11 +117,21 @@ def gathered(asked: Asked, journal: Journal, outcome: Outcome) -> Facts:
         passes=len(symmetries(asked.config.tta, file.header.network.dims)),
         source=remote.redact_url(asked.source),
         sink=remote.redact_url(asked.sink),
-        model={"name": file.path.name, "SHA-256 of its tensors": file.checksum},
-        versions={"python": platform.python_version(), **installed(), "system": platform.platform()},
+        model=about_model(file),
+        versions=versions(),
         settings=_settings(asked),
         pictures=_pictures(asked.sink, journal.started.plan, complete=outcome.complete),
     )
+
+
+def about_model(file: ModelFile) -> dict[str, str]:
+    """Return what a report says of a model."""
+    return {"name": file.path.name, "SHA-256 of its tensors": file.checksum}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what was run."""
+    return {"python": platform.python_version(), **installed(), "system": platform.platform()}
 
 
 def _settings(asked: Asked) -> dict[str, str]:
@@ -145,15 +156,16 @@ def _pictures(sink: str, plan: Plan, *, complete: bool) -> Pictures:
     try:
         figure, shown = drawn(sink, roi=roi, consent=consent)
         part = detail(sink) if complete else None
-        closer = b"" if part is None else _png(drawn(sink, roi=part, consent=consent, counted=False)[0])
-        return Pictures(_png(figure), closer, shown["objects"], note)
+        closer = b"" if part is None else png(drawn(sink, roi=part, consent=consent, counted=False)[0])
+        return Pictures(png(figure), closer, shown["objects"], note)
     except (
         Exception
     ) as error:  # a damaged chunk, a disk that is full: the figures are worth more than a picture
         return Pictures(note=f"there is no picture: {remote.one_line(error)}")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as a file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi="figure")
     return file.getvalue()

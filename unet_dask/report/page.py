@@ -27,17 +27,10 @@ MARK = '<!doctype html>\n<meta name="generator" content="unet-dask report">'
 
 def page(facts: Facts, journal: Journal) -> str:
     """Return the report."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     assert journal.started is not None
     plan = journal.started.plan
-    about = Environment(
-        loader=PackageLoader("unet_dask", "report"),
-        autoescape=True,
-        finalize=_without_secrets,
-        undefined=StrictUndefined,
-    )
-    return about.get_template("page.html").render(
+    return rendered(
+        "page.html",
         facts=facts,
         pictures=[
             (about, base64.b64encode(png).decode())
@@ -55,6 +48,19 @@ def page(facts: Facts, journal: Journal) -> str:
         plan=plan.describe(),
         notes=(*journal.started.notes, *journal.remarks),
     )
+
+
+def rendered(template: str, **said: object) -> str:
+    """Return a page of a template; what is said in it loses its secrets, and its markup is text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    about = Environment(
+        loader=PackageLoader("unet_dask", "report"),
+        autoescape=True,
+        finalize=_without_secrets,
+        undefined=StrictUndefined,
+    )
+    return about.get_template(template).render(**said)
 
 
 def _without_secrets(value: object) -> object:

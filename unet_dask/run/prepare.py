@@ -228,15 +228,20 @@ def rule_for(config: SegmentConfig, own: ObjectRule) -> ObjectRule:
 
 
 def checked_arithmetic(
-    prepared: Prepared, workers: Cluster, manifest: Manifest | None, constants: Normalisation
+    prepared: Prepared,
+    workers: Cluster,
+    manifest: Manifest | None,
+    constants: Normalisation,
+    *,
+    compared: bool = False,
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Compare what is faster than torch in float32 with it, on the user's own data; for bytes measure that first.
 
-    Reduced precision that was our choice falls back to float32; 8 bits or another backend were hers, and are refused.
-    Bytes are compared elsewhere than their ranges were measured.
+    Reduced precision that was our choice falls back to float32, unless it was compared on other images of the same run;
+    8 bits or another backend were hers, and are refused. Bytes are compared elsewhere than their ranges were measured.
     """
     plan, backend = prepared.plan, prepared.config.backend
-    chosen = plan.precision != "float32" and prepared.config.precision == "auto"
+    chosen = plan.precision != "float32" and prepared.config.precision == "auto" and not compared
     integers = plan.precision == "int8"
     if manifest and integers:
         prepared = _with_ranges(prepared, manifest.ranges)

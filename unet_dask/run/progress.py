@@ -61,14 +61,14 @@ class _Lossy:
             return None
 
 
-class Display:
-    """Show the events of one run.
+class Board:
+    """Lines for people, and a bar below them.
 
     Parameters
     ----------
     console : to write to; the default is standard error
     quiet : show failures and remarks only
-    verbose : also a line per finished region
+    verbose : also a line per finished piece
     notes : to show with those of the run
     """
 
@@ -86,7 +86,6 @@ class Display:
         self._quiet = quiet
         self._verbose = verbose
         self._notes = notes
-        self._stage = "regions"
         self._logged = time.monotonic()
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -100,6 +99,29 @@ class Display:
         )
         self._task = self._bar.add_task("plan", total=None)
 
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def _line(self, text: str) -> None:
+        self.console.print(visible(text), markup=False)
+
+    def _remark(self, event: Remark) -> None:
+        self._line(f"{'note':>18}  {event.text}")
+
+    def _due(self, done: int, total: int) -> bool:
+        """Return whether a log deserves another line."""
+        if time.monotonic() - self._logged < _LOG_EVERY and done < total:
+            return False
+        self._logged = time.monotonic()
+        return True
+
+
+class Display(Board):
+    """Show the events of one run."""
+
+    _stage = "regions"
+
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Started):
@@ -109,16 +131,9 @@ class Display:
             self._bar.start()
             self._bar.update(self._task, description=event.name)
         elif isinstance(event, Remark):
-            self._line(f"{'note':>18}  {event.text}")
+            self._remark(event)
         else:
             self._step(event)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def _line(self, text: str) -> None:
-        self.console.print(visible(text), markup=False)
 
     def _start(self, event: Started) -> None:
         self._bar.update(self._task, completed=event.done, total=event.total)
@@ -141,15 +156,8 @@ class Display:
         elif self._verbose:
             entry, seconds = event.outcome.entry, event.outcome.seconds
             self._line(f"{self._stage} {entry.index} in {seconds:.1f} s")
-        elif not self._quiet and self._bar.disable and self._due(event):
+        elif not self._quiet and self._bar.disable and self._due(event.done, event.total):
             self._line(f"{event.done} of {event.total} done")
-
-    def _due(self, event: Progress) -> bool:
-        """Return whether a log deserves another line."""
-        if time.monotonic() - self._logged < _LOG_EVERY and event.done < event.total:
-            return False
-        self._logged = time.monotonic()
-        return True
 
 
 def in_notebook() -> bool:

@@ -17,11 +17,12 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.source.received import mask_of, source_of
 from unet_dask.ledger import Ledger
 from unet_dask.model.header import Normalisation
-from unet_dask.pipeline import require_here, segment_store
+from unet_dask.pipeline import segment_store
 from unet_dask.run.dependents import dependents
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.manifest import fingerprint
 from unet_dask.run.prepare import open_inputs, prepare, this_machine
+from unet_dask.run.staff import require_here
 from unet_dask.verify.reopen import find_model_of, require_unchanged, settings_of
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def repair(
     inputs = open_inputs(address, file, settings)
     prepared = replace(prepare(inputs, this_machine(settings), None), ranges=manifest.ranges)
     if client is None:
-        require_here(prepared, manifest)
+        require_here(prepared.plan, manifest)
     constants = Normalisation("constant", *manifest.normalisation)
     compare(manifest.fingerprint, fingerprint(prepared, constants), url)
     with locks.locked(url):

@@ -81,7 +81,7 @@ class Cluster:
 
     Attributes
     ----------
-    client : connected
+    client : connected; or what stands for one where this process does all the work
     workers : number of worker processes
     threads : of each worker's network
     local : whether the workers are ours and see this machine's files

@@ -208,10 +208,10 @@ class PendingTasks:
                 return _Lost()
             except Exception as error:
                 if future.status == "finished":
-                    return _reason(error)
+                    return reason(error)
         if future.status == "error":
             raised = future.exception()
-            return self._stalled(future, raised) or _reason(raised)
+            return self._stalled(future, raised) or reason(raised)
         if self._client.status == "running" and future.status != "cancelled":
             return _Lost()
         raise ClusterError(_LOST)
@@ -233,7 +233,7 @@ def _next(batches: Iterator[Batch]) -> list[Batch]:
     return [] if batch is None else [batch]
 
 
-def _reason(error: BaseException | None) -> str | Retryable | _Orphan:
+def reason(error: BaseException | None) -> str | Retryable | _Orphan:
     """Return in one line why a task failed, unless that ends the run."""
     from distributed import KilledWorker
 
@@ -246,6 +246,6 @@ def _reason(error: BaseException | None) -> str | Retryable | _Orphan:
         raise error
     if isinstance(error, KilledWorker):
         return Retryable("its worker was killed every time, most likely for memory; try a larger --memory")
-    reason = str(error) if isinstance(error, UnetDaskError) else f"{name}: {error}"
-    line = " ".join(reason.split())
+    text = str(error) if isinstance(error, UnetDaskError) else f"{name}: {error}"
+    line = " ".join(text.split())
     return Retryable(line, unanswered=True) if isinstance(error, UnreachableError) else line

@@ -7,7 +7,7 @@ reaches workers that join later. Tasks never carry a weight.
 from __future__ import annotations
 
 import time
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,13 @@ class SentModel:
         receive(self._checksum, self._data)
 
 
+#: Looked up once in a process, which is slow.
+_version = cache(version)
+
+
 def installed() -> dict[str, str]:
     """Return the versions of the packages that matter, in this process."""
-    return {name: version(name) for name in PACKAGES}
+    return {name: _version(name) for name in PACKAGES}
 
 
 def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:

@@ -273,6 +273,7 @@ def create(
     _open_array.cache_clear()
     try:
         _sync_tree(sink)  # whatever is lost now, the run's folder is there, and the place is known as ours
+        _sync_name(sink)
         root = zarr.create_group(sink.url, attributes={MARK: {"version": 1}}, overwrite=False)
         for spec in sink.arrays:
             attributes = image_metadata(
@@ -293,7 +294,7 @@ def create(
         nodes = node.checksums(sink.url, ["", *(spec.name for spec in sink.arrays), *paths])
         complete = sealed({**manifest, "nodes": nodes})
         root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: complete})
-        _sync_tree(sink)
+        _sync_tree(sink, RUN_FOLDER)
     except OSError as error:
         raise SinkError(
             f"The sink {redact_url(sink.url)} cannot be created: {error.strerror or error}. Name a place that can be "
@@ -352,16 +353,21 @@ def restamp(sink: Sink, manifest: Mapping[str, object]) -> None:
     _sync_tree(sink)
 
 
-def _sync_tree(sink: Sink) -> None:
-    """Flush the metadata of a new local sink, without which its chunks are nothing, and its own name."""
+def _sync_tree(sink: Sink, within: str = "") -> None:
+    """Flush the metadata of a new local sink, without which its chunks are nothing; all of it, or of a node in it."""
     if not sink.local:
         return
-    root = Path(fsspec.core.url_to_fs(sink.url)[1])
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(Path(fsspec.core.url_to_fs(sink.url)[1], within)):
         for name in names:
             sync_file(Path(folder) / name)
         sync_folder(folder)
-    for above in root.parents:  # the run may have made them
+
+
+def _sync_name(sink: Sink) -> None:
+    """Flush the name of a new local sink, and those of the folders above it."""
+    if not sink.local:
+        return
+    for above in Path(fsspec.core.url_to_fs(sink.url)[1]).parents:  # the run may have made them
         with suppress(OSError):  # nor need it be allowed to look into all of them
             sync_folder(above)
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from unet_dask.io import remote
+from unet_dask.io.source import not_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,11 @@ def format_of(place: str) -> str:
 def reads_zarr(place: str) -> bool:
     """Return whether a path or URL is read as a Zarr store."""
     return format_of(place) == _LAST
+
+
+def in_store(path: Path) -> bool:
+    """Return whether a folder of this machine is a Zarr store, or lies in one."""
+    return any(not_zarr.is_store(at) for at in (path, *path.parents))
 
 
 def split_file(place: str, key: str | None) -> tuple[Path, str]:

@@ -105,12 +105,12 @@ def refuse_collection(node: Node) -> None:
         listed = [well for well in wells if isinstance(well, dict)] if isinstance(wells, list) else []
         first = printable(listed[0].get("path")) if listed else "A/1"
         raise InputError(
-            f"{node.shown} is a plate of wells ({len(listed)} listed), and one image is segmented at a time. "
+            f"{node.shown} is a plate of wells ({len(listed)} listed), and one image is meant here. "
             f"Choose a field of a well, such as --key {posixpath.join(node.key, first, '0')}."
         )
     if isinstance(found.get("well"), dict):
         raise InputError(
-            f"{node.shown} is a well of a plate, and one image is segmented at a time. Choose a field, such "
+            f"{node.shown} is a well of a plate, and one image is meant here. Choose a field, such "
             f"as --key {posixpath.join(node.key, '0')}."
         )
     labels = found.get("labels")
