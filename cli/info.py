@@ -15,7 +15,7 @@ from .terminal import fact, show
 @click.option("-k", "--key", metavar="PATH", help="Array in a group.")
 @common(quiet="Say nothing.", printed="everything")
 def info(path: str, *, key: str | None, quiet: bool, as_json: bool) -> None:
-    """Say what PATH is: a Zarr store, a model file, the name of a bundled model, or a result.
+    """Say what PATH is: a Zarr store, a model file, the name of a model, or a result.
 
     \b
     unet-dask info big.zarr

@@ -56,7 +56,7 @@ def segment_many(
         store that bioformats2raw wrote all series, of a folder all images, unless they are planes of one stack
     output : path or URL of the folder for the results: ``output/NAME.zarr``, of a plate ``output/A/1/0.zarr``, each of
         which is what :func:`unet_dask.segment_store` writes of that image, and a table ``output/images.csv``
-    model : loaded model, path of a model file, or name of a bundled model
+    model : loaded model, path of a model file, or name of a model
     client : of a running cluster; None starts local workers
     resume : go on with a run that was interrupted: results that are there are looked at, and not computed again
     overwrite : replace earlier results, and never anything else
