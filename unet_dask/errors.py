@@ -66,6 +66,12 @@ class MemoryPlanError(UnetDaskError, MemoryError):
     """No tile fits the memory that a worker was granted."""
 
 
+class DriverMemoryError(UnetDaskError, MemoryError):
+    """What the driver has to hold does not fit its memory; what is done is kept and the run can be resumed."""
+
+    exit_code = 3
+
+
 class ClusterError(UnetDaskError, RuntimeError):
     """Workers or the scheduler were lost; what is done is kept and the run can be resumed."""
 

@@ -117,7 +117,9 @@ def test_killed_twice(run: Run, tmp_path: Path) -> None:
         process = run.start(sink, "--workers", workers, *more)
         run.until(process, sink, 0, run.regions)
         time.sleep(share * run.seconds)
+        assert process.poll() is None, process.communicate()
         kill(process)
+        assert done(sink, LEVEL) < run.regions
     _, said = (resumed := run.start(sink, "--workers", "2", "--resume")).communicate(timeout=300)
     assert resumed.returncode == 0, said
     assert content(sink) == run.files

@@ -13,13 +13,14 @@ from tests.run.test_run import make_source, tree
 from tests.test_instances import CUTS
 from tests.test_objects import finest, ruled
 from tests.test_remake import same
-from unet_dask.errors import OptionError
+from unet_dask.errors import DriverMemoryError, OptionError
 from unet_dask.objects.rule import LINKED, ObjectRule
 from unet_dask.objects.whole import objects_in
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.remake import remake_objects
 from unet_dask.run import join as stage
 from unet_dask.run import last
+from unet_dask.run.room import Room
 from unet_dask.verify import objects
 from unet_dask.verify.store import verify_store
 from unet_dask.verify.stored import open_stored
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.file import Model
+    from unet_dask.objects.adjacency import Graph
     from unet_dask.workers.cluster import Cluster
 
 RULE = ObjectRule(threshold=0.45, min_size=6, grow=3)
@@ -129,6 +131,28 @@ def test_interrupted_resumes_to_the_same_bytes(
             segment_store(folder / "source.zarr", tmp_path / "i.zarr", model, **settings)
     segment_store(folder / "source.zarr", tmp_path / "i.zarr", model, resume=True, **settings)
     assert tree(tmp_path / "i.zarr") == tree(folder / "cut.zarr")
+
+
+@pytest.mark.parametrize("answers", [1, 9, 14])
+def test_a_graph_that_does_not_fit_the_driver_is_refused_and_nothing_is_lost(
+    made: tuple[Path, Model, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    folder, model, cluster = made
+    heard = iter(range(answers))
+    take = Room.take
+
+    def full(room: Room, graphs: list[Graph]) -> None:
+        if next(heard, None) is None:
+            room.limit = 0
+        take(room, graphs)
+
+    settings = {"client": cluster.client, **CUTS, **WANTED}
+    with monkeypatch.context() as patched:
+        patched.setattr(Room, "take", full)
+        with pytest.raises(DriverMemoryError, match=r"edges and more.* --resume on a machine that has more"):
+            segment_store(folder / "source.zarr", tmp_path / "r.zarr", model, **settings)
+    segment_store(folder / "source.zarr", tmp_path / "r.zarr", model, resume=True, **settings)
+    assert same(tmp_path / "r.zarr", folder / "cut.zarr")
 
 
 @pytest.mark.parametrize("fault", ["merged", "cut", "erased"])

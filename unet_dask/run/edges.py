@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.io.sink.store import Sink
+    from unet_dask.objects.adjacency import Graph
     from unet_dask.run.making import Index, Making
     from unet_dask.run.shape import Crossing
     from unet_dask.tiling.box import Box
@@ -46,6 +47,11 @@ class Edges:
     pairs: NDArray[np.uint64]
     crossing: Crossing | None = None
     faces: tuple[Face, ...] = ()
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """What basins on both sides of each face have in common."""
+        return [face.graph for face in self.faces]
 
 
 def faces(grid: RegionGrid, index: Index, dims: int) -> Iterator[tuple[str, Box, Index]]:

@@ -29,6 +29,7 @@ from unet_dask.run.edges import Edges, edges, faces
 from unet_dask.run.making import LEVEL
 from unet_dask.run.naming import LastNames, Present, present
 from unet_dask.run.numbering import Numbered, number, unnumbered
+from unet_dask.run.room import Room, free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -72,7 +73,7 @@ class _Known:
         """Return the numbers that change because objects go on in other regions, and what each becomes."""
         if not rule.threshold:
             return merged(np.concatenate([each.pairs for each in self.edges]))
-        graphs = [part.graph for part in self.parts if part.graph is not None]
+        graphs = [graph for part in self.parts for graph in part.graphs]
         changed = joined([face for each in self.edges for face in each.faces], graphs, rule.threshold)
         size = [part.size.renamed(*changed) for part in self.parts if part.size is not None]
         return followed(changed, small(added(size), rule.min_size))
@@ -113,16 +114,16 @@ class _Stage:
 
         The driver keeps what it tells them, and nothing more of what it was told.
         """
-        every = list(self.making.grid.indices())
+        every, room = list(self.making.grid.indices()), Room(free_memory())
         parts: list[Numbered] = []
         found: dict[Index, Edges] = {}
-        if (yield from self._numbered(every, parts)):
+        if (yield from self._numbered(every, parts, room)):
             return None
-        if (yield from self._asked(edges, self._looks(every), found)):
+        if (yield from self._asked(edges, self._looks(every), found, lambda each: room.take(each.graphs))):
             return None
         return self._finish(regions, place, _Known(parts, list(found.values())))
 
-    def _numbered(self, every: Sequence[Index], parts: list[Numbered]) -> Steps:
+    def _numbered(self, every: Sequence[Index], parts: list[Numbered], room: Room) -> Steps:
         """Give numbers to the pieces of regions that have put none aside, where these are needed."""
         sink, making, kept = self.sink, self.making, self._kept()
         if making.source is None:
@@ -136,6 +137,7 @@ class _Stage:
             else:
                 parts.append(outcome)
                 yield outcome.record
+                room.take(outcome.graphs)
         return failed
 
     def _looks(self, every: Iterable[Index]) -> Iterable[tuple[Index, tuple[Any, ...]]]:
@@ -181,13 +183,15 @@ class _Stage:
         question: Callable[..., Any],
         calls: Iterable[tuple[Index, tuple[Any, ...]]],
         answers: dict[Index, Any],
+        heard: Callable[[Any], None] = lambda answer: None,
     ) -> Steps:
-        """Ask workers what they see, and yield what they cannot."""
+        """Ask workers what they see, and yield what they cannot; each answer is `heard` when it comes."""
         for index, outcome in self._called(question, calls):
             if isinstance(outcome, str):
                 yield Failure(index, LEVEL, outcome)
             else:
                 answers[index] = outcome
+                heard(outcome)
         return len(answers) < len(self.making.grid)
 
     def _called(

@@ -52,6 +52,11 @@ class Numbered:
     graph: Graph | None = None
     size: Tally | None = None
 
+    @property
+    def graphs(self) -> list[Graph]:
+        """The graph, if there is one."""
+        return [] if self.graph is None else [self.graph]
+
 
 def unnumbered(sink: Sink, making: Making, indices: Iterable[Index]) -> list[Index]:
     """Return the regions among some whose numbers are not there, or are of basins that are not known any more."""
