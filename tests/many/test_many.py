@@ -151,7 +151,6 @@ def test_what_is_done_is_looked_at_and_not_computed_again(
     assert run.complete
     again = {results / f"{row.image}.zarr": row.status for row in run.rows}
     assert [again[each] for each in done] == ["was done"] * 2
-    assert [*again.values()].count("done") == 3
     assert [hash_tree(each) for each in done] == before
 
 

@@ -294,7 +294,7 @@ def create(
         nodes = node.checksums(sink.url, ["", *(spec.name for spec in sink.arrays), *paths])
         complete = sealed({**manifest, "nodes": nodes})
         root.create_array(RUN_FOLDER, shape=(), dtype="uint8", attributes={MARK: complete})
-        _sync_tree(sink, RUN_FOLDER)
+        _sync_tree(sink, RUN_FOLDER)  # all else is there, and this makes it a result
     except OSError as error:
         raise SinkError(
             f"The sink {redact_url(sink.url)} cannot be created: {error.strerror or error}. Name a place that can be "
