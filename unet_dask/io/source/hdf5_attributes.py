@@ -36,13 +36,13 @@ class Said:
 
 
 def read(data: Any) -> Said:
-    """Return what a data set says: ilastik's ``axistags``, plantseg's ``element_size_um``, ``resolution``, labels of axes."""
+    """Return what a data set says, in the ways of ilastik, plantseg, CREMI and HDF5 itself."""
     axes, by_axis, origin = _axistags(data)
     if axes is None:
         axes, origin = _labels(data), ""
     micrometres = _numbers(data, "element_size_um")
     if micrometres:
-        return Said(axes, micrometres, "micrometer", origin="plantseg" if not origin else origin)
+        return Said(axes, micrometres, "micrometer", origin=origin or "plantseg")
     if by_axis:
         return Said(axes, by_axis, None, origin=origin)
     sizes = _numbers(data, "resolution")

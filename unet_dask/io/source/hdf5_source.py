@@ -1,4 +1,4 @@
-"""HDF5: any data set, with what plantseg, ilastik, CREMI and others say of it; and the volumes of BigDataViewer and Imaris.
+"""HDF5: any data set, with what plantseg, ilastik and others say of it; volumes of BigDataViewer and Imaris.
 
 A key names a data set, such as ``raw``. Links out of the file are not followed: a file may not lead to another one.
 """

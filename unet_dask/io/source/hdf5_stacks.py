@@ -1,7 +1,7 @@
 """Volumes whose timepoints and channels are data sets of their own, with levels: those of BigDataViewer and of Imaris.
 
-BigDataViewer keeps the size of a voxel, the names of channels and what its setups are in the XML beside the file; a file
-without one is still read. Its 16-bit values are stored as signed and meant as unsigned. Imaris pads its data sets, and
+BigDataViewer keeps the size of a voxel, the names of channels and what its setups are in the XML beside the file;
+a file without one is still read. Its 16-bit values are stored as signed and meant as unsigned. Imaris pads its data sets, and
 writes texts letter by letter.
 """
 

@@ -15,7 +15,7 @@ from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.source import node, not_zarr, ome
+from unet_dask.io.source import node, not_zarr, ome, zipped
 from unet_dask.paths import is_chained
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def _locate_local(url: str) -> tuple[Location, str]:
         path = path.resolve()  # by text alone, ".." is wrong behind a symbolic link
     try:
         root = _root_of(path)
+        packed = zipped.located(path) if root is None else None
+        if packed is not None:
+            return packed
         if root is None:
             raise not_zarr.no_store(path) if path.exists() else not_zarr.missing(path)
     except OSError as error:
