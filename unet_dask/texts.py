@@ -20,6 +20,8 @@ _UNITS = {"": 1} | {
 
 #: A number as settings have it; longer ones mean nothing, and Python refuses to read those of thousands of digits.
 _WHOLE = re.compile(r"[0-9]{1,18}")
+#: What is meant as a number, and no name.
+_NUMBER = re.compile(r"[-+]?[0-9.]+")
 
 
 def parse_bytes(text: str) -> int:
@@ -46,18 +48,20 @@ def parse_products(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def parse_channels(text: str) -> tuple[int, ...]:
-    """Return the channel numbers of a text such as "0,2".
+def parse_channels(text: str) -> tuple[int | str, ...]:
+    """Return the channels of a text such as "0,2" or "DAPI,GFP": numbers, and names of what is no number.
 
     Raises
     ------
     OptionError
-        If it is not a comma-separated list of whole numbers from 0.
+        If one of them is empty, or a number below 0.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(_WHOLE.fullmatch(part) for part in parts):
-        raise OptionError(f"{shown(text)} is not a list of channels. Write them like 0,2; the first is 0.")
-    return tuple(int(part) for part in parts)
+    if not all(parts) or any(_NUMBER.fullmatch(part) and not _WHOLE.fullmatch(part) for part in parts):
+        raise OptionError(
+            f"{shown(text)} is not a list of channels. Write them like 0,2 (the first is 0), or like DAPI,GFP."
+        )
+    return tuple(int(part) if _WHOLE.fullmatch(part) else part for part in parts)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

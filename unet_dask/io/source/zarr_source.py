@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 from zarr.storage import FsspecStore
 
+from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
 from unet_dask.io import remote
 from unet_dask.io.bounded import OpenedArray, RegularFiles, bounded_array
@@ -155,7 +156,15 @@ def find(place: str, wanted: Wanted) -> Found:
         translation=level.translation if known and level else None,
         units=image.units if known and image else None,
         level=chosen.level,
+        channel_names=_channel_names(image, stored, array.shape),
     )
+
+
+def _channel_names(image: ome.Multiscale | None, axes: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names that OMERO's part gives the channels, () if it does not name every one."""
+    names = image.channel_names if image else ()
+    count = axes_.by_axis(axes, shape).get("c")
+    return names if all(names) and len(names) == count else ()
 
 
 def _name(location: Location, chosen: resolve.Chosen) -> str:
