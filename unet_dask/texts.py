@@ -20,8 +20,6 @@ _UNITS = {"": 1} | {
 
 #: A number as settings have it; longer ones mean nothing, and Python refuses to read those of thousands of digits.
 _WHOLE = re.compile(r"[0-9]{1,18}")
-#: What is meant as a number, and no name.
-_NUMBER = re.compile(r"[-+]?[0-9.]+")
 
 
 def parse_bytes(text: str) -> int:
@@ -54,10 +52,10 @@ def parse_channels(text: str) -> tuple[int | str, ...]:
     Raises
     ------
     OptionError
-        If one of them is empty, or a number below 0.
+        If one of them is neither a whole number from 0 nor a name with a letter in it.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(parts) or any(_NUMBER.fullmatch(part) and not _WHOLE.fullmatch(part) for part in parts):
+    if not all(_WHOLE.fullmatch(part) or any(map(str.isalpha, part)) for part in parts):
         raise OptionError(
             f"{shown(text)} is not a list of channels. Write them like 0,2 (the first is 0), or like DAPI,GFP."
         )

@@ -9,8 +9,7 @@ import pytest
 import tifffile
 import zarr
 
-from unet_dask.errors import InputError
-from unet_dask.errors import OptionError
+from unet_dask.errors import InputError, OptionError
 from unet_dask.io.source.volume import open_source
 from unet_dask.texts import parse_channels
 
@@ -45,7 +44,7 @@ def test_channels_of_an_ome_zarr_and_an_ome_tiff_are_chosen_by_name(tmp_path: Pa
         source = open_source(place, channels=parse_channels("gfp,0"))
         assert (source.spec.channels, source.channel_names) == ((1, 0), ("GFP", "DAPI"))
         np.testing.assert_array_equal(source.read((slice(0, 2), slice(0, 40), slice(0, 50))), IMAGE[[1, 0]])
-        with pytest.raises(InputError, match="Channel 'RFP' was asked of .* channels are DAPI, GFP, gfp 2"):
+        with pytest.raises(InputError, match=r"Channel 'RFP' was asked of .* channels are DAPI, GFP, gfp 2"):
             open_source(place, channels=["RFP"])
 
 
@@ -53,7 +52,7 @@ def test_channels_of_an_ome_zarr_and_an_ome_tiff_are_chosen_by_name(tmp_path: Pa
 def test_names_that_do_not_fit_are_none(tmp_path: Path, names: list[Any] | None) -> None:
     place = ome_zarr(tmp_path / "a.zarr", plain(), names=names)
     assert open_source(place).channel_names == ()
-    with pytest.raises(InputError, match="channels have no names. Choose them by number"):
+    with pytest.raises(InputError, match=r"channels have no names. Choose them by number"):
         open_source(place, channels=["a"])
 
 

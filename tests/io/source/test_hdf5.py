@@ -83,9 +83,9 @@ def test_labels_of_dimensions_and_the_resolution_of_cremi_are_kept(tmp_path: Pat
 
 
 XML = """<SpimData version="0.2"><SequenceDescription><ViewSetups>
-<ViewSetup><id>0</id><name>a</name><size>24 20 8</size><voxelSize><unit>\u00b5m</unit><size>0.5 0.5 2.0</size></voxelSize>
+<ViewSetup><id>0</id><size>24 20 8</size><voxelSize><unit>\u00b5m</unit><size>0.5 0.5 2.0</size></voxelSize>
 <attributes><channel>0</channel><angle>0</angle></attributes></ViewSetup>
-<ViewSetup><id>1</id><name>b</name><size>24 20 8</size><voxelSize><unit>\u00b5m</unit><size>0.5 0.5 2.0</size></voxelSize>
+<ViewSetup><id>1</id><size>24 20 8</size><voxelSize><unit>\u00b5m</unit><size>0.5 0.5 2.0</size></voxelSize>
 <attributes><channel>1</channel><angle>ANGLE</angle></attributes></ViewSetup>
 <Attributes name="channel"><Channel><id>0</id><name>DAPI</name></Channel><Channel><id>1</id><name>GFP</name></Channel>
 </Attributes></ViewSetups></SequenceDescription></SpimData>"""
@@ -119,7 +119,7 @@ def test_setups_of_bigdataviewer_that_are_channels_are_one_image(tmp_path: Path)
     )
     fine, coarse = levels(source)
     assert [each.spacing[axis] for each in (fine, coarse) for axis in "zyx"] == [2, 0.5, 0.5, 2, 1, 1]
-    assert set(fine.unit[axis] for axis in "zyx") == {"micrometer"}
+    assert {fine.unit[axis] for axis in "zyx"} == {"micrometer"}
     np.testing.assert_array_equal(whole(coarse), values[..., ::2, ::2])
 
 

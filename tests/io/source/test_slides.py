@@ -1,4 +1,4 @@
-"""Slides of the scanners that tifffile knows: values, levels, size of a pixel and channels, from files with their tags."""
+"""Slides of scanners, from files with their tags: values, levels, size of a pixel and channels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
 
 SLIDE = np.random.default_rng(0).integers(0, 255, (512, 768, 3), np.uint8)
 PLANES = np.random.default_rng(1).integers(0, 60000, (2, 256, 384), np.uint16)
@@ -76,7 +75,10 @@ def bif(path: Path, overlap: int = 0) -> None:
 
 def philips(path: Path) -> None:
     """Write the document of Philips, in millimetres."""
-    one = '<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">{}</Attribute></DataObject>'
+    one = (
+        '<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">'
+        "{}</Attribute></DataObject>"
+    )
     every = "".join(
         one.format(f"&quot;{0.00025 * step}&quot; &quot;{0.00025 * step}&quot;") for step in (1, 2)
     )

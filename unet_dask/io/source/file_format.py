@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import Location, UnreachableError, local_path, one_line, shorten
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from unet_dask.io.source.protocol import SourceSpec, Wanted

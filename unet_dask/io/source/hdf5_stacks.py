@@ -1,8 +1,8 @@
 """Volumes whose timepoints and channels are data sets of their own, with levels: those of BigDataViewer and of Imaris.
 
-BigDataViewer keeps the size of a voxel, the names of channels and what its setups are in the XML beside the file;
-a file without one is still read. Its 16-bit values are stored as signed and meant as unsigned. Imaris pads its data sets, and
-writes texts letter by letter.
+BigDataViewer keeps the size of a voxel, the names of channels and what its setups are in the XML beside the file; a
+file without one is still read. Its 16-bit values are stored as signed and meant as unsigned. Imaris pads its data
+sets, and writes texts letter by letter.
 """
 
 from __future__ import annotations
@@ -45,6 +45,29 @@ class Parts:
     keys: tuple[str, ...]
     leading: tuple[int, ...]
     unsigned: bool = False
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What is known of a volume before its data sets are looked at.
+
+    Attributes
+    ----------
+    keys : of the data sets, in order of time and channel
+    counts : of timepoints and channels
+    key, kind, level, levels, unit, names : as `FileImage` has them; shapes of levels are those of one data set
+    spacing : along z, y and x
+    """
+
+    keys: tuple[str, ...]
+    counts: dict[str, int]
+    key: str
+    kind: str
+    level: int
+    levels: tuple[tuple[str, tuple[int, ...]], ...]
+    spacing: Sequence[float] | None
+    unit: str | None
+    names: tuple[str, ...]
 
 
 def stack_of(opened: Any, path: Path, inner: str, level: int | None) -> FileImage | None:
@@ -100,9 +123,7 @@ def _bdv(opened: Any, path: Path, inner: str, level: int | None) -> FileImage:
     coarser = factors[picked] if factors is not None and len(factors) > picked else np.ones(3)
     prefix = f"{named}/" if named else ""
     shapes = tuple(opened[f"{times[0]}/{setups[0]}/{n}/cells"].shape for n in range(count))
-    return _stacked(
-        opened,
-        path,
+    volume = Volume(
         keys,
         {"t": len(times), "c": len(setups)},
         key=f"{prefix}{picked}",
@@ -113,6 +134,7 @@ def _bdv(opened: Any, path: Path, inner: str, level: int | None) -> FileImage:
         unit=None if sizes is None else said.unit_of(int(setups[0][1:])),
         names=channels,
     )
+    return _stacked(opened, path, volume)
 
 
 def _imaris(opened: Any, path: Path, inner: str, level: int | None) -> FileImage:
@@ -132,9 +154,7 @@ def _imaris(opened: Any, path: Path, inner: str, level: int | None) -> FileImage
     extent = np.asarray(high, float) - np.asarray(low, float) if known else None
     coarser = np.round(finest / np.asarray(shapes[picked]))
     names = tuple(_letters(info[name], "Name") for name in channels if name in info)
-    return _stacked(
-        opened,
-        path,
+    volume = Volume(
         keys,
         {"t": len(times), "c": len(channels)},
         key=str(picked),
@@ -144,56 +164,44 @@ def _imaris(opened: Any, path: Path, inner: str, level: int | None) -> FileImage
         spacing=None if extent is None else tuple(extent / finest * coarser),
         unit=unit_name(_letters(info["Image"], "Unit") or "um"),
         names=names if all(names) and len(names) == len(channels) else (),
-        shape=shapes[picked],
     )
+    return _stacked(opened, path, volume)
 
 
-def _stacked(
-    opened: Any,
-    path: Path,
-    keys: tuple[str, ...],
-    counts: dict[str, int],
-    *,
-    key: str,
-    kind: str,
-    levels: tuple[tuple[str, tuple[int, ...]], ...],
-    level: int,
-    spacing: Sequence[float] | None,
-    unit: str | None,
-    names: tuple[str, ...],
-    shape: tuple[int, ...] | None = None,
-) -> FileImage:
+def _stacked(opened: Any, path: Path, volume: Volume) -> FileImage:
     """Return the volume of some data sets, all of one shape and type."""
-    missing = next((each for each in keys if each not in opened), None)
+    missing = next((each for each in volume.keys if each not in opened), None)
     if missing is not None:
         raise InputError(
             f"{shorten(str(path))} has no {printable(missing, 100)!r}, which its other timepoints have. It may be one "
             "of several files of an image: save the image as one."
         )
-    found = [opened[each] for each in keys]
+    found = [opened[each] for each in volume.keys]
     for each in found:
         require_readable(each, path)
     if len({(each.shape, each.dtype) for each in found}) > 1:
         raise InputError(f"{shorten(str(path))} holds volumes that differ in size. Choose one with --key.")
-    along = {axis: count for axis, count in counts.items() if count > 1}
+    along = {axis: count for axis, count in volume.counts.items() if count > 1}
     leading = tuple(along.values())
     signed = np.dtype(found[0].dtype)
-    unsigned = kind.endswith("BigDataViewer") and signed.kind == "i"
-    volume = tuple(int(size) for size in shape or found[0].shape)
+    unsigned = volume.kind.endswith("BigDataViewer") and signed.kind == "i"
+    sizes = tuple(int(size) for size in volume.levels[volume.level][1])
     return FileImage(
-        key=key,
-        shape=(*leading, *volume),
+        key=volume.key,
+        shape=(*leading, *sizes),
         dtype=np.dtype(f"u{signed.itemsize}") if unsigned else signed.newbyteorder("="),
         chunk=(1,) * len(leading) + chunk_of(found[0]),
-        kind=kind,
+        kind=volume.kind,
         copies=COPIES,
-        place=Parts(keys, leading, unsigned),
+        place=Parts(volume.keys, leading, unsigned),
         axes="".join(along) + "zyx",
-        spacing=None if spacing is None else dict(zip("zyx", map(float, spacing), strict=True)),
-        unit=unit,
-        channel_names=names if "c" in along else (),
-        level=level if len(levels) > 1 else None,
-        levels=tuple((name, (*leading, *map(int, size))) for name, size in levels) if len(levels) > 1 else (),
+        spacing=None if volume.spacing is None else dict(zip("zyx", map(float, volume.spacing), strict=True)),
+        unit=volume.unit,
+        channel_names=volume.names if "c" in along else (),
+        level=volume.level if len(volume.levels) > 1 else None,
+        levels=tuple((name, (*leading, *map(int, size))) for name, size in volume.levels)
+        if len(volume.levels) > 1
+        else (),
     )
 
 

@@ -118,12 +118,12 @@ def _fields(
 
 
 def _axes(sizes: tuple[int, ...], path: Path) -> tuple[tuple[int, ...], str]:
-    """Return shape and axes, the last one that along which values follow each other: x, y, z, t and channels of a file."""
+    """Return shape and axes in our order, of sizes along x, y, z, time and channels."""
     named = "xyztc"
     kept = [(axis, size) for axis, size in zip(named, sizes, strict=False) if axis in "xy" or size != 1]
-    if len(sizes) > len(named) and any(size != 1 for size in sizes[len(named) :]) or min(sizes) < 1:
+    if (len(sizes) > len(named) and any(size != 1 for size in sizes[len(named) :])) or min(sizes) < 1:
         raise InputError(
-            f"{shorten(str(path))} has {len(sizes)} dimensions, {sizes}, more than those of an image. Save a part of it."
+            f"{shorten(str(path))} has {len(sizes)} dimensions, {sizes}, more than an image. Save a part of it."
         )
     if len(sizes) > 2 and "z" not in dict(kept):
         kept.insert(2, ("z", 1))

@@ -1,10 +1,10 @@
 """Whether what was read of a source is what lies there: nothing was lost, moved or changed while it was read.
 
-A disk that is unmounted, or a folder that is moved away, makes every chunk absent, and absent chunks are fill value to
-Zarr. So the files of a window are looked at before it is read and afterwards: their sizes, their times of change, the
-folders that they lie in; of a zip archive, of the archive. Both looks must be the same, what was found absent must be absent, and the document of the
-array must still say what it said when the source was opened. In an object store, where a look would cost a request for
-each chunk, the document and the absent chunks alone are asked for again.
+A disk that is unmounted, or a folder that is moved away, makes every chunk absent, and absent chunks are fill value
+to Zarr. So the files of a window are looked at before it is read and afterwards: their sizes, their times of change,
+the folders that they lie in; of a zip archive, of the archive. Both looks must be the same, what was found absent
+must be absent, and the document of the array must still say what it said when the source was opened. In an object
+store, where a look would cost a request for each chunk, the document and the absent chunks alone are asked for again.
 """
 
 from __future__ import annotations
