@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: The extra of this package that brings a library, and what the library reads.
-EXTRAS = {
-    "h5py": ("hdf5", "HDF5"),
-    "tensorstore": ("tensorstore", "N5 and neuroglancer's precomputed volumes"),
-}
+EXTRAS = {"h5py": ("hdf5", "HDF5")}
 
 
 def needed(module: str, path: Path) -> Any:
