@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import imagecodecs
 import numpy as np
 import tifffile
@@ -88,6 +89,13 @@ def _png(path: Path, values: NDArray[Any]) -> Path:
     return path
 
 
+def _hdf5(path: Path, values: NDArray[Any]) -> Path:
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("raw", data=values, chunks=(40, 48), compression="gzip", shuffle=True)
+        made.attrs["element_size_um"] = (SIZE, SIZE)
+    return path
+
+
 #: How an image of (y, x) is written in each format, by the name that it is given.
 WRITERS: dict[str, Callable[[Path, NDArray[Any]], Path]] = {
     "plain.zarr": _zarr,
@@ -98,9 +106,10 @@ WRITERS: dict[str, Callable[[Path, NDArray[Any]], Path]] = {
     "imagej.tif": _imagej,
     "plain.tif": _plain_tiff,
     "picture.png": _png,
+    "plantseg.h5": _hdf5,
 }
 #: Those that say the size of a pixel.
-SIZED = ("ome4.ome.zarr", "ome5.ome.zarr", "ome.ome.tif", "pyramid.ome.tif", "imagej.tif")
+SIZED = ("ome4.ome.zarr", "ome5.ome.zarr", "ome.ome.tif", "pyramid.ome.tif", "imagej.tif", "plantseg.h5")
 
 
 def write_all(folder: Path, values: NDArray[Any]) -> dict[str, Path]:

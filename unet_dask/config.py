@@ -211,8 +211,11 @@ class SegmentConfig:
         metavar="N|fit",
         help="Level of a multiscale image [0]; fit takes the one whose pixels are as large as the model's.",
     )
-    channels: tuple[int, ...] | None = setting(
-        None, values="source.channels", parse=parse_channels, help="Channels to use, such as 0,2 [all]."
+    channels: tuple[int | str, ...] | None = setting(
+        None,
+        values="source.channels",
+        parse=parse_channels,
+        help="Channels to use, by number or name, such as 0,2 or DAPI,GFP [all].",
     )
     #: "z0:z1,y0:y1,x0:x1", or "t 0:1, y 0:64" with named axes; either end may be left out.
     roi: str | None = setting(

@@ -42,6 +42,11 @@ TIFF = Kind("a TIFF image")
 BIG_TIFF = Kind("a BigTIFF image")
 PNG = Kind("a PNG image")
 JPEG = Kind("a JPEG image")
+HDF5 = Kind("an HDF5 file")
+MRC = Kind("an MRC volume")
+NIFTI = Kind("a NIfTI image")
+NIFTI_PAIR = Kind("the header of a NIfTI image")
+GZIP = Kind("a gzip archive")
 _PICKLE = Kind("a pickle, such as an old PyTorch checkpoint", pickled=True, image=False)
 
 #: Where bytes lie that tell a kind, the bytes, and the kind; the first that fits counts.
@@ -57,7 +62,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"GIF8", Kind("a GIF image", _SKIMAGE)),
     (8, b"WEBP", Kind("a WebP image", _SKIMAGE)),
     (0, b"\x93NUMPY", Kind("a NumPy array", "numpy.load")),
-    (0, b"\x89HDF\r\n", Kind("an HDF5 file")),
+    (0, b"\x89HDF\r\n", HDF5),
     (0, b"CDF\x01", Kind("a NetCDF file")),
     (0, b"CDF\x02", Kind("a NetCDF file")),
     (0, b"ZISRAWFILE", Kind("a Zeiss CZI image")),
@@ -71,12 +76,13 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"# vtk DataFile", Kind("a VTK file")),
     (0, b"MATLAB 5.0 MAT-file", Kind("a MATLAB file")),
     (128, b"DICM", Kind("a DICOM image")),
-    (208, b"MAP ", Kind("an MRC volume")),
-    (344, b"n+1\x00", Kind("a NIfTI image")),
-    (344, b"ni1\x00", Kind("a NIfTI image")),
-    (4, b"n+2\x00", Kind("a NIfTI image")),
+    (208, b"MAP ", MRC),
+    (344, b"n+1\x00", NIFTI),
+    (344, b"ni1\x00", NIFTI_PAIR),
+    (4, b"n+2\x00", NIFTI),
+    (4, b"ni2\x00", NIFTI_PAIR),
     (257, b"ustar", Kind("a tar archive")),
-    (0, b"\x1f\x8b", Kind("a gzip archive")),
+    (0, b"\x1f\x8b", GZIP),
     (0, b"BZh", Kind("a bzip2 archive")),
     (0, b"\xfd7zXZ\x00", Kind("an xz archive")),
     (0, b"\x28\xb5\x2f\xfd", Kind("a Zstandard archive")),

@@ -30,6 +30,18 @@ def is_chained(url: str) -> bool:
     return "::" in url
 
 
+def archive_of(url: str | os.PathLike[str]) -> Path | None:
+    """Return the local zip archive that a URL leads into, None of any other.
+
+    Examples
+    --------
+    >>> archive_of("zip://a.zarr::/data/a.zip").as_posix(), archive_of("zip://::http://host/a.zip")
+    ('/data/a.zip', None)
+    """
+    first, separator, rest = os.fspath(url).partition("::")
+    return local_path(rest) if first.startswith("zip://") and separator and is_local(rest) else None
+
+
 def local_path(place: str | os.PathLike[str]) -> Path:
     """Return the path that a local path or URL stands for.
 

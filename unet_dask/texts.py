@@ -46,18 +46,20 @@ def parse_products(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def parse_channels(text: str) -> tuple[int, ...]:
-    """Return the channel numbers of a text such as "0,2".
+def parse_channels(text: str) -> tuple[int | str, ...]:
+    """Return the channels of a text such as "0,2" or "DAPI,GFP": numbers, and names of what is no number.
 
     Raises
     ------
     OptionError
-        If it is not a comma-separated list of whole numbers from 0.
+        If one of them is neither a whole number from 0 nor a name with a letter in it.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(_WHOLE.fullmatch(part) for part in parts):
-        raise OptionError(f"{shown(text)} is not a list of channels. Write them like 0,2; the first is 0.")
-    return tuple(int(part) for part in parts)
+    if not all(_WHOLE.fullmatch(part) or any(map(str.isalpha, part)) for part in parts):
+        raise OptionError(
+            f"{shown(text)} is not a list of channels. Write them like 0,2 (the first is 0), or like DAPI,GFP."
+        )
+    return tuple(int(part) if _WHOLE.fullmatch(part) else part for part in parts)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

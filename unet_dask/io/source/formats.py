@@ -22,6 +22,9 @@ FORMATS: dict[str, str] = {
     "zarr": "unet_dask.io.source.zarr_source",
     "tiff": "unet_dask.io.source.tiff_source",
     "picture": "unet_dask.io.source.picture_source",
+    "hdf5": "unet_dask.io.source.hdf5_source",
+    "mrc": "unet_dask.io.source.mrc_source",
+    "nifti": "unet_dask.io.source.nifti_source",
     "folder": "unet_dask.io.source.folder_source",
 }
 #: The format that says what is wrong with a place that none holds.

@@ -65,7 +65,7 @@ def _file(path: Path) -> InputError:
     if path.name in _MARKERS:
         advice = f"Name its folder, {str(path.parent)!r}"
     elif kind is ZIP:
-        advice = f"If it is a Zarr store, name it 'zip://::{path}', or unpack it, which is faster"
+        advice = "It has no zarr.json, .zgroup or .zarray in it. Unpack it, and name the image"
     elif kind.reader:
         target = path.with_suffix(".zarr").name
         module = kind.reader.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""The metadata of OME-Zarr images, 0.1 to 0.5: which arrays, which axes, how large a pixel is.
+"""The metadata of OME-Zarr images, 0.1 to 0.6: which arrays, which axes, how large a pixel is.
 
 Only what a reader needs is parsed, and only the first multiscale of a group counts, as in every viewer.
 The specification's word for the size of a pixel is *scale*; outside this module it is *spacing*.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io.remote import printable
+from unet_dask.io.source import ome_systems
 
 if TYPE_CHECKING:
     from unet_dask.io.source.node import Json, Node
@@ -52,6 +53,7 @@ class Multiscale:
     axes : names as one letter each; None if the document has none or they are no letters of ours
     units : of each axis, None where none is given
     levels : from the finest to the coarsest
+    channel_names : that OMERO's part gives, "" of a channel without one
     """
 
     version: str
@@ -59,6 +61,7 @@ class Multiscale:
     axes: str | None
     units: tuple[str | None, ...]
     levels: tuple[Level, ...]
+    channel_names: tuple[str, ...] = ()
 
 
 def multiscale(node: Node) -> Multiscale | None:
@@ -72,7 +75,7 @@ def multiscale(node: Node) -> Multiscale | None:
     entries = node.ome.get("multiscales")
     if not entries:
         return None
-    image = _first(node, entries, "multiscales")
+    image = ome_systems.plain(node, _first(node, entries, "multiscales"))
     datasets = image.get("datasets")
     _first(node, datasets, "datasets")
     names = image.get("axes")
@@ -87,7 +90,15 @@ def multiscale(node: Node) -> Multiscale | None:
         levels=tuple(_level(node, entry, outer, len(named)) for entry in datasets)
         if isinstance(datasets, list)
         else (),
+        channel_names=_channel_names(node.ome.get("omero")),
     )
+
+
+def _channel_names(omero: object) -> tuple[str, ...]:
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    listed = channels if isinstance(channels, list) else []
+    labels = (each.get("label") if isinstance(each, dict) else None for each in listed)
+    return tuple(label.strip() if isinstance(label, str) else "" for label in labels)
 
 
 def refuse_collection(node: Node) -> None:

@@ -17,6 +17,7 @@ from unet_dask.io import remote
 from unet_dask.io.source import formats, resolve
 from unet_dask.io.source.mask import find_mask
 from unet_dask.io.source.volume import open_source
+from unet_dask.paths import archive_of
 
 if TYPE_CHECKING:
     import os
@@ -91,13 +92,17 @@ def is_here(address: str) -> bool:
     (True, True, False)
     >>> is_here("file://host/a.zarr"), is_here(r"\\host\share"), is_here("zip::http://host/a.zip")
     (False, False, False)
+    >>> is_here("zip://::/data/a.zip"), is_here("zip://::file://host/a.zip"), is_here(r"zip://::\\\\host\\share")
+    (True, False, False)
     """
+    archive = archive_of(address)
+    address = address if archive is None else address.partition("::")[2]
     return remote.is_local(address) and not _CALLED.match(address) and "://" not in address[len("file://") :]
 
 
 def _require_regular(address: str, what: str) -> None:
     """Raise if a local path is a pipe, a socket or a device, which may never answer."""
-    path = remote.local_path(address)
+    path = archive_of(address) or remote.local_path(address)
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ from unet_dask import axes as axes_
 from unet_dask.errors import InputError
 from unet_dask.io import remote
 from unet_dask.io.remote import Location
-from unet_dask.io.source import node, not_zarr, ome
+from unet_dask.io.source import node, not_zarr, ome, zipped
 from unet_dask.paths import is_chained
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ def _locate_local(url: str) -> tuple[Location, str]:
         path = path.resolve()  # by text alone, ".." is wrong behind a symbolic link
     try:
         root = _root_of(path)
+        packed = zipped.located(path) if root is None else None
+        if packed is not None:
+            return packed
         if root is None:
             raise not_zarr.no_store(path) if path.exists() else not_zarr.missing(path)
     except OSError as error:
@@ -244,7 +247,8 @@ def decide_axes(
     named = named_axes(chosen)
     if named is not None:
         return named
-    return _guess(array, dims=dims, network_channels=network_channels), f"guessed from {count} dimensions"
+    guessed = guess(tuple(array.shape), array.shown, dims=dims, network_channels=network_channels)
+    return guessed, f"guessed from {count} dimensions"
 
 
 def named_axes(chosen: Chosen) -> tuple[str, str] | None:
@@ -267,9 +271,14 @@ def named_axes(chosen: Chosen) -> tuple[str, str] | None:
     return known, "dimension_names" if array.metadata.get("dimension_names") else "_ARRAY_DIMENSIONS"
 
 
-def _guess(array: Node, *, dims: int | None, network_channels: int | None) -> str:
-    """Return the axes of an array that does not name them, if only one reading makes sense."""
-    shape = array.shape
+def guess(shape: tuple[int, ...], shown: str, *, dims: int | None, network_channels: int | None) -> str:
+    """Return the axes of an array that does not name them, if only one reading makes sense.
+
+    Raises
+    ------
+    InputError
+        If there are several; the message lists them.
+    """
     if len(shape) == 2:
         return "yx"
     if len(shape) == 3:
@@ -282,7 +291,7 @@ def _guess(array: Node, *, dims: int | None, network_channels: int | None) -> st
         return readings[0]
     options = " or ".join(f"--axes {reading}" for reading in readings) or "--axes with one letter each"
     raise InputError(
-        f"The array {array.shown} has {len(shape)} dimensions, {shape}, and does not say what they are. Say "
+        f"The array {shown} has {len(shape)} dimensions, {shape}, and does not say what they are. Say "
         f"it with {options}."
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from unet_dask.errors import DataError
 from unet_dask.io.remote import UnreachableError, shorten
-from unet_dask.io.source import pieces
+from unet_dask.io.source import pieces, slides
 from unet_dask.io.source.chunk_cache import LIMIT
 from unet_dask.io.source.headers import jpeg2000_shape, jpeg_shape
 from unet_dask.io.source.pieces import Decoding
@@ -151,11 +151,11 @@ class TiffArray(SingleFile):
         file, compression = self.file, self.keyframe.compression
         kinds = (
             ("OME-TIFF", file.is_ome),
-            ("SVS", file.is_svs),
+            (slides.NAMES.get(str(self.images[0].kind), ""), True),
             ("ImageJ TIFF", file.is_imagej),
             ("TIFF", True),
         )
-        kind = next(name for name, is_it in kinds if is_it)
+        kind = next(name for name, is_it in kinds if name and is_it)
         return {
             "chunks": list(self.unit),
             "shards": None,

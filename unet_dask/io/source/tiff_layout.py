@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
+from unet_dask.io.source import slides
 from unet_dask.spacing import metres, unit_name
 
 if TYPE_CHECKING:
@@ -175,14 +176,16 @@ def samples(series: TiffPageSeries) -> int:
 
 
 def spacing_of(file: TiffFile, series: TiffPageSeries) -> tuple[tuple[float, ...] | None, str | None]:
-    """Return the pixel size that OME, ImageJ or Aperio wrote, z first if it has one.
+    """Return the pixel size that OME, ImageJ or a scanner of slides wrote, z first if it has one.
 
-    The resolution tags alone are not believed: most programs write 72 or 96 dots per inch there.
+    The resolution tags of other programs are not believed: most write 72 or 96 dots per inch there.
     """
     if file.ome_metadata:
         return _ome_spacing(file.ome_metadata)
     if file.is_svs:
-        return _aperio_spacing(str(series.keyframe.description))
+        return slides.aperio_spacing(str(series.keyframe.description))
+    if series.kind in slides.NAMES:
+        return slides.spacing_of(series)
     return _imagej_spacing(file.imagej_metadata, series.keyframe)
 
 
@@ -194,16 +197,6 @@ def channel_names_of(file: TiffFile, count: int) -> tuple[str, ...]:
     found = [re.search(r'\bName="([^"]*)"', tag) for tag in tags]
     names = tuple(html.unescape(name[1]) for name in found if name)
     return names if len(names) == count else ()
-
-
-def _aperio_spacing(description: str) -> tuple[tuple[float, ...] | None, str | None]:
-    """Return the micrometres of a pixel that Aperio wrote, as ``|MPP = 0.499``."""
-    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", description)
-    try:
-        size = float(found[1]) if found else 0.0
-    except ValueError:
-        size = 0.0
-    return ((size, size), "micrometer") if 0 < size < math.inf else (None, None)
 
 
 def _ome_spacing(document: str) -> tuple[tuple[float, ...] | None, str | None]:

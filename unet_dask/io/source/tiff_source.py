@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import Location, local_path, one_line, shorten
-from unet_dask.io.source import content, node
+from unet_dask.io.source import content, node, slides
 from unet_dask.io.source.formats import split_file, stem
 from unet_dask.io.source.protocol import Found
 from unet_dask.io.source.stamps import file_at
@@ -35,8 +35,6 @@ SUFFIXES = (
     *(".ome.tiff", ".ome.tif", ".ome.btf", ".tiff", ".tif", ".btf", ".tf8"),
     *(".svs", ".scn", ".ndpi", ".bif", ".qptiff"),
 )
-#: Kinds of slides, by tifffile's names: the largest series is the slide, and the others are its label and overviews.
-_SLIDES = frozenset({"svs", "scn", "ndpi", "bif", "philips", "qpi", "avs"})
 #: Letters of TIFF that mean one of our axes.
 _LETTERS = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
@@ -82,9 +80,7 @@ def find(place: str, wanted: Wanted) -> Found:
         spacing=None if spacing is None else [spacing.get(axis, 1.0) for axis in stored],
         units=[unit if spacing and axis in spacing else None for axis in stored],
         level=level if len(levels) > 1 else None,
-        channel_names=channel_names_of(array.file, array.shape[stored.index("c")])
-        if axes_.has_channel(stored)
-        else (),
+        channel_names=_channel_names(array, levels, stored),
     )
 
 
@@ -173,8 +169,11 @@ def _chosen(file: TiffFile, path: Path, number: int | None) -> tuple[list[TiffPa
                 f"{len(every) - 1}."
             )
         return [every[number]], number
-    if every[0].kind in _SLIDES:
+    if (
+        every[0].kind in slides.NAMES
+    ):  # the largest series is the slide, the others are its label and overviews
         largest = max(every, key=lambda series: math.prod(series.shape))
+        slides.require_stitched(largest, path)
         return [largest], every.index(largest)
     found = series_of(file, path)
     if len({(series.keyframe.chunks, series.keyframe.compression) for series in found}) > 1:
@@ -254,6 +253,15 @@ def _axes(array: TiffArray, shown: str, wanted: Wanted) -> tuple[str, str]:
             "Say what they are with --axes, or save it with axes that are named."
         )
     return "".join(known), f"guessed from {letters}" if unknown else str(array.facts["format"])
+
+
+def _channel_names(array: TiffArray, levels: Sequence[TiffPageSeries], stored: str) -> tuple[str, ...]:
+    """Return the names of the channels, () if nobody named them all."""
+    if not axes_.has_channel(stored):
+        return ()
+    count = array.shape[stored.index("c")]
+    names = channel_names_of(array.file, count) or slides.channel_names_of(levels[0])
+    return names if len(names) == count else ()
 
 
 def _are_channels(size: int, wanted: Wanted) -> bool:

@@ -120,7 +120,7 @@ def open_source(
     key: str | None = None,
     axes: str | None = None,
     level: int | None = None,
-    channels: Sequence[int] | None = None,
+    channels: Sequence[int | str] | None = None,
     dims: int | None = None,
     network_channels: int | None = None,
 ) -> Source:
@@ -132,7 +132,7 @@ def open_source(
     key : path of a group or array below `url`
     axes : of the stored array, one letter per dimension; overrides what the store says
     level : of an OME-Zarr pyramid, the finest by default
-    channels : numbers of the channels to read, all by default
+    channels : numbers or names of the channels to read, all by default
     dims : spatial dimensions of the network, a hint for arrays that do not name their axes
     network_channels : channels of the network, a hint likewise
 
@@ -196,19 +196,38 @@ def levels(source: Source) -> Iterator[Source]:
             return
 
 
-def _picked(found: Found, channels: Sequence[int] | None) -> tuple[int, ...] | None:
-    if channels is None:
+def _picked(found: Found, asked: Sequence[int | str] | None) -> tuple[int, ...] | None:
+    if asked is None:
         return None
+    channels = [each if isinstance(each, int) else _number(found, each) for each in asked]
     stored = found.axes
     count = axes_.by_axis(stored, found.stored.shape).get("c", 1)
     outside = [channel for channel in channels if not 0 <= channel < count]
     if outside or not channels:
-        asked = ",".join(map(str, channels)) or "none"
+        listed = ",".join(map(str, channels)) or "none"
         raise InputError(
-            f"Channels {asked} were asked of {found.shown}, which has {count} ({stored}). Use --channels "
+            f"Channels {listed} were asked of {found.shown}, which has {count} ({stored}). Use --channels "
             f"with numbers from 0 to {count - 1}."
         )
     return tuple(int(channel) for channel in channels)
+
+
+def _number(found: Found, name: str) -> int:
+    """Return the number of a channel, by its name in any case."""
+    names = [each.casefold() for each in found.channel_names]
+    if found.channel_names.count(name) == 1:
+        return found.channel_names.index(name)
+    if names.count(name.casefold()) == 1:
+        return names.index(name.casefold())
+    known = ", ".join(remote.printable(each) for each in found.channel_names[:20])
+    raise InputError(
+        f"Channel {remote.printable(name)!r} was asked of {found.shown}, "
+        + (
+            f"whose channels are {known}. Choose by name or number."
+            if known
+            else "whose channels have no names. Choose them by number, such as --channels 0."
+        )
+    )
 
 
 def _named(found: Found, picked: tuple[int, ...] | None) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """Whether what was read of a source is what lies there: nothing was lost, moved or changed while it was read.
 
-A disk that is unmounted, or a folder that is moved away, makes every chunk absent, and absent chunks are fill value to
-Zarr. So the files of a window are looked at before it is read and afterwards: their sizes, their times of change, the
-folders that they lie in. Both looks must be the same, what was found absent must be absent, and the document of the
-array must still say what it said when the source was opened. In an object store, where a look would cost a request for
-each chunk, the document and the absent chunks alone are asked for again.
+A disk that is unmounted, or a folder that is moved away, makes every chunk absent, and absent chunks are fill value
+to Zarr. So the files of a window are looked at before it is read and afterwards: their sizes, their times of change,
+the folders that they lie in; of a zip archive, of the archive. Both looks must be the same, what was found absent
+must be absent, and the document of the array must still say what it said when the source was opened. In an object
+store, where a look would cost a request for each chunk, the document and the absent chunks alone are asked for again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from unet_dask.io import remote
 from unet_dask.io.remote import UnreachableError
 from unet_dask.io.source import node
 from unet_dask.io.source.stamps import ChangedError, Look, file_at
+from unet_dask.paths import archive_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,6 +40,9 @@ def look(place: Node, array: OpenedArray, selection: tuple[slice, ...]) -> Look 
     array : opened
     selection : one slice per stored axis
     """
+    archive = archive_of(place.location.url)
+    if archive is not None:
+        return Look({archive.name: file_at(str(archive))}, {})
     if not remote.is_local(place.location.url):
         return None
     root = str(remote.local_path(place.location.url))
@@ -132,6 +136,10 @@ def written(location: Location, key: str, zarr_format: int) -> int:
 
     Two arrays may have the same document, byte for byte; made at different times they are told apart.
     """
+    archive = archive_of(location.url)
+    if archive is not None:
+        packed = file_at(str(archive))
+        return packed[1] if packed else 0
     if not remote.is_local(location.url):
         return 0
     found = file_at(str(remote.local_path(location.url) / key / DOCUMENTS[zarr_format][0]))

@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 from zarr.storage import FsspecStore
 
+from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
 from unet_dask.io import remote
 from unet_dask.io.bounded import OpenedArray, RegularFiles, bounded_array
@@ -25,6 +26,7 @@ from unet_dask.io.source import content, node, not_zarr, ome, pieces, resolve, w
 from unet_dask.io.source.absent import NotedAbsences, noted
 from unet_dask.io.source.chunk_cache import ChunkCache, file_versions
 from unet_dask.io.source.protocol import Found
+from unet_dask.paths import archive_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from unet_dask.io.source.protocol import SourceSpec, Wanted
     from unet_dask.io.source.stamps import Look
 
-SUFFIXES = (".ome.zarr", ".zarr")
+SUFFIXES = (".ome.zarr.zip", ".zarr.zip", ".ome.zarr", ".zarr", ".ozx", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class ZarrArray:
     def read(self, selection: tuple[slice, ...]) -> tuple[NDArray[np.generic], Look | None]:
         """Return stored values, if what lay there before they were read is what lies there afterwards."""
         before = self.look(selection)
-        if before is not None and self.array.shards is not None:
+        if before is not None and before.others and self.array.shards is not None:
             _refuse_empty_shards(self.node, before)
         with noted() as absent:
             stored = pieces.read(self.array, selection)
@@ -154,14 +156,22 @@ def find(place: str, wanted: Wanted) -> Found:
         translation=level.translation if known and level else None,
         units=image.units if known and image else None,
         level=chosen.level,
+        channel_names=_channel_names(image, stored, array.shape),
     )
+
+
+def _channel_names(image: ome.Multiscale | None, axes: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names that OMERO's part gives the channels, () if it does not name every one."""
+    names = image.channel_names if image else ()
+    count = axes_.by_axis(axes, shape).get("c")
+    return names if all(names) and len(names) == count else ()
 
 
 def _name(location: Location, chosen: resolve.Chosen) -> str:
     if chosen.image is not None and chosen.image.name.strip("/ "):
         return remote.printable(" ".join(chosen.image.name.split()), 200)
     root = posixpath.basename(location.shown.rstrip("/")) or "source"
-    for suffix in (".zip", ".zarr", ".ome"):
+    for suffix in (".zip", ".ozx", ".zarr", ".ome"):
         root = root.removesuffix(suffix)
     return posixpath.join(root, chosen.node.key) if chosen.image is None and chosen.node.key else root
 
@@ -180,6 +190,9 @@ def opened(spec: SourceSpec, *, keep: bool) -> ZarrArray:
 
 def digest(spec: SourceSpec) -> str:
     """Return a digest of what the array holds, see :mod:`unet_dask.io.source.content`."""
+    archive = archive_of(spec.url)
+    if archive is not None:
+        return content.file_digest(archive)
     from unet_dask.io.source import window
 
     stored = window.opened(spec)
