@@ -110,7 +110,7 @@ def test_setups_of_bigdataviewer_that_are_channels_are_one_image(tmp_path: Path)
     values = bdv(tmp_path / "a.h5")
     (tmp_path / "a.xml").write_text(XML.replace("ANGLE", "0"), "utf-8")
     source = open_source(tmp_path / "a.h5")
-    assert (source.axes, source.shape, source.dtype) == ("tczyx", values.shape, np.uint16)
+    assert (source.axes, source.shape, source.dtype) == ("tczyx", values.shape, np.dtype(np.uint16))
     assert source.channel_names == ("DAPI", "GFP")
     np.testing.assert_array_equal(whole(source), values)
     np.testing.assert_array_equal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import pickle
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -27,14 +27,16 @@ PART = (slice(1, 4), slice(7, 29), slice(40, 43))
 
 def window(source: Source, *parts: slice) -> NDArray[Any]:
     spec = pickle.loads(pickle.dumps(source.spec))
-    return read_window(spec, (slice(0, 1), *parts))[0]
+    return np.asarray(read_window(spec, (slice(0, 1), *parts))[0])
 
 
 def everything(source: Source) -> NDArray[Any]:
-    return source.read(tuple(slice(0, size) for size in source.shape))[0]
+    return np.asarray(source.read(tuple(slice(0, size) for size in source.shape))[0])
 
 
-def mrc(values: NDArray[Any], mode: int, *, order: str = "<", extended: int = 0, group: int = 1) -> bytes:
+def mrc(
+    values: NDArray[Any], mode: int, *, order: Literal["<", ">"] = "<", extended: int = 0, group: int = 1
+) -> bytes:
     """Return an MRC file of voxels of 10 x 5 x 2.5 angstrom (z, y, x), by its specification."""
     shape = (
         (1, 1, *values.shape)[-3:]

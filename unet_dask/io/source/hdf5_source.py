@@ -100,7 +100,8 @@ def _images(group: Any) -> Iterator[Any]:
     """Yield the data sets below a group that can be images, through hard links alone, each once."""
     import h5py
 
-    waiting, seen = [group], set()
+    waiting: list[Any] = [group]
+    seen: set[int] = set()
     while waiting and len(seen) < _LOOKED_AT:
         above = waiting.pop(0)
         for name in above:
