@@ -58,7 +58,9 @@ def mrc(
 @pytest.mark.parametrize(("mode", "dtype"), [(0, "i1"), (1, "i2"), (2, "f4"), (6, "u2"), (12, "f2")])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_mrc_is_read(tmp_path: Path, mode: int, dtype: str, order: Literal["<", ">"], *, packed: bool) -> None:
+def test_an_mrc_is_read(
+    tmp_path: Path, mode: int, dtype: str, order: Literal["<", ">"], *, packed: bool
+) -> None:
     values = VOLUME.astype(dtype)
     content = mrc(values, mode, order=order, extended=160)
     path = tmp_path / ("a.mrc.gz" if packed else "a.mrc")
