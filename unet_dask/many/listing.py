@@ -59,8 +59,18 @@ class _Named:
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether a text is a pattern of names, and no name itself."""
-    return glob.has_magic(text) and not (remote.is_local(text) and remote.local_path(text).exists())
+    """Tell whether a text is a pattern of names, and no name itself.
+
+    In a URL a question mark begins a query, and brackets may hold an address, so that only ``*`` makes it a pattern.
+
+    Examples
+    --------
+    >>> is_pattern("fields/a?.tif"), is_pattern("https://host/a.zarr?sig=x*y"), is_pattern("s3://bucket/*.zarr")
+    (True, False, True)
+    """
+    if remote.is_local(text):
+        return glob.has_magic(text) and not remote.local_path(text).exists()
+    return "*" in text.partition("?")[0]
 
 
 def images_of(
@@ -107,7 +117,9 @@ def _matched(sources: Iterable[str]) -> Iterator[tuple[str, str]]:
             continue
         matches = [place for place in _matches(text) if not _is_result(place)]
         if not matches:
-            raise InputError(f"Nothing matches {text!r}. Check the pattern, and where you are.")
+            raise InputError(
+                f"Nothing matches {remote.redact_url(text)!r}. Check the pattern, and where you are."
+            )
         yield from ((text, place) for place in matches)
 
 
