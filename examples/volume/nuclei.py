@@ -4,8 +4,6 @@
 
 The file is of PlantSeg's test data (nuclei of an Arabidopsis ovule): `raw` and `label` of (z, y, x). The first 70 of
 its 100 rows are learnt from, the other 30 are scored: they are apart along y, so no nucleus is in both but those cut.
-All of the image is segmented, as a user would, so that the first scored rows have their surroundings; every nucleus of
-30 rows is cut by some face of the volume.
 """
 
 from __future__ import annotations
@@ -41,16 +39,12 @@ def main() -> None:
         class_names=("background", "rim", "nucleus"),
         balance=0.3,
         dice=0.5,
-        scaling=0.15,
-        gain=0.2,
-        noise=0.1,
-        blur=0.5,
         validation=0.15,
         validate_every=max(options.iterations // 10, 1),
         threads=1,
     )
     model = learn(options.output, raw[:, :ROWS], labels[:, :ROWS], config)
-    found = segmented(options.output, raw, model, "instances")[:, ROWS:]
+    found = segmented(options.output, raw[:, ROWS:], model, "instances")
     table = contingency(labels[:, ROWS:], found)
     score, half = seg(table), match(table, (0.5,))[0]
     print(f"{score.below} nuclei: SEG {score.value:.3f}, F1 at an overlap of a half {half.f1.value:.3f}")
