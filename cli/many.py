@@ -61,12 +61,17 @@ def asked_for(
 
     series = flags["series"]
     found = images_of(sources, key=config.key, series=series, each=flags["each"])
-    if found is None and (sink or "").endswith("/"):
+    if found is None and _is_folder(sink or ""):
         found = [only(series_of(sources[0], series), config.key)]
     if found is None:
         return None
     output = location(sink or default_folder(sources), "folder of results").rstrip("/")
     return Asked(found, output, config, resume=flags["resume"], overwrite=flags["overwrite"])
+
+
+def _is_folder(sink: str) -> bool:
+    """Tell whether a place for a result is written as a folder; of a store, it is a shell that adds the slash."""
+    return sink.endswith("/") and not sink.rstrip("/").endswith(".zarr")
 
 
 def series_of(source: str, series: int | None) -> str:

@@ -334,7 +334,7 @@ REFUSED: list[tuple[Callable[..., Arguments], str]] = [
     (unknown_axes, "yq"),
     (double_axes, "yy"),
     (channel_out_of_range, "Channels 3"),
-    (channels_are_words, "red,green"),
+    (channels_are_words, "Channel 'red' was asked of .* by number"),
     (colours_without_axes, "--axes yxc"),
     (rgb_with_grey_model, "--channels"),
     (two_channel_model, "2 channel"),

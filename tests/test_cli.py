@@ -42,7 +42,7 @@ def test_version(call_cli: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["segmnt"], ["segment"], ["segment", "--nope", "x"], ["segment", "a", "b"]]
+    "arguments", [["segmnt"], ["segment"], ["segment", "--nope", "x"], ["info", "a", "b"]]
 )
 def test_misuse_is_one_line(arguments: list[str], call_cli: Callable[..., Any]) -> None:
     outcome = call_cli(*arguments)

@@ -47,13 +47,15 @@ class SentModel:
         receive(self._checksum, self._data)
 
 
-#: Looked up once in a process, which is slow.
-_version = cache(version)
+@cache
+def _looked_up(look: Callable[[str], str], name: str) -> str:
+    """Look a version up once in a process, which is slow."""
+    return look(name)
 
 
 def installed() -> dict[str, str]:
     """Return the versions of the packages that matter, in this process."""
-    return {name: _version(name) for name in PACKAGES}
+    return {name: _looked_up(version, name) for name in PACKAGES}
 
 
 def check_workers(cluster: Cluster, model: ModelFile, sink: str) -> None:

@@ -214,7 +214,7 @@ def test_damaged_file_is_one_line(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "i.npy").write_bytes(b"")
-    with pytest.raises(InputError, match="not a TIFF or PNG file"):
+    with pytest.raises(InputError, match="not a TIFF, PNG or HDF5 file"):
         read_annotated(tmp_path / "i.npy", write(tmp_path / "t.tif", grey(6, 8)))
 
 

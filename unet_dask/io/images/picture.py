@@ -12,8 +12,7 @@ from unet_dask.axes import space_of
 from unet_dask.errors import InputError
 from unet_dask.io.images.pairing import is_zarr
 from unet_dask.io.images.stack import layout_of, open_stack
-from unet_dask.io.source import not_zarr
-from unet_dask.io.source.numbered import SUFFIXES
+from unet_dask.io.source import formats, not_zarr
 from unet_dask.kinds import kind_of
 from unet_dask.paths import local_path
 from unet_dask.spacing import known_spacing
@@ -69,9 +68,11 @@ def read_picture(place: str, key: str | None = None, *, dims: int = 2, axes: str
     path = local_path(place)
     if not path.exists():
         raise not_zarr.missing(path)
-    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+    if not path.is_file() or formats.reads_zarr(str(path)):
         kind = "a folder" if path.is_dir() else kind_of(path).name
-        raise InputError(f"{path} is {kind}, not a TIFF or PNG file, a folder of them, or a Zarr store.")
+        raise InputError(
+            f"{path} is {kind}, not a TIFF, PNG or HDF5 file, a folder of images, or a Zarr store."
+        )
     return _read(open_stack(place, key, dims=dims, axes=axes), path)
 
 
