@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[tuple[int, ...], int, str, int]] = {
         (6, 200, 260),
         2,
         "--region 48,64 --tile 48,64 --chunks 2,48,64 --connect z --numbers dense",
-        75,
+        60,
     ),
     "volume": ((48, 96, 112), 3, "--region 16,16,32 --tile 16,16,32 --chunks 16,16,16", 72),
 }
