@@ -226,18 +226,41 @@ def test_a_plan_counts_the_segment_as_it_is(tmp_path: Path, tiny_model: Path) ->
     assert page.beside(512 * 512) - tiles.beside(512 * 512) == 3 * (2048 * 2048 - 512 * 512)
 
 
+def slide_as(name: str, folder: Path) -> Path:
+    """Return where a real slide lies in a format; those that it does not have are written."""
+    slide = DATA / "wsi" / "CMU-1-Small-Region.svs"
+    store = DATA / "ome_zarr" / "CMU-1-Small-Region.ome.zarr"
+    if name == "svs":
+        return slide
+    if name == "ome-zarr":
+        return store
+    if name == "zip":
+        return Path(shutil.make_archive(str(folder / "slide"), "zip", store.parent, store.name))
+    with tifffile.TiffFile(slide) as file:
+        values = file.series[0].asarray()
+    sizes = {f"PhysicalSize{axis}": 0.499 for axis in "XY"}
+    units = {f"PhysicalSize{axis}Unit": "\u00b5m" for axis in "XY"}
+    tiled: dict[str, Any] = {"tile": (256, 256), "compression": "zlib", "photometric": "rgb"}
+    tifffile.imwrite(
+        folder / "slide.ome.tif", values, ome=True, metadata={"axes": "YXS"} | sizes | units, **tiled
+    )
+    return folder / "slide.ome.tif"
+
+
 @needs_data
-def test_a_slide_gives_what_its_ome_zarr_gives(tmp_path: Path, cluster: Cluster, make_model: Any) -> None:
+def test_a_slide_gives_the_same_in_every_format(tmp_path: Path, cluster: Cluster, make_model: Any) -> None:
     model = make_model(tmp_path / "m.safetensors", channels=3)
     run: dict[str, Any] = {"client": cluster.client, "precision": "float32", "memory": "512MiB"}
-    for name, place in (
-        ("svs", "wsi/CMU-1-Small-Region.svs"),
-        ("zarr", "ome_zarr/CMU-1-Small-Region.ome.zarr"),
-    ):
-        segment_store(DATA / place, tmp_path / name, model, roi="y 900:1200, x 1000:1400", **run)
-    one, other = (read(tmp_path / name, "classes").squeeze() for name in ("svs", "zarr"))
-    np.testing.assert_array_equal(one, other)
-    assert one.shape == (300, 400)
-    image = described(tmp_path / "svs")
-    assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == [0.499, 0.499]
-    assert {axis["unit"] for axis in image["axes"]} == {"micrometer"}
+    found = {}
+    for name in ("svs", "ome-zarr", "ome-tiff", "zip"):
+        sink = tmp_path / f"{name}.zarr"
+        segment_store(slide_as(name, tmp_path), sink, model, roi="y 900:1200, x 1000:1400", **run)
+        found[name] = read(sink, "classes").squeeze()
+        np.testing.assert_array_equal(found[name], found["svs"])
+        image = described(sink)
+        assert image["datasets"][0]["coordinateTransformations"][0]["scale"][-2:] == pytest.approx(
+            [0.499] * 2
+        )
+        assert {axis["unit"] for axis in image["axes"] if axis["name"] in "yx"} == {"micrometer"}
+    assert found["svs"].shape == (300, 400)
+    assert len(np.unique(found["svs"])) > 1

@@ -6,8 +6,10 @@ import pickle
 import zipfile
 from typing import TYPE_CHECKING
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from unet_dask.errors import UnetDaskError
 from unet_dask.info import describe
@@ -30,6 +32,7 @@ FILES = {
     "a gzip archive": b"\x1f\x8b\x08" + bytes(20),
     "a PDF document": b"%PDF-1.7\n",
     "a text file": "y,x\nµ,2\n".encode(),
+    "a reference store of kerchunk": b'{"version": 1, "refs": {".zgroup": "{}"}}',
     "a binary file of unknown kind": b"words and then\0\0\0a zero",
     "an empty file": b"",
     "a pickle, such as an old PyTorch checkpoint": pickle.dumps({"weight": 1}),
@@ -47,6 +50,25 @@ def test_all_say_the_same_kind(kind: str, content: bytes, tmp_path: Path) -> Non
         said = str(caught.value)
         assert "\n" not in said
         assert ("ickle" in said) == ("pickle" in kind)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.mrxs", "a MIRAX slide"), ("A.VSI", "an Olympus VSI slide")])
+def test_the_small_picture_of_a_slide_is_not_taken_for_the_slide(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    if name == "a.mrxs":
+        (tmp_path / name).write_bytes(imagecodecs.jpeg_encode(values))
+    else:
+        tifffile.imwrite(tmp_path / name, values, photometric="rgb")
+    for command in (describe, open_source, lambda place: read_picture(str(place))):
+        with pytest.raises(UnetDaskError, match=rf"{kind}.*") as caught:
+            command(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UnetDaskError, match="the folder beside it with bioformats2raw"):
+        open_source(tmp_path / name)
+    (tmp_path / name).rename(tmp_path / "a.dat")
+    assert open_source(tmp_path / "a.dat").shape[-2:] == (64, 80)
 
 
 def test_archives_are_told_apart(tmp_path: Path) -> None:

@@ -24,12 +24,14 @@ class Kind:
     reader : function that reads such a file into memory, if a package that we depend on has one
     pickled : whether opening it can run code
     image : whether an image may be in it, which can be converted
+    instead : what to do with an image that is not read
     """
 
     name: str
     reader: str | None = None
     pickled: bool = False
     image: bool = True
+    instead: str = "Convert it to Zarr, for microscope formats with bioformats2raw"
 
 
 NOTHING = Kind("an empty file", image=False)
@@ -47,6 +49,18 @@ MRC = Kind("an MRC volume")
 NIFTI = Kind("a NIfTI image")
 NIFTI_PAIR = Kind("the header of a NIfTI image")
 GZIP = Kind("a gzip archive")
+REFERENCES = Kind(
+    "a reference store of kerchunk",
+    instead="Open it with xarray, and write it with to_zarr: references are not read",
+)
+_BESIDE = (
+    "Convert it and the folder beside it with bioformats2raw: the file itself holds a small picture alone"
+)
+#: Slides that lie in a folder beside their file, which begins as the picture in it does.
+_STAND_INS: dict[str, Kind] = {
+    ".mrxs": Kind("a MIRAX slide", instead=_BESIDE),
+    ".vsi": Kind("an Olympus VSI slide", instead=_BESIDE),
+}
 _PICKLE = Kind("a pickle, such as an old PyTorch checkpoint", pickled=True, image=False)
 
 #: Where bytes lie that tell a kind, the bytes, and the kind; the first that fits counts.
@@ -101,12 +115,19 @@ _ZIPPED: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
     (re.compile(rb"[^/]*\.npy"), Kind("a NumPy archive (.npz)")),
     (re.compile(rb"\[Content_Types\]\.xml|_rels/"), Kind("an Office document", image=False)),
 )
+#: How a document of kerchunk begins, of its version 1 and of version 0.
+_REFERENCES = re.compile(
+    rb'\s*\{\s*("version"\s*:\s*1\s*,|"refs"\s*:\s*\{|"[^"]*\.z(group|array|attrs)"\s*:)'
+)
 #: Control characters that no text has.
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def kind_of(path: Path) -> Kind:
     """Return the kind of a file; something else than a file or folder, such as a pipe, is not opened.
+
+    The name counts for slides alone whose file is a picture of them: read as what it begins with, it would give a
+    result of the wrong image.
 
     Raises
     ------
@@ -116,7 +137,8 @@ def kind_of(path: Path) -> Kind:
     if path.exists() and not path.is_file():
         return NO_FILE
     with path.open("rb") as file:
-        return kind_of_bytes(file.read(LOOKED_AT))
+        kind = kind_of_bytes(file.read(LOOKED_AT))
+    return _STAND_INS.get(path.suffix.lower(), kind) if kind in (JPEG, TIFF, BIG_TIFF) else kind
 
 
 def kind_of_bytes(start: bytes) -> Kind:
@@ -138,12 +160,16 @@ def kind_of_bytes(start: bytes) -> Kind:
         return _PICKLE
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 40:
         return SAFETENSORS
-    return TEXT if _is_text(start) else BINARY
+    return _text(start) if _is_text(start) else BINARY
 
 
 def _zipped(start: bytes) -> Kind:
     name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
     return next((kind for pattern, kind in _ZIPPED if pattern.match(name)), ZIP)
+
+
+def _text(start: bytes) -> Kind:
+    return REFERENCES if _REFERENCES.match(start) else TEXT
 
 
 def _is_text(start: bytes) -> bool:

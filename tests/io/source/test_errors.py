@@ -84,6 +84,11 @@ def folder(*names: str) -> Callable[[Path], None]:
     return make
 
 
+def precomputed(path: Path) -> None:
+    path.mkdir()
+    (path / "info").write_text('{"@type": "neuroglancer_multiscale_volume", "scales": []}')
+
+
 def beside(path: Path) -> None:
     array(path.parent / "b.zarr")
 
@@ -118,7 +123,16 @@ REFUSALS = [
     ),
     pytest.param(folder(), {}, "no zarr.json, .zgroup or .zarray; it is empty", id="empty-folder"),
     pytest.param(folder("notes.txt"), {}, "it holds 'notes.txt'", id="other-folder"),
-    pytest.param(folder("attributes.json"), {}, "is an N5 container.*Convert it to Zarr", id="n5"),
+    pytest.param(
+        folder("attributes.json"), {}, "is an N5 container.*Convert it to Zarr, with tensorstore", id="n5"
+    ),
+    pytest.param(
+        precomputed, {}, "is a precomputed volume of neuroglancer.*Convert it to Zarr, with", id="precomputed"
+    ),
+    pytest.param(folder("info"), {}, "it holds 'info'", id="folder-with-an-info"),
+    pytest.param(
+        file(b'{"version": 1, "refs": {}}'), {}, "a reference store of kerchunk.*with xarray", id="kerchunk"
+    ),
     pytest.param(file(b"II*\0"), {}, r"is damaged or of a kind of TIFF that is not read", id="tiff"),
     pytest.param(file(b"MM\0+"), {}, "is damaged or of a kind of TIFF that is not read", id="bigtiff"),
     pytest.param(

@@ -7,13 +7,15 @@ import os
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import InputError
-from unet_dask.io.remote import shorten
+from unet_dask.io.remote import Location, shorten
 from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _MARKERS = (".zarray", ".zgroup", "zarr.json")
+#: Bytes of neuroglancer's `info` that are looked at.
+_INFO_BYTES = 1 << 16
 
 
 def is_store(folder: Path) -> bool:
@@ -51,13 +53,25 @@ def _folder(path: Path) -> InputError:
         return InputError(
             f"{shorten(str(path))} is a folder and no Zarr store, but it holds {shown}. Name one of them."
         )
-    if "attributes.json" in names:
-        return InputError(f"{shorten(str(path))} is an N5 container, which is not read. Convert it to Zarr.")
+    kind = _other_store(path, names)
+    if kind:
+        return InputError(
+            f"{shorten(str(path))} is {kind}, which is not read. Convert it to Zarr, with tensorstore."
+        )
     content = f"it holds {names[0]!r}" if names else "it is empty"
     return InputError(
         f"{shorten(str(path))} is a folder and no Zarr store: it has no zarr.json, .zgroup or .zarray; "
         f"{content}. Name the folder of the store itself."
     )
+
+
+def _other_store(path: Path, names: list[str]) -> str | None:
+    """Return what a folder is that another format keeps its chunks in."""
+    if "attributes.json" in names:
+        return "an N5 container"
+    if "info" in names and b'"scales"' in (Location(str(path)).sample("info", _INFO_BYTES) or b""):
+        return "a precomputed volume of neuroglancer"
+    return None
 
 
 def _file(path: Path) -> InputError:
@@ -80,5 +94,5 @@ def _file(path: Path) -> InputError:
     elif not kind.image:
         advice = "Name an image"
     else:
-        advice = "Convert it to Zarr, for microscope formats with bioformats2raw"
+        advice = kind.instead
     return InputError(f"{shorten(str(path))} is {kind.name} and no Zarr store. {advice}.")
