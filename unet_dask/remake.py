@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.manifest import Manifest
     from unet_dask.io.sink.store import ArraySpec
-    from unet_dask.io.source.volume import Source
     from unet_dask.ledger import Key
     from unet_dask.run.events import Listener
     from unet_dask.tiling.region import RegionGrid
@@ -90,9 +89,10 @@ class Remade:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What is written: arrays and regions of the result, and how its objects will be made."""
+    """What is written: arrays and regions of the result, that of its objects, and how these will be made."""
 
     arrays: tuple[ArraySpec, ...]
+    objects: ArraySpec
     grid: RegionGrid
     rule: ObjectRule
     dims: int
@@ -128,13 +128,14 @@ def remake_objects(
     """
     began, url = time.perf_counter(), remote.location(sink, "result")
     _require_of_objects(settings)
-    stored = _opened(url)
+    stored, objects = _opened(url)
     manifest = stored.manifest
     config = configured(
         read_identity(SegmentConfig, manifest.fingerprint), settings | {"workers": workers, "memory": memory}
     )
-    config = in_pixels(config, _as_source(stored), stored.dims)
-    result = _Result(stored.arrays, stored.grid, _rule(stored, config), stored.dims, len(manifest.classes))
+    config = in_pixels(config, open_source(url, key=f"{objects.name}/0"), stored.dims)
+    rule = _rule(stored, config)
+    result = _Result(stored.arrays, objects, stored.grid, rule, stored.dims, len(manifest.classes))
     count = config.workers or clusters.default_workers("cpu")
     limit = config.memory or default_limit(available_cores(), clusters.machine_memory(), count, gpus=0)
     _require_memory(result, limit)
@@ -172,13 +173,14 @@ def _require_of_objects(settings: Mapping[str, Any]) -> None:
             raise OptionError(f"There is no setting {name} of objects that are made again. {hint}")
 
 
-def _opened(url: str) -> Stored:
-    """Return a result all of whose regions are done."""
+def _opened(url: str) -> tuple[Stored, ArraySpec]:
+    """Return a result all of whose regions are done, and the array of its objects."""
     stored, findings = open_stored(url)
     if stored is None or findings:
         what = findings[0].text if findings else "it was never completely created"
         raise SinkError(f"The objects of {remote.redact_url(url)} cannot be made again: {what}")
-    if joined_array(stored.arrays) is None:
+    objects = joined_array(stored.arrays)
+    if objects is None:
         raise SinkError(
             f"{remote.redact_url(url)} has no objects. Segment again with --products instances among them."
         )
@@ -189,14 +191,7 @@ def _opened(url: str) -> Stored:
             f"{remote.redact_url(url)} is not complete: {left} of {len(stored.grid)} regions are not done. Go on with "
             "segment --resume first."
         )
-    return stored
-
-
-def _as_source(stored: Stored) -> Source:
-    """Return the objects of a result as an image, which says how large a pixel is."""
-    array = joined_array(stored.arrays)
-    assert array is not None
-    return open_source(stored.url, key=f"{array.name}/0")
+    return stored, objects
 
 
 def _rule(stored: Stored, config: SegmentConfig) -> ObjectRule:
@@ -218,9 +213,7 @@ def _rule(stored: Stored, config: SegmentConfig) -> ObjectRule:
 
 
 def _require_memory(result: _Result, limit: int) -> None:
-    array = joined_array(result.arrays)
-    assert array is not None
-    needed = window_bytes(result.grid, result.rule, dims=result.dims, dtype=array.dtype)
+    needed = window_bytes(result.grid, result.rule, dims=result.dims, dtype=result.objects.dtype)
     if needed > limit:
         raise MemoryPlanError(
             f"Objects around a region take {format_bytes(needed)}, more than the {format_bytes(limit)} of a worker. "

@@ -110,6 +110,34 @@ def test_blocks_of_a_wave_and_their_overlap_are_what_regions_read(grid: AxisGrid
             assert (begin, end) == grid.source_window(wave.start[0] + offset)
 
 
+@given(grids(), grids(), st.data())
+def test_boxes_meet_the_regions_that_hold_a_voxel_of_theirs(
+    one: AxisGrid, other: AxisGrid, data: st.DataObject
+) -> None:
+    volume = RegionGrid("cyx", (AxisGrid(3, 0, 3, 3, 1, Context()), one, other))
+    shape = volume.whole.in_space_and_time.shape
+    spans = [st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True) for side in shape]
+    boxes = [sorted(data.draw(span)) for _ in range(3) for span in spans]
+    low, high = np.moveaxis(np.array(boxes).reshape(3, 2, 2), 2, 0)
+    regions, met = volume.meeting(low, high)
+    found = sorted(zip(met.tolist(), regions.tolist(), strict=True))
+    wanted = [
+        (number, place)
+        for number in range(3)
+        for place, index in enumerate(volume.indices())
+        if all(
+            first < b and a < last
+            for first, last, (a, b) in zip(
+                low[number],
+                high[number],
+                volume.box(index).relative_to(volume.whole).in_space_and_time.spans,
+                strict=True,
+            )
+        )
+    ]
+    assert found == wanted
+
+
 @given(grids(), grids(), st.integers(1, 20))
 def test_waves_hold_every_region_once(one: AxisGrid, other: AxisGrid, side: int) -> None:
     volume = RegionGrid("yx", (one, other))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +52,9 @@ def renumbering(sink: Sink, making: Making, regions: Sequence[Index], place: str
 
     def told(index: Index) -> tuple[Box, Changes]:
         around = making.box(index).grown(grow, making.dims, within=making.shape)
-        known = [changes[near] for near in _meeting(making.grid, around) if near in changes]
+        met, _ = making.grid.meeting(*(np.array([ends]) for ends in zip(*around.spans, strict=True)))
+        near = zip(*(each.tolist() for each in np.unravel_index(met, making.grid.counts)), strict=True)
+        known = [changes[each] for each in near if each in changes]
         old, new = (
             (np.concatenate([_NONE, *each]) for each in zip(*known, strict=True)) if known else (_NONE, _NONE)
         )
@@ -61,16 +62,6 @@ def renumbering(sink: Sink, making: Making, regions: Sequence[Index], place: str
         return around, (old[order], new[order])
 
     return _renumber, ((index, (sink, making, index, (NUMBERS, place), *told(index))) for index in regions)
-
-
-def _meeting(grid: RegionGrid, box: Box) -> Iterator[Index]:
-    """Yield the regions that a box of the result meets."""
-    spans, ranges = box.named, []
-    for axis, each in zip(grid.axes, grid.grids, strict=True):
-        start, stop = spans.get(axis, (0, 1))
-        first, last = each.holding(np.array([start, stop - 1])).tolist()
-        ranges.append(range(first, last + 1))
-    yield from product(*ranges)
 
 
 def renaming(sink: Sink, making: Making, regions: Sequence[Index], place: str, names: LastNames) -> Work:

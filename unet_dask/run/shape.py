@@ -8,7 +8,6 @@ the last of them is done, so it may be interrupted anywhere.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -178,21 +177,9 @@ def by_region(
     grow : voxels by which they do
     """
     whole = grid.whole.in_space_and_time
-    axes = [grid.axes.index(axis) for axis in whole.axes]
-    more = np.array([0] * (len(axes) - dims) + [grow] * dims, np.int32)
+    more = np.array([0] * (len(whole.axes) - dims) + [grow] * dims, np.int32)
     low, high = np.maximum(low - more, 0), np.minimum(high + more, np.array(whole.shape, np.int32))
-    first = [grid.grids[axis].holding(low[:, n]) for n, axis in enumerate(axes)]
-    last = [grid.grids[axis].holding(high[:, n] - 1) for n, axis in enumerate(axes)]
-    # Along axes without regions, such as channels, the only one is the first.
-    strides = [math.prod(grid.counts[axis + 1 :]) for axis in axes]
-    regions, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
-    most = [int((b - a).max(initial=0)) for a, b in zip(first, last, strict=True)]
-    for steps in np.ndindex(*(step + 1 for step in most)):
-        met = np.all([a + step <= b for a, b, step in zip(first, last, steps, strict=True)], axis=0)
-        rows.append(np.flatnonzero(met).astype(np.int32))
-        places = zip(first, steps, strides, strict=True)
-        regions.append(sum((a[met] + step) * stride for a, step, stride in places).astype(np.int64))
-    return ByRegion(tuple(grid.counts), np.concatenate(regions), np.concatenate(rows))
+    return ByRegion(grid.counts, *grid.meeting(low, high))
 
 
 @dataclass(frozen=True, slots=True)

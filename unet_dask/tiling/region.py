@@ -252,6 +252,32 @@ class RegionGrid:
         """Return the part of the volume that :meth:`read` shows, itself or as a mirror image."""
         return tuple(grid.source_window(place) for grid, place in zip(self.grids, index, strict=True))
 
+    def meeting(
+        self, low: NDArray[np.integer], high: NDArray[np.integer]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the regions that boxes meet.
+
+        Parameters
+        ----------
+        low, high : (n, axes but channels) first voxel of each box in the result, and the one after the last
+
+        Returns
+        -------
+        of every meeting the place of the region in the order of :meth:`indices`, and the number of the box
+        """
+        axes = [number for number, axis in enumerate(self.axes) if axis != "c"]  # channels are one region
+        first = [self.grids[axis].holding(low[:, n]) for n, axis in enumerate(axes)]
+        last = [self.grids[axis].holding(high[:, n] - 1) for n, axis in enumerate(axes)]
+        strides = [math.prod(self.counts[axis + 1 :]) for axis in axes]
+        regions, boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+        most = [int((b - a).max(initial=0)) for a, b in zip(first, last, strict=True)]
+        for steps in np.ndindex(*(step + 1 for step in most)):
+            met = np.all([a + step <= b for a, b, step in zip(first, last, steps, strict=True)], axis=0)
+            boxes.append(np.flatnonzero(met).astype(np.int32))
+            places = zip(first, steps, strides, strict=True)
+            regions.append(sum((a[met] + step) * stride for a, step, stride in places).astype(np.int64))
+        return np.concatenate(regions), np.concatenate(boxes)
+
     def waves(self, regions: int | Iterable[int], stretch: range | None = None) -> Iterator[Wave]:
         """Yield boxes of at most `regions` regions that together hold every region, or those of a stretch, once.
 
