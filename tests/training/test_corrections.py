@@ -50,56 +50,54 @@ def trained(run: Callable[..., Outcome], *arguments: str | Path) -> Path:
     return inspect_model(json.loads(outcome.stdout)["model"]).path
 
 
-def test_picture_that_napari_saves_over_a_copy_is_a_target(
+def in_pictures(
+    folder: Path, discs: NDArray[np.uint8], segmented: Callable[[Path], Path]
+) -> list[str | Path]:
+    """Correct a picture of the objects, saved over a copy; return what `train` is told of it."""
+    for name in ("images", "targets"):
+        (folder / name).mkdir()
+    image, copy = folder / "images" / "field.tif", folder / "targets" / "field.tif"
+    tifffile.imwrite(image, discs)
+    unet_dask.export(segmented(image), copy)
+    labels = edited(tifffile.imread(copy))
+    tifffile.imwrite(
+        copy, labels, compression="zlib", compressionargs={"level": 1}
+    )  # as napari's own writer does
+    return [image.parent, copy.parent]
+
+
+def in_the_image(
+    folder: Path, discs: NDArray[np.uint8], segmented: Callable[[Path], Path]
+) -> list[str | Path]:
+    """Correct labels in the image itself; return what `train` is told of it."""
+    source = save_image(folder / "field.zarr", discs, "yx")
+    unet_dask.export_labels(segmented(source), source, name="corrected")
+    layer: Any = zarr.open_array(str(source / "labels" / "corrected" / "0"), mode="r+")
+    layer[...] = edited(layer[...])
+    return [source, source, "--key", "0", "--target-key", "labels/corrected/0"]
+
+
+@pytest.mark.parametrize("corrected", [in_pictures, in_the_image])
+def test_objects_that_napari_edits_are_targets(
+    corrected: Callable[..., list[str | Path]],
     discs: NDArray[np.uint8],
     tmp_path: Path,
     tiny_model: Path,
     cluster: Cluster,
     call_cli: Callable[..., Outcome],
 ) -> None:
-    for folder in ("images", "targets"):
-        (tmp_path / folder).mkdir()
-    tifffile.imwrite(tmp_path / "images" / "field.tif", discs)
-    sink, copy = tmp_path / "field.seg.zarr", tmp_path / "targets" / "field.tif"
-    unet_dask.segment_store(
-        tmp_path / "images" / "field.tif",
-        sink,
-        tiny_model,
-        client=cluster.client,
-        products="classes,instances",
-    )
-    unet_dask.export(sink, copy)
-    labels = edited(tifffile.imread(copy))
-    tifffile.imwrite(
-        copy, labels, compression="zlib", compressionargs={"level": 1}
-    )  # as napari's own writer does
+    def segmented(source: Path) -> Path:
+        sink = tmp_path / "field.seg.zarr"
+        unet_dask.segment_store(source, sink, tiny_model, client=cluster.client, products="classes,instances")
+        return sink
+
     better = trained(
-        call_cli, tmp_path / "images", tmp_path / "targets", "-o", tmp_path / "better.safetensors",
+        call_cli, *corrected(tmp_path, discs, segmented), "-o", tmp_path / "better.safetensors",
         "--start", tiny_model, "--target-kind", "instances",
     )  # fmt: skip
     record: Any = inspect_model(better).header.training
     assert record["started_from"] == inspect_model(tiny_model).checksum
     assert record["target_kind"] == "instances"
-
-
-def test_labels_in_the_image_that_napari_edits_are_targets(
-    discs: NDArray[np.uint8],
-    tmp_path: Path,
-    tiny_model: Path,
-    cluster: Cluster,
-    call_cli: Callable[..., Outcome],
-) -> None:
-    source = save_image(tmp_path / "field.zarr", discs, "yx")
-    sink = tmp_path / "field.seg.zarr"
-    unet_dask.segment_store(source, sink, tiny_model, client=cluster.client, products="classes,instances")
-    unet_dask.export_labels(sink, source, name="corrected")
-    layer: Any = zarr.open_array(str(source / "labels" / "corrected" / "0"), mode="r+")
-    layer[...] = edited(layer[...])
-    better = trained(
-        call_cli, source, source, "--key", "0", "--target-key", "labels/corrected/0",
-        "-o", tmp_path / "better.safetensors", "--start", tiny_model, "--target-kind", "instances",
-    )  # fmt: skip
-    assert inspect_model(better).header.training["started_from"] == inspect_model(tiny_model).checksum
 
 
 def test_training_on_goes_on_with_the_cores_of_the_model(
