@@ -110,6 +110,7 @@ def test_blocks_of_a_wave_and_their_overlap_are_what_regions_read(grid: AxisGrid
             assert (begin, end) == grid.source_window(wave.start[0] + offset)
 
 
+@settings(deadline=None)
 @given(grids(), grids(), st.data())
 def test_boxes_meet_the_regions_that_hold_a_voxel_of_theirs(
     one: AxisGrid, other: AxisGrid, data: st.DataObject

@@ -54,7 +54,7 @@ def segment_all_and_report(report: str | None, asked: Asked, model: str, on_even
     ----------
     report : path of the HTML file; None for no report
     asked : what to segment, and how
-    model : path of a model file, or name of a bundled model
+    model : path of a model file, or name of a model
     on_event : called with every event of the run, and with a remark if the report cannot be written
 
     Raises

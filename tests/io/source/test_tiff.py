@@ -14,7 +14,7 @@ import tifffile
 from tests.written import noise
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
-from unet_dask.io.source import segments, tiff_array
+from unet_dask.io.source import segments, single_file, tiff_array
 from unet_dask.io.source.headers import jpeg2000_shape, jpeg_shape
 from unet_dask.io.source.stamps import ChangedError
 from unet_dask.io.source.volume import open_source, read_window
@@ -295,7 +295,7 @@ def test_another_file_for_the_moment_of_a_read_is_seen(stored: Path, monkeypatch
         away.rename(stored)
         return file
 
-    monkeypatch.setattr(tiff_array, "open_regular", swapped)
+    monkeypatch.setattr(single_file, "open_regular", swapped)
     with pytest.raises(ChangedError):
         read_stamped(spec, CORNER)
     assert len(tries) == 3, "it is read again before it is given up"

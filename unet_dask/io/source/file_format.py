@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from unet_dask import axes as axes_
 from unet_dask.errors import DataError, InputError
-from unet_dask.io.remote import Location, UnreachableError, local_path, one_line, shorten
+from unet_dask.io.remote import Location, local_path, one_line, shorten
 from unet_dask.io.source import content, node, pieces, resolve
 from unet_dask.io.source.formats import split_file, stem
 from unet_dask.io.source.pieces import Decoding
@@ -141,17 +141,8 @@ class FileArray(SingleFile):
         pieces.require_room(
             math.prod(part.stop - part.start for part in selection) * self.image.dtype.itemsize
         )
-        try:
-            file = open_regular(self.path)
-        except IrregularError as error:
-            raise DataError(f"{shorten(str(self.path))} is {error}, not a regular file.") from error
-        except FileNotFoundError as error:
-            raise UnreachableError(
-                f"The image {shorten(str(self.path))} is no longer there. Check that its disk is mounted, and resume."
-            ) from error
         with (
-            file,
-            self.unchanged(file) as version,
+            self.reopened() as (file, version),
             pieces.alone if self.image.chunk_bytes > pieces.LARGE else nullcontext(),
         ):
             values = self.reader.values(file, self.image, selection)

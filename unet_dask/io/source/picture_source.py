@@ -89,8 +89,7 @@ class PictureArray(SingleFile):
         """Return a part of the values, and what the file was that it was read from."""
         # One thread decodes, the others wait for what it keeps.
         with (
-            _open(self.path) as file,
-            self.unchanged(file) as version,
+            self.reopened() as (file, version),
             self._lock,
             pieces.alone if self.nbytes > pieces.LARGE else nullcontext(),
         ):

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from unet_dask.errors import DataError
-from unet_dask.io.remote import one_line, shorten, wrap
+from unet_dask.io.remote import UnreachableError, one_line, shorten, wrap
 from unet_dask.io.source.stamps import ChangedError, Look, file_at, file_of
+from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,21 +34,34 @@ class SingleFile:
         return Look({self.path.name: file_at(str(self.path))}, {})
 
     @contextmanager
-    def unchanged(self, file: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
-        """Yield what the open file is, and look at it once more when it was read, whatever came of that.
+    def reopened(self) -> Iterator[tuple[BinaryIO, tuple[int, int, int, int]]]:
+        """Yield the file, opened, and what it is; look at it once more when it was read, whatever came of that.
 
         Raises
         ------
+        UnreachableError
+            If it is gone.
+        DataError
+            If something else than a file is in its place.
         ChangedError
             If it is not what was found, or another one is in its place; what cannot be decoded may have been replaced.
         """
-        before = file_of(os.fstat(file.fileno()))
-        self._require(before[:2] == self.version)
         try:
-            yield before
-        finally:
-            now = file_of(os.fstat(file.fileno()))
-            self._require(before == now == file_at(str(self.path)))
+            file = open_regular(self.path)
+        except IrregularError as error:
+            raise DataError(f"{shorten(str(self.path))} is {error}, not a regular file.") from error
+        except FileNotFoundError as error:
+            raise UnreachableError(
+                f"The image {shorten(str(self.path))} is no longer there. Check that its disk is mounted, and resume."
+            ) from error
+        with file:
+            before = file_of(os.fstat(file.fileno()))
+            self._require(before[:2] == self.version)
+            try:
+                yield file, before
+            finally:
+                now = file_of(os.fstat(file.fileno()))
+                self._require(before == now == file_at(str(self.path)))
 
     def _require(self, same: bool) -> None:
         if not same:

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.errors import DataError
-from unet_dask.io.remote import UnreachableError, shorten
 from unet_dask.io.source import pieces, slides
 from unet_dask.io.source.chunk_cache import LIMIT
 from unet_dask.io.source.headers import jpeg2000_shape, jpeg_shape
@@ -26,7 +24,6 @@ from unet_dask.io.source.pieces import Decoding
 from unet_dask.io.source.segments import BAND, Page, bands, exactly, follow, overlap
 from unet_dask.io.source.single_file import SingleFile
 from unet_dask.io.source.stamps import Look
-from unet_dask.regular import IrregularError, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,15 +165,7 @@ class TiffArray(SingleFile):
         sizes = [part.stop - part.start for part in selection]
         pieces.require_room(math.prod(sizes) * self.dtype.itemsize)
         values = np.empty(sizes, self.dtype)
-        try:
-            file = open_regular(self.path)
-        except IrregularError as error:
-            raise DataError(f"{shorten(str(self.path))} is {error}, not a regular file.") from error
-        except FileNotFoundError as error:
-            raise UnreachableError(
-                f"The image {shorten(str(self.path))} is no longer there. Check that its disk is mounted, and resume."
-            ) from error
-        with file, self.unchanged(file) as version:
+        with self.reopened() as (file, version):
             self._fill(values, selection, file.fileno(), version)
         return values, Look({self.path.name: version}, {})
 

@@ -58,7 +58,12 @@ def _roots(archive: Path) -> list[str]:
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = opened.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except NotImplementedError as error:  # what zipfile says of an archive of a newer kind than it knows
+        raise InputError(
+            f"{shorten(str(archive))} is a zip archive of a kind that is not read: {one_line(error)}. Write it again "
+            "without compression."
+        ) from error
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(
             f"{shorten(str(archive))} is a zip archive that is damaged or was cut short: {one_line(error)}. Copy it "
             "again."
