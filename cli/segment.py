@@ -104,6 +104,8 @@ def _segment_one(
         show(json.dumps(run.to_json()))
     elif not flags["quiet"]:
         fact("done" if run.complete else "part", run.summary(), err=True)
+        if run.table:
+            fact("table", run.to_json()["table"], err=True)
 
 
 def _begun(context: click.Context, *, resume: bool, overwrite: bool) -> tuple[bool, bool]:

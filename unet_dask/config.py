@@ -197,6 +197,12 @@ class SegmentConfig:
         choices=("places", "dense"),
         help="Number of an object: the place of its first pixel, or counted from 1 [places].",
     )
+    measure: bool = setting(
+        False,
+        values="setting.measure",
+        resumed=True,
+        help="Keep a table of the objects in the result, made while the run is.",
+    )
     key: str | None = setting(None, values="source.key", short="-k", metavar="PATH", help="Array in a group.")
     axes: str | None = setting(
         None, values="source.axes", help="Axes of the source, such as zyx or yxc [from its metadata]."

@@ -21,6 +21,8 @@ from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.volume import open_source
 from unet_dask.ledger import Ledger
+from unet_dask.measuring.kept import remove_table
+from unet_dask.measuring.table import require_arrow
 from unet_dask.objects.rule import OBJECTS, ObjectRule
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.objects import window_bytes
@@ -30,6 +32,7 @@ from unet_dask.run.planned import is_planned
 from unet_dask.run.prepare import in_pixels, rule_for
 from unet_dask.run.recorder import Recorder
 from unet_dask.run.seal import require_there
+from unet_dask.run.table import make_table, of_result
 from unet_dask.run.written import total_work
 from unet_dask.setting import identity, nearest, read_identity
 from unet_dask.verify.stored import open_stored
@@ -135,6 +138,8 @@ def remake_objects(
     )
     config = in_pixels(config, open_source(url, key=f"{objects.name}/0"), stored.dims)
     rule = _rule(stored, config)
+    if config.measure:
+        require_arrow("make objects again where it is: the result keeps a table of them")
     result = _Result(stored.arrays, objects, stored.grid, rule, stored.dims, len(manifest.classes))
     count = config.workers or clusters.default_workers("cpu")
     limit = config.memory or default_limit(available_cores(), clusters.machine_memory(), count, gpus=0)
@@ -157,7 +162,8 @@ def remake_objects(
                     ledger, own, on_event or _silent, len(ledger.finished()), total_work(result)
                 )
                 look = partial(require_there, result, place, ledger)
-                complete(result, cluster, at_work, ledger, recorder, look)
+                table = partial(make_table, cluster, url, limit, ledger, recorder, of_result)
+                complete(result, cluster, at_work, ledger, recorder, look, table if config.measure else None)
     return Remade(url, result.rule, len(result.grid), time.perf_counter() - began, recorder.done.peak_bytes)
 
 
@@ -225,6 +231,7 @@ def _restart(
     place: sinks.Sink, ledger: Ledger, manifest: Manifest, config: SegmentConfig, result: _Result
 ) -> None:
     """Take the objects out of the record, and write down how they will be made."""
+    remove_table(place.url)
     ledger.forget(set(_of_objects(result, ledger.finished())))
     sessions.end_all(place.url)
     places.sweep(place.url)

@@ -14,7 +14,7 @@ from unet_dask.io.remote import printable
 from unet_dask.measuring.sums import variance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,6 +57,12 @@ def columns_of(
     if "total" in fields:
         table |= _intensities(rows, channel_names)
     return table
+
+
+def joined(head: Columns, batches: Iterable[Columns]) -> Columns:
+    """Return a table whose parts are in memory."""
+    parts = list(batches) or [head]
+    return {name: np.concatenate([part[name] for part in parts]) for name in head}
 
 
 def kinds_of(rows: Rows, core: int = 0) -> NDArray[np.intp]:

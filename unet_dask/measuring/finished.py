@@ -86,9 +86,15 @@ class Finished:
         """All of the label image."""
         return Box(self.axes, tuple((0, size) for size in self.labels.shape))
 
-    def blocks(self) -> Iterator[Box]:
-        """Yield parts of the label image of some whole chunks each, in raster order."""
-        return self.whole.cut(block_sides(self.labels.chunks, self.labels.shape, self.dims))
+    def blocks(self, most: int = _BLOCK) -> Iterator[Box]:
+        """Yield parts of the label image of some whole chunks each, in raster order.
+
+        Parameters
+        ----------
+        most : voxels of a block, if chunks are not larger; of more than are measured at a time it has so many
+        """
+        sides = block_sides(self.labels.chunks, self.labels.shape, self.dims, min(most, _BLOCK))
+        return self.whole.cut(sides)
 
     def read(self, name: str, box: Box) -> NDArray[Any]:
         """Return a part of a product, of which a box has no channels.
@@ -168,8 +174,7 @@ def open_finished(url: str, name: str = Instances.name) -> Finished:
         If there is none, it is not finished, or it does not hold that.
     """
     manifest = require_manifest(url)
-    found = {record.name: record for record in manifest.arrays}
-    if name not in found:
+    if name not in {record.name for record in manifest.arrays}:
         wanted = ",".join(dict.fromkeys((Classes.name, name)))
         raise SinkError(f"{redact_url(url)} holds no {name}. Run segment with --products {wanted}.")
     ledger = Ledger(f"{url.rstrip('/')}/{RUN_FOLDER}")
@@ -178,7 +183,19 @@ def open_finished(url: str, name: str = Instances.name) -> Finished:
             f"{redact_url(url)} is not finished: {len(ledger.finished())} of {manifest.work} pieces of work are done. "
             "Go on with segment --resume."
         )
-    used = [found[name] for name in _READ if name in found]
+    return as_finished(url, manifest, name)
+
+
+def as_finished(url: str, manifest: Manifest, name: str = Instances.name) -> Finished:
+    """Open a result whose objects are done, whatever else is not.
+
+    Raises
+    ------
+    SinkError
+        If an array cannot be opened.
+    """
+    found = {record.name: record for record in manifest.arrays}
+    used = [found[each] for each in _READ if each in found]
     arrays = {record.name: product_levels(url, manifest, record)[0] for record in used}
     return Finished(url, manifest, arrays, name, found[name].axes)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from unet_dask.ahead import in_order
 from unet_dask.durable import write
 from unet_dask.engine.device import available_cores
 from unet_dask.errors import OptionError, SinkError, UnetDaskError
 from unet_dask.io import remote
 from unet_dask.io.source.received import consented
+from unet_dask.measuring.columns import joined
+from unet_dask.measuring.kept import kept_table
 from unet_dask.measuring.measurement import Measurement
 from unet_dask.measuring.place import require_place
 from unet_dask.measuring.spill import Spill
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unet_dask.measuring.columns import Columns
     from unet_dask.measuring.finished import Finished
     from unet_dask.measuring.sums import Rows
-    from unet_dask.measuring.survey import Survey
+    from unet_dask.measuring.survey import Seen, Survey
     from unet_dask.measuring.tally import Tally
     from unet_dask.tiling.box import Box
 
@@ -77,15 +77,21 @@ def measure(
     """
     url = remote.location(sink, "sink")
     require_workers(workers)
-    path = None if output is None else require_place(output, [url])
+    path, consent = None if output is None else require_place(output, [url]), consented(source)
     writer = None if path is None else require_writer(path.suffix)
-    survey = open_survey(url, consented(source), intensities=intensities)
+    kept = kept_table(url) if intensities and not consent.elsewhere else None
+    if kept is not None:
+        if path is not None:
+            require_place(path, [kept.source])
+        with written(path):
+            return kept.given(path, writer)
+    survey = open_survey(url, consent, intensities=intensities)
     if path is not None:
         require_place(path, source_places(survey))
     tally = survey.tally()
     with written(path), tables(survey, tally, path.parent if path else None, workers, on_block) as batches:
         if path is None or writer is None:
-            return summary(survey, tally, None, _joined(survey.head, batches))
+            return summary(survey, tally, None, joined(survey.head, batches))
         write(path, writer(survey.head, batches))
     return summary(survey, tally, path, None)
 
@@ -149,8 +155,18 @@ def tables(
     folder : of what does not fit into memory; None for the usual one of the system
     workers, on_block : as in `measure`
     """
+    seen = looks(survey.result, survey.look, workers, on_block)
+    with gathered(survey, tally, folder, seen) as batches:
+        yield batches
+
+
+@contextmanager
+def gathered(
+    survey: Survey, tally: Tally, folder: Path | None, blocks: Iterable[Seen]
+) -> Iterator[Iterator[Columns]]:
+    """Yield the table of what was seen in all blocks, in raster order; the rest is as of :func:`tables`."""
     with Spill(merged, folder=folder) as spill:
-        for seen in looks(survey.result, survey.look, workers, on_block):
+        for seen in blocks:
             spill.put(seen.rows)
             tally.see(seen)
         yield _counted(survey, tally, spill.batches())
@@ -160,12 +176,6 @@ def _counted(survey: Survey, tally: Tally, batches: Iterable[Rows]) -> Iterator[
     for rows in batches:
         tally.count(rows)
         yield survey.columns(rows)
-
-
-def _joined(head: Columns, batches: Iterable[Columns]) -> Columns:
-    """Return a table whose parts are in memory."""
-    parts = list(batches) or [head]
-    return {name: np.concatenate([part[name] for part in parts]) for name in head}
 
 
 def summary(survey: Survey, tally: Tally, path: Path | None, columns: Columns | None) -> Measurement:

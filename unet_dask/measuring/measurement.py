@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+from unet_dask.measuring.tally import PlaneCount, counted, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from unet_dask.measuring.columns import Columns
-    from unet_dask.measuring.tally import PlaneCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,29 @@ class Measurement:
         said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "columns"}
         planes = [plane.to_json() for plane in self.planes]
         return said | {"path": None if self.path is None else str(self.path), "planes": planes}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_json` has said, of a table that is not written out yet.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            If it has said something else.
+        """
+        return cls(
+            path=None,
+            objects=int(document["objects"]),
+            median=number_of(document["median"]),
+            physical=number_of(document["physical"]),
+            unit={"um2": "um2", "um3": "um3"}[document["unit"]],
+            extent=number_of(document["extent"]),
+            density=number_of(document["density"]),
+            masked=bool(document["masked"]),
+            classes=counted(document["classes"]),
+            planes=tuple(map(PlaneCount.from_json, document["planes"])),
+            notes=tuple(document["notes"]),
+        )
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield what was measured for people: a label and a text for each line."""

@@ -23,7 +23,7 @@ from unet_dask.products.instances import Instances
 from unet_dask.products.probabilities import Probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from unet_dask.measuring.columns import Columns
     from unet_dask.measuring.sums import Rows
     from unet_dask.tiling.box import Box
+
+#: Bytes that a row of pixels takes beside the sums of its object, where each pixel is one: 90 were measured.
+_ROW_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,17 @@ class Survey:
         return Tally(self.frame, tuple(map(printable, self.result.manifest.classes)), core=self.result.core)
 
     @property
+    def voxel_bytes(self) -> int:
+        """Bytes that looking at a voxel takes at most: if each is an object, with what is read of it."""
+        inputs = [each.dtype.itemsize for each in self.result.arrays.values()] + [
+            self.layout.certain * np.dtype(self.layout.certain_type).itemsize
+        ]
+        if self.source is not None:
+            together = min(self.layout.channels, self.source.chunks[self.source.axes.index("c")])
+            inputs.append(together * self.source.dtype.itemsize)
+        return self.layout.record.itemsize + _ROW_BYTES + 2 * sum(inputs)
+
+    @property
     def head(self) -> Columns:
         """The columns, without rows."""
         return self.columns(np.empty(0, self.layout.record))
@@ -166,13 +180,23 @@ def open_survey(url: str, consent: Consent, *, intensities: bool = True) -> Surv
     InputError
         If the source has changed.
     """
-    result = open_finished(url)
+    return surveyed(open_finished(url), consent, intensities=intensities)
+
+
+def surveyed(result: Finished, consent: Consent, *, intensities: bool = True) -> Survey:
+    """Return how an opened result is measured; the rest is as of :func:`open_survey`."""
     mask, unknown = mask_at_hand(result.manifest, consent)
     notes = [f"objects are counted per area of the whole image: {unknown}"] if unknown else []
     source, missing = source_at_hand(result, consent) if intensities else (None, "")
     notes += [missing] if missing else []
-    frame = frame_of(result, source)
-    return Survey(result, _layout(result, source), frame, source, mask, tuple(notes))
+    return survey_of(result, source, mask, notes)
+
+
+def survey_of(
+    result: Finished, source: Source | None, mask: Mask | None, notes: Iterable[str] = ()
+) -> Survey:
+    """Return how a result is measured; see :class:`Survey`."""
+    return Survey(result, _layout(result, source), frame_of(result, source), source, mask, tuple(notes))
 
 
 def _layout(result: Finished, source: Source | None) -> Layout:

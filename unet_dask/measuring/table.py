@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unet_dask.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -72,28 +72,46 @@ class _Drain(io.RawIOBase):
         yield from pieces
 
 
-def parquet_pieces(head: Columns, batches: Iterable[Columns]) -> Iterator[bytes]:
-    """Yield a table as Parquet, a row group for each batch.
+def parquet_pieces(
+    head: Columns, batches: Iterable[Columns], said: Callable[[], Mapping[str, str]] = dict
+) -> Iterator[bytes]:
+    """Yield a table as Parquet, a row group for each batch, with a checksum of every page.
 
     Parameters
     ----------
     head : the columns, without rows
     batches : the rows
+    said : returns what the file says of itself, once all rows are written
     """
-    arrow, parquet = _arrow()
+    arrow, parquet = require_arrow()
     drain, schema = _Drain(), arrow.table(head).schema
-    with parquet.ParquetWriter(drain, schema) as writer:
+    with parquet.ParquetWriter(drain, schema, write_page_checksum=True) as writer:
         for batch in batches:
             writer.write_table(arrow.table(batch, schema=schema))
             yield from drain.take()
+        writer.add_key_value_metadata(dict(said()))
     yield from drain.take()
 
 
-def _arrow() -> Any:
-    """Return pyarrow and its module for Parquet."""
-    import pyarrow
-    import pyarrow.parquet
+def require_arrow(otherwise: str = "write .csv") -> Any:
+    """Return pyarrow and its module for Parquet.
 
+    Parameters
+    ----------
+    otherwise : what to do without
+
+    Raises
+    ------
+    OptionError
+        If it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise OptionError(
+            f"Parquet is written by pyarrow, which is not installed. Install unet-dask[tables], or {otherwise}."
+        ) from error
     return pyarrow, pyarrow.parquet
 
 
@@ -119,10 +137,5 @@ def require_writer(suffix: str) -> Callable[[Columns, Iterable[Columns]], Iterat
             f"{' or '.join(WRITERS)}."
         )
     if writer is parquet_pieces:
-        try:
-            _arrow()
-        except ImportError as error:
-            raise OptionError(
-                "Parquet is written by pyarrow, which is not installed. Install unet-dask[tables], or write .csv."
-            ) from error
+        require_arrow()
     return writer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -40,8 +40,36 @@ class PlaneCount:
 
     def to_json(self) -> dict[str, object]:
         """Return the same for programs."""
-        counted = {"objects": self.objects, "classes": dict(self.classes)}
-        return {**self.place, **counted, "extent": self.extent, "density": self.density}
+        said = {"objects": self.objects, "classes": dict(self.classes)}
+        return {**self.place, **said, "extent": self.extent, "density": self.density}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Return what :meth:`to_json` has said.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            If it has said something else.
+        """
+        place = {axis: at for axis in "tz" if (at := number_of(document.get(axis))) is not None}
+        extent, density = (number_of(document[name]) for name in ("extent", "density"))
+        return cls(place, int(document["objects"]), counted(document["classes"]), extent, density)
+
+
+def counted(document: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many there are of each class, by a document that may be a stranger's."""
+    if not all(map(str.isprintable, document)):
+        raise ValueError("no names of classes")
+    return {name: int(count) for name, count in document.items()}
+
+
+def number_of(value: Any) -> float | None:
+    """Return a number, or that it is not known, by a document that may be a stranger's."""
+    if value is None or type(value) in (int, float):
+        number: float | None = value
+        return number
+    raise ValueError("no number")
 
 
 @dataclass

@@ -11,6 +11,7 @@ import math
 import os
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unet_dask import graph
@@ -21,12 +22,14 @@ from unet_dask.io.sink import place as places
 from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.lazy_window import LazyWindow
+from unet_dask.measuring.kept import remove_table
 from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
 from unet_dask.run import seal
 from unet_dask.run.events import Listener, Started
 from unet_dask.run.last import complete
 from unet_dask.run.recorder import REGIONS, Done, Recorder
+from unet_dask.run.table import make_table, of_run
 from unet_dask.run.written import total_work
 from unet_dask.workers import watchdog
 
@@ -68,6 +71,8 @@ def work(
     own = (part or WHOLE).stretch(len(plan.grid))
     seal.forget_stale(prepared, workers, ledger)
     finished = _finished(plan, sink, ledger, alone=part is None)
+    if part is None and not ledger.complete():  # of a part, another driver may just have made it
+        remove_table(sink.url)
     before = sum((0, index) in finished for index in plan.grid.stretch(own))
     count, total = (len(finished), total_work(plan)) if part is None else (before, len(own))
     on_event(Started(plan, sink.url, count, total, notes))
@@ -95,6 +100,11 @@ def work(
                 ledger,
                 recorder,
                 lambda: seal.require_whole(prepared, workers, sink, ledger),
+                partial(
+                    make_table, workers, sink.url, plan.limit, ledger, recorder, partial(of_run, prepared)
+                )
+                if prepared.config.measure
+                else None,
             )
     return recorder.done
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from unet_dask import graph
 from unet_dask.dispatch import Failure, run_calls
+from unet_dask.errors import UnetDaskError
 from unet_dask.io.sink import pyramid
 from unet_dask.io.sink import store as sinks
 from unet_dask.ledger import Entry
+from unet_dask.measuring.kept import remove_table
 from unet_dask.run.events import Stage
 from unet_dask.run.join import join
 from unet_dask.run.making import LEVEL, Making, joined_array
@@ -33,6 +35,7 @@ def complete(
     ledger: Ledger,
     recorder: Recorder,
     look: Callable[[], object],
+    table: Callable[[], None] | None = None,
 ) -> None:
     """Do what is left when all regions are done, and call the run complete.
 
@@ -41,13 +44,20 @@ def complete(
     written, workers, sink, ledger : of the run
     recorder : of what comes of it
     look : the last one, which raises if something has changed
+    table : makes that of the objects; None if nobody asked for one
     """
     finished = ledger.finished()
     recorder.count, recorder.total = len(finished), total_work(written)
     for stage, outcomes in _stages(written, workers, sink, finished):
         recorder.enter(stage, outcomes, written, sink)
+    if table is not None:
+        table()
     recorder.say(Stage("last look"))
-    look()
+    try:
+        look()
+    except UnetDaskError:
+        remove_table(sink.url)  # it may be of what has changed
+        raise
     sinks.remove_numbers(sink)
     ledger.compact(total_work(written))
     recorder.done.complete = True

@@ -30,6 +30,7 @@ class Run:
     part : of several independent drivers, which this was; None for the only one
     remaining : regions that other parts have not done yet
     complete : whether the whole run is done, pyramids included; without parts it always is
+    table : path or URL of the table of objects; "" if none was asked for, or the run is not complete
     """
 
     sink: str
@@ -42,6 +43,7 @@ class Run:
     part: Part | None = None
     remaining: int = 0
     complete: bool = True
+    table: str = ""
 
     def summary(self) -> str:
         """Return one line for people."""
@@ -79,5 +81,6 @@ class Run:
             "part": None if self.part is None else str(self.part),
             "remaining": self.remaining,
             "complete": self.complete,
+            "table": redact_url(self.table) or None,
             "plan": self.plan.to_json(),
         }

@@ -30,6 +30,7 @@ from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
+from unet_dask.run.table import require_table
 from unet_dask.setting import gone_on_with
 from unet_dask.spacing import TOLERANCE, contradiction, known_spacing, metres, pixels_of, shown
 from unet_dask.texts import FIT, Extent, parse_roi
@@ -171,6 +172,7 @@ def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prep
     if manifest:
         config = gone_on_with(config, manifest.recorded)
     config = in_pixels(config, source, header.network.dims)
+    require_table(config)
     device, backend = machine.device, config.backend
     wished = machine.precision if config.precision == "auto" else config.precision
     precision = choose_precision(wished, device, backend)

@@ -43,6 +43,7 @@ class Done:
     unshaped : objects that are too large to be given another shape than their piece's
     remaining : regions that other parts have not done yet
     complete : whether the whole run is done, pyramids included
+    table : of its objects, path or URL; "" if none was asked for
     """
 
     computed: int = 0
@@ -51,6 +52,7 @@ class Done:
     unshaped: int = 0
     remaining: int = 0
     complete: bool = False
+    table: str = ""
 
 
 class Recorder:

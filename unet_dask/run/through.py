@@ -83,6 +83,7 @@ def worked_through(prepared: Prepared, workers: Cluster, begun: Begun, on_event:
         part,
         done.remaining,
         done.complete,
+        done.table,
     )
 
 

@@ -16,6 +16,7 @@ from unet_dask.io.sink import lock as locks
 from unet_dask.io.sink import place as places
 from unet_dask.io.source.received import mask_of, source_of
 from unet_dask.ledger import Ledger
+from unet_dask.measuring.kept import remove_table
 from unet_dask.model.header import Normalisation
 from unet_dask.pipeline import segment_store
 from unet_dask.run.dependents import dependents
@@ -82,6 +83,7 @@ def repair(
                 f"{remote.redact_url(url)} was replaced by another run just now. Verify it again."
             )
         with Ledger(stored.sink.run_folder) as ledger:
+            remove_table(url)  # the run that follows makes it again
             ledger.forget(dependents(stored.arrays, stored.grid, wrong, ledger.finished()))
     settings = replace(settings, workers=workers)
     run = segment_store(

@@ -226,6 +226,7 @@ class Manifest(_Record):
             "plan.precision": plan.precision,
             "plan.roi": None if whole else part,
             "plan.tile": plan.core,
+            "setting.measure": self.settings.measure,
             "memory": self.memory,
             "mask.url": self.mask,
             "source.key": source.key or None,
