@@ -54,6 +54,7 @@ OTHERS: dict[str, Any] = {
     "threshold": 0.5,
     "numbers": "dense",
     "connect": "z",
+    "measure": True,
 }
 BEGUN = SegmentConfig(precision="float32", memory=1 << 30, tile=(32, 32), region=(32, 64), chunks=(32, 32))
 
@@ -105,11 +106,14 @@ def test_what_values_depend_on_is_in_the_fingerprint_of_a_run(
     # These came later, and are in a fingerprint where they are not as the model says.
     of_objects = {"objects", "fill_holes", "min_size", "split", "threshold", "connect", "numbers"}
     absent = {name for name, values in deciding.items() if values not in begun}
-    assert absent == {"mask", *of_objects}  # there is none, and these are as the model says
+    # There is none, these are as the model says, and nobody asked for a table.
+    assert absent == {"mask", "measure", *of_objects}
     for name in set(OTHERS) - elsewhere:
         config = replace(BEGUN, **{name: OTHERS[name]})
         if name == "probability_dtype":
             config = replace(config, products=("probabilities",))
+        if name == "measure":
+            config = replace(config, products=("instances",))
         assert of(config).get(deciding[name]) != begun.get(deciding[name]), name
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -158,31 +159,38 @@ class KeptTable:
         )
 
 
-def kept_table(url: str) -> KeptTable | None:
-    """Return the table of a finished result; None if it has none of exactly its objects, or nobody can read it."""
+def keeps_table(url: str) -> bool:
+    """Return whether a result is finished and keeps a table of exactly its objects."""
+    with kept_table(url) as found:
+        return found is not None
+
+
+@contextmanager
+def kept_table(url: str) -> Iterator[KeptTable | None]:
+    """Open the table of a finished result; None if it has none of exactly its objects, or nobody can read it."""
     manifest = read_manifest(url)
-    ledger = None if manifest is None else Ledger(f"{url.rstrip('/')}/{RUN_FOLDER}")
-    if manifest is None or ledger is None or not ledger.complete():
-        return None
-    try:
-        file = _opened(url)
-        said = json.loads(file.metadata.metadata[_SAID.encode()])
-        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-        if any(
-            max(each.num_rows * each.num_columns, each.total_byte_size // 8) > _MOST_NUMBERS
-            for each in groups
-        ):
-            return None
-        table = KeptTable(url, manifest, Measurement.from_json(said["measured"]), file)
-        of = said["of"]
-    except Exception:  # there is none, or whatever pyarrow and strangers make of one
-        return None
-    # What was missing then, such as the source, may be at hand now.
-    return table if not table.measured.notes and of == digest_of(manifest, ledger) else None
+    ledger = Ledger(f"{url.rstrip('/')}/{RUN_FOLDER}")
+    if manifest is None or not ledger.complete():
+        yield None
+        return
+    with ExitStack() as opened:
+        table = None
+        with suppress(Exception):  # there is none, or whatever pyarrow and strangers make of one
+            fs, path = locate(table_of(url))
+            file = opened.enter_context(open_regular(path) if is_local(fs) else fs.open(path, "rb"))
+            found, digest = _understood(url, manifest, file)
+            # What was missing when it was made, such as the source, may be at hand now.
+            if digest == digest_of(manifest, ledger) and not found.measured.notes:
+                table = found
+        yield table
 
 
-def _opened(url: str) -> Any:  # a file of pyarrow
+def _understood(url: str, manifest: Manifest, file: Any) -> tuple[KeptTable, str]:
+    """Return a table that is read piece by piece, and of what it says that it is."""
     _, parquet = require_arrow()
-    fs, path = locate(table_of(url))
-    file = open_regular(path) if is_local(fs) else fs.open(path, "rb")
-    return parquet.ParquetFile(file, page_checksum_verification=True)
+    found = parquet.ParquetFile(file, page_checksum_verification=True)
+    said = json.loads(found.metadata.metadata[_SAID.encode()])
+    for group in map(found.metadata.row_group, range(found.num_row_groups)):
+        if max(group.num_rows * group.num_columns, group.total_byte_size // 8) > _MOST_NUMBERS:
+            raise ValueError("no run writes so much at a time")
+    return KeptTable(url, manifest, Measurement.from_json(said["measured"]), found), said["of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from unet_dask.ahead import in_order
@@ -79,12 +79,12 @@ def measure(
     require_workers(workers)
     path, consent = None if output is None else require_place(output, [url]), consented(source)
     writer = None if path is None else require_writer(path.suffix)
-    kept = kept_table(url) if intensities and not consent.elsewhere else None
-    if kept is not None:
-        if path is not None:
-            require_place(path, [kept.source])
-        with written(path):
-            return kept.given(path, writer)
+    with kept_table(url) if intensities and not consent.elsewhere else nullcontext() as kept:
+        if kept is not None:
+            if path is not None:
+                require_place(path, [kept.source])
+            with written(path):
+                return kept.given(path, writer)
     survey = open_survey(url, consent, intensities=intensities)
     if path is not None:
         require_place(path, source_places(survey))

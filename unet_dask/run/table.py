@@ -19,7 +19,7 @@ from unet_dask.io.sink.place import RUN_FOLDER, is_local, locate, require_manife
 from unet_dask.io.source.received import Consent
 from unet_dask.io.source.volume import open_source
 from unet_dask.measuring.finished import as_finished
-from unet_dask.measuring.kept import digest_of, keep, kept_table, table_of
+from unet_dask.measuring.kept import digest_of, keep, keeps_table, table_of
 from unet_dask.measuring.measure import gathered, summary
 from unet_dask.measuring.survey import Survey, survey_of, surveyed
 from unet_dask.measuring.table import require_arrow
@@ -98,7 +98,7 @@ def make_table(
     IncompleteError
         If something could not be read. The run is not complete, and makes the table when it goes on.
     """
-    if kept_table(url) is None:
+    if not keeps_table(url):
         recorder.say(Stage("table of objects"))
         manifest = require_manifest(url)
         survey = how(as_finished(url, manifest))
