@@ -19,6 +19,7 @@ from tests.run.test_run import tree
 from tests.test_instances import CUTS
 from tests.test_objects import ruled
 from unet_dask.errors import IncompleteError, MismatchError, SinkError
+from unet_dask.measuring import kept
 from unet_dask.measuring.kept import TABLE, keeps_table
 from unet_dask.remake import remake_objects
 from unet_dask.run import last, table
@@ -137,7 +138,7 @@ def test_a_source_that_changes_meanwhile_leaves_no_table(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = save_image(tmp_path / "s.zarr", noise(120, 140), "yx")
-    keep = table.keep
+    keep = kept.keep
 
     def changing(*arguments: Any) -> None:
         keep(*arguments)
