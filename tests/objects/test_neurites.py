@@ -16,17 +16,17 @@ from unet_dask.errors import OptionError
 from unet_dask.objects import agglomeration
 from unet_dask.objects.adjacency import within
 from unet_dask.objects.basins import CERTAIN, SURE, Ground, basins, foreground, of_whole
+from unet_dask.objects.hierarchy import joined
 from unet_dask.objects.neurites import (
     Face,
     Part,
     finished,
-    followed,
-    joined,
     of_face,
     of_part,
     size_of,
     small,
 )
+from unet_dask.objects.pieces import followed
 from unet_dask.objects.planes import added
 from unet_dask.objects.rule import METHODS, ObjectRule
 from unet_dask.objects.whole import neurites_of, objects_in
@@ -204,7 +204,8 @@ def cut(
             two = (*box[:axis], (stop - 1, stop + 1), *box[axis + 1 :])
             beside = numbers[tuple(slice(*span) for span in two)]
             faces.append(of_face(ground_of(values, two, dims), beside, axis))
-    changes = joined(faces, [part.graph for part in parts], threshold)
+    pairs = np.concatenate([np.empty((0, 2), np.uint64), *(face.pairs for face in faces)])
+    changes = joined([part.graph for part in parts] + [face.graph for face in faces], pairs, threshold)
     if rule is None:
         return finished(numbers, changes, grow=0, dims=dims)
     size = added(

@@ -141,15 +141,28 @@ def test_a_graph_that_does_not_fit_the_driver_is_refused_and_nothing_is_lost(
     heard = iter(range(answers))
     take = Room.take
 
-    def full(room: Room, graphs: list[Graph]) -> None:
+    def full(room: Room, graphs: list[Graph], *pairs: Any) -> None:
         if next(heard, None) is None:
             room.limit = 0
-        take(room, graphs)
+        take(room, graphs, *pairs)
 
     settings = {"client": cluster.client, **CUTS, **WANTED}
     with monkeypatch.context() as patched:
         patched.setattr(Room, "take", full)
         with pytest.raises(DriverMemoryError, match=r"edges and more.* --resume on a machine that has more"):
+            segment_store(folder / "source.zarr", tmp_path / "r.zarr", model, **settings)
+    segment_store(folder / "source.zarr", tmp_path / "r.zarr", model, resume=True, **settings)
+    assert same(tmp_path / "r.zarr", folder / "cut.zarr")
+
+
+def test_a_merge_that_does_not_fit_the_driver_is_refused_and_nothing_is_lost(
+    made: tuple[Path, Model, Cluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, model, cluster = made
+    settings = {"client": cluster.client, **CUTS, **WANTED}
+    with monkeypatch.context() as patched:
+        patched.setattr("unet_dask.run.room.PER_MERGED", 1 << 50)
+        with pytest.raises(DriverMemoryError, match="--resume on a machine that has more"):
             segment_store(folder / "source.zarr", tmp_path / "r.zarr", model, **settings)
     segment_store(folder / "source.zarr", tmp_path / "r.zarr", model, resume=True, **settings)
     assert same(tmp_path / "r.zarr", folder / "cut.zarr")

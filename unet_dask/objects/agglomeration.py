@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.objects.adjacency import Graph, grouped
+from unet_dask.objects.adjacency import Graph, grouped, summed
 from unet_dask.objects.basins import CERTAIN
 from unet_dask.objects.greedy import PLACES, merged_greedily
 from unet_dask.objects.pieces import merged
@@ -72,17 +72,20 @@ def agglomerated(graph: Graph, threshold: float, frozen: NDArray[np.uint64] | No
         np.zeros(len(names), np.bool_) if frozen is None else np.isin(names, frozen),
         least(threshold),
     )
-    pairs = [np.empty((0, 2), np.int64)]
+    pairs, settled = [np.empty((0, 2), np.int64)], list[Graph]()
     while True:
-        state = state.open()
-        found = state.reciprocal()
-        if len(found) * _FEW <= len(state.edges):
+        state, both = state.open()
+        settled.append(both)
+        found, waiting = state.best()
+        if (len(found) + len(waiting)) * _FEW <= len(state.edges):
             break
+        state.frozen[waiting] = True
         pairs.append(found)
         state = state.merged(found)
     found, left = merged_greedily(state.edges, state.frozen, int(state.limit))
     old, new = merged(names[np.concatenate([*pairs, found])])
-    return Merged(old, new, replace(left, ends=names[left.ends]).renamed(old, new))
+    rest = summed([replace(each, ends=names[each.ends]) for each in (*settled, left)])
+    return Merged(old, new, rest.renamed(old, new))
 
 
 def means(total: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -119,18 +122,24 @@ class _State:
     frozen: NDArray[np.bool_]
     limit: np.uint64
 
-    def open(self) -> _State:
-        """Return the edges that may matter yet: those of which no end is done.
+    def open(self) -> tuple[_State, Graph]:
+        """Return the edges that may matter yet, and those of two frozen ends, which are settled here.
 
-        What has no edge that reaches the limit, and is not frozen, will never have one.
+        What has no edge that reaches the limit, and is not frozen, will never have one: its edges are dropped.
         """
         going = self.frozen.copy()
         going[self.edges.ends[self.mean >= self.limit]] = True
-        keep: NDArray[np.bool_] = np.all(going[self.edges.ends], axis=1)
-        return self if keep.all() else replace(self, edges=self.edges.rows(keep), mean=self.mean[keep])
+        settled: NDArray[np.bool_] = np.all(self.frozen[self.edges.ends], axis=1)
+        keep: NDArray[np.bool_] = np.all(going[self.edges.ends], axis=1) & ~settled
+        left = self if keep.all() else replace(self, edges=self.edges.rows(keep), mean=self.mean[keep])
+        return left, self.edges.rows(settled)
 
-    def reciprocal(self) -> NDArray[np.int64]:
-        """Return pairs, (n, 2), each of which is the best that the other has; no place is in two of them."""
+    def best(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pairs, (n, 2), each of which is the best that the other has, and what waits for something frozen.
+
+        No place is in two of the pairs. What has most in common with something frozen will never have more with
+        anything else: what edges become when others merge lies between what they were.
+        """
         at = np.flatnonzero(self.mean >= self.limit)
         ends, mean, first = self.edges.ends[at], self.mean[at], self.edges.first[at]
         best = np.zeros(len(self.frozen), np.uint64)
@@ -140,8 +149,10 @@ class _State:
         equal = mean[:, None] == best[ends]
         for side, same in zip(ends.T, equal.T, strict=True):
             np.minimum.at(earliest, side[same], first[same])
-        chosen = equal & (first[:, None] == earliest[ends]) & ~self.frozen[ends]
-        return np.asarray(ends[chosen.all(axis=1)], np.int64)
+        chosen = equal & (first[:, None] == earliest[ends])
+        frozen = self.frozen[ends]
+        found = ends[chosen.all(axis=1) & ~frozen.any(axis=1)]
+        return np.asarray(found, np.int64), np.asarray(ends[chosen & frozen[:, ::-1] & ~frozen], np.int64)
 
     def merged(self, pairs: NDArray[np.int64]) -> _State:
         """Return what is left once pairs have become one, by the name of the first of each."""

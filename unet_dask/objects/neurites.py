@@ -2,7 +2,7 @@
 
 A part makes its basins, and merges what it knows all edges of. Basins at a face between parts go on behind it, so they
 are frozen, and so is what waits for them. Faces tell which basins are one, and how much the others have in common. All
-graphs together are then merged by whoever has them, to what the whole volume would have come to.
+graphs are then merged by whoever has them (:mod:`unet_dask.objects.hierarchy`), to what the whole volume comes to.
 """
 
 from __future__ import annotations
@@ -12,23 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.objects.adjacency import Graph, across, summed, within
+from unet_dask.objects.adjacency import Graph, across, within
 from unet_dask.objects.agglomeration import agglomerated
 from unet_dask.objects.basins import CERTAIN, basins, bonded_across
 from unet_dask.objects.growth import grown, room
-from unet_dask.objects.pieces import merged, renumbered
+from unet_dask.objects.pieces import renumbered
 from unet_dask.objects.planes import sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from unet_dask.objects.basins import Ground
+    from unet_dask.objects.pieces import Changes
     from unet_dask.objects.planes import Tally
-
-    #: Numbers that change, ascending, and what they become.
-    Changes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,21 +91,6 @@ def of_face(ground: Ground, numbers: NDArray[np.unsignedinteger], axis: int) -> 
     return Face(bonded_across(ground, numbers, axis), across(ground, numbers, axis))
 
 
-def joined(faces: Sequence[Face], graphs: Sequence[Graph], threshold: float) -> Changes:
-    """Return the numbers that change once parts know each other, ascending, and what each becomes.
-
-    Parameters
-    ----------
-    faces : all between the parts
-    graphs : of the parts
-    threshold : mean affinity from which on two are one, as a share of the highest
-    """
-    basin = merged(np.concatenate([np.empty((0, 2), np.uint64), *(face.pairs for face in faces)]))
-    graph = summed([*graphs, *(face.graph for face in faces)]).renamed(*basin)
-    made = agglomerated(graph, threshold)
-    return followed(basin, (made.old, made.new))
-
-
 def finished(
     numbers: NDArray[np.unsignedinteger], changes: Changes, *, grow: int, dims: int
 ) -> NDArray[np.unsignedinteger]:
@@ -136,20 +117,6 @@ def finished(
         return made
     made[(made == 0) & (numbers > 0)] = room(made.dtype)
     return grown(made, grow, dims)
-
-
-def followed(first: Changes, then: Changes) -> Changes:
-    """Return what numbers become that change by one set of changes, and after it by another.
-
-    Examples
-    --------
-    >>> first = np.array([7], "u8"), np.array([3], "u8")
-    >>> old, new = followed(first, (np.array([3, 9], "u8"), np.array([1, 1], "u8")))
-    >>> old.tolist(), new.tolist()
-    ([3, 7, 9], [1, 1, 1])
-    """
-    old = np.union1d(first[0], then[0])
-    return old, renumbered(renumbered(old, *first), *then).astype(np.uint64)
 
 
 def size_of(numbers: NDArray[np.unsignedinteger], foreground: NDArray[np.uint8]) -> Tally:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    #: Numbers that change, ascending, and what they become.
+    Changes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
+
 
 def numbered(
     classes: NDArray[np.integer],
@@ -106,7 +109,7 @@ def touching(
     return np.unique(pairs, axis=0)
 
 
-def merged(pairs: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+def merged(pairs: NDArray[np.uint64]) -> Changes:
     """Return the numbers that change, ascending, and what each becomes: the smallest of its object.
 
     Parameters
@@ -151,3 +154,17 @@ def renumbered(
         return np.where(old[place] == found, new[place], found)
 
     return mapped(values, renumber, values.dtype)
+
+
+def followed(first: Changes, then: Changes) -> Changes:
+    """Return what numbers become that change by one set of changes, and after it by another.
+
+    Examples
+    --------
+    >>> first = np.array([7], "u8"), np.array([3], "u8")
+    >>> old, new = followed(first, (np.array([3, 9], "u8"), np.array([1, 1], "u8")))
+    >>> old.tolist(), new.tolist()
+    ([3, 7, 9], [1, 1, 1])
+    """
+    old = np.union1d(first[0], then[0])
+    return old, renumbered(renumbered(old, *first), *then).astype(np.uint64)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.io.sink.place import NUMBERS
-from unet_dask.objects.neurites import Face, of_face
+from unet_dask.objects.adjacency import summed
+from unet_dask.objects.neurites import of_face
 from unet_dask.objects.pieces import touching
 from unet_dask.products.classes import Classes
 from unet_dask.run import shape
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from unet_dask.io.sink.store import Sink
     from unet_dask.objects.adjacency import Graph
+    from unet_dask.objects.neurites import Face
     from unet_dask.run.making import Index, Making
     from unet_dask.run.shape import Crossing
     from unet_dask.tiling.box import Box
@@ -41,17 +43,17 @@ class Edges:
     ----------
     pairs : (n, 2) numbers that meet there, and are of one object
     crossing : pieces that go on in other regions, where objects are given another shape
-    faces : what basins meet there
+    graph : of the basins that meet there and are not one; None of connected pieces
     """
 
     pairs: NDArray[np.uint64]
     crossing: Crossing | None = None
-    faces: tuple[Face, ...] = ()
+    graph: Graph | None = None
 
     @property
     def graphs(self) -> list[Graph]:
-        """What basins on both sides of each face have in common."""
-        return [face.graph for face in self.faces]
+        """The graph, if there is one."""
+        return [] if self.graph is None else [self.graph]
 
 
 def faces(grid: RegionGrid, index: Index, dims: int) -> Iterator[tuple[str, Box, Index]]:
@@ -67,7 +69,9 @@ def faces(grid: RegionGrid, index: Index, dims: int) -> Iterator[tuple[str, Box,
 def edges(sink: Sink, making: Making, index: Index, looks: list[Look]) -> Edges:
     """Look at the edges of a region, on a worker."""
     if making.rule.threshold:
-        return Edges(_NONE, faces=tuple(_face(sink, making, across, box) for across, box, _ in looks))
+        found = [_face(sink, making, across, box) for across, box, _ in looks]
+        pairs = np.concatenate([_NONE, *(face.pairs for face in found)])
+        return Edges(pairs, graph=summed([face.graph for face in found]))
     crossing = None
     if making.rule.shapes:
         box, whole = making.box(index), making.grid.whole.in_space_and_time

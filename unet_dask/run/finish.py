@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import Sink
+    from unet_dask.objects.pieces import Changes
     from unet_dask.run.making import Index, Making
     from unet_dask.run.naming import LastNames
     from unet_dask.run.shape import Crossing
     from unet_dask.tiling.box import Box
     from unet_dask.tiling.region import RegionGrid
 
-    #: Numbers that change, ascending, and what they become.
-    Changes = tuple[NDArray[np.uint64], NDArray[np.uint64]]
     #: What workers call, and with what for each region.
     Work = tuple[Callable[..., Record], Iterator[tuple[Index, tuple[Any, ...]]]]
 

@@ -21,8 +21,9 @@ import numpy as np
 from unet_dask.dispatch import Failure, run_calls
 from unet_dask.io.sink.place import NUMBERS, SHAPED
 from unet_dask.io.sink.store import create_numbers
-from unet_dask.objects.neurites import followed, joined, small
-from unet_dask.objects.pieces import merged
+from unet_dask.objects.hierarchy import joined
+from unet_dask.objects.neurites import small
+from unet_dask.objects.pieces import followed, merged
 from unet_dask.objects.planes import added
 from unet_dask.run import finish
 from unet_dask.run.edges import Edges, edges, faces
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
     from unet_dask.graph import Record
     from unet_dask.io.sink.store import Sink
+    from unet_dask.objects.adjacency import Graph
+    from unet_dask.objects.pieces import Changes
     from unet_dask.objects.rule import ObjectRule
-    from unet_dask.run.finish import Changes, Work
+    from unet_dask.run.finish import Work
     from unet_dask.run.making import Index, Making
     from unet_dask.workers.cluster import Cluster
 
@@ -64,19 +67,28 @@ def join(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What all regions have said of their pieces, and of their edges."""
+    """What all regions have said of their pieces, and of their edges, in raster order."""
 
     parts: list[Numbered]
     edges: list[Edges]
 
-    def changed(self, rule: ObjectRule) -> Changes:
+    def changed(self, rule: ObjectRule, room: Room) -> Changes:
         """Return the numbers that change because objects go on in other regions, and what each becomes."""
+        pairs = np.concatenate([each.pairs for each in self.edges])
         if not rule.threshold:
-            return merged(np.concatenate([each.pairs for each in self.edges]))
-        graphs = [graph for part in self.parts for graph in part.graphs]
-        changed = joined([face for each in self.edges for face in each.faces], graphs, rule.threshold)
+            return merged(pairs)
+        changed = joined(self.graphs(), pairs, rule.threshold, room.merge)
         size = [part.size.renamed(*changed) for part in self.parts if part.size is not None]
         return followed(changed, small(added(size), rule.min_size))
+
+    def graphs(self) -> list[Graph]:
+        """Return what each region knows of its basins and of its upper faces."""
+        return [
+            graph
+            for both in zip(self.parts, self.edges, strict=True)
+            for each in both
+            for graph in each.graphs
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +127,20 @@ class _Stage:
         The driver keeps what it tells them, and nothing more of what it was told.
         """
         every, room = list(self.making.grid.indices()), Room(free_memory())
-        parts: list[Numbered] = []
+        parts: dict[Index, Numbered] = {}
         found: dict[Index, Edges] = {}
         if (yield from self._numbered(every, parts, room)):
             return None
-        if (yield from self._asked(edges, self._looks(every), found, lambda each: room.take(each.graphs))):
-            return None
-        return self._finish(regions, place, _Known(parts, list(found.values())))
 
-    def _numbered(self, every: Sequence[Index], parts: list[Numbered], room: Room) -> Steps:
+        def heard(each: Edges) -> None:
+            room.take(each.graphs, each.pairs)
+
+        if (yield from self._asked(edges, self._looks(every), found, heard)):
+            return None
+        known = _Known([parts[index] for index in every if index in parts], [found[index] for index in every])
+        return self._finish(regions, place, known, room)
+
+    def _numbered(self, every: Sequence[Index], parts: dict[Index, Numbered], room: Room) -> Steps:
         """Give numbers to the pieces of regions that have put none aside, where these are needed."""
         sink, making, kept = self.sink, self.making, self._kept()
         if making.source is None:
@@ -135,7 +152,7 @@ class _Stage:
                 failed = True
                 yield Failure(index, LEVEL, outcome)
             else:
-                parts.append(outcome)
+                parts[index] = outcome
                 yield outcome.record
                 room.take(outcome.graphs)
         return failed
@@ -161,10 +178,10 @@ class _Stage:
             return set()
         return set(self.making.grid.indices()).difference(self.missing)
 
-    def _finish(self, regions: Sequence[Index], place: str, known: _Known) -> Work:
+    def _finish(self, regions: Sequence[Index], place: str, known: _Known, room: Room) -> Work:
         """Return what is done once it is known which numbers are one object."""
         sink, making = self.sink, self.making
-        changed = known.changed(making.rule)
+        changed = known.changed(making.rule, room)
         if not making.rule.shapes:
             return finish.renumbering(sink, making, regions, place, changed)
         crossings = [each.crossing for each in known.edges if each.crossing is not None]

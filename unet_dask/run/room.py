@@ -1,7 +1,8 @@
-"""Room for the graph of basins, which the driver puts together in one piece: how many edges fit its memory.
+"""Room for the graph of basins, which the driver puts together: how many edges fit its memory.
 
-Regions merge what they know all edges of, so what reaches the driver grows with their surface. If it does not fit, that
-is said while it comes in, and nothing is lost: a process that the system ends for its memory says nothing.
+Regions merge what they know all edges of, so what reaches the driver grows with their surface, and it is merged
+neighbours first (:mod:`unet_dask.objects.hierarchy`). If it does not fit, that is said beforehand, and nothing is
+lost: a process that the system ends for its memory says nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from unet_dask.config import format_bytes
 from unet_dask.errors import DriverMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sized
 
     from unet_dask.objects.adjacency import Graph
 
-#: Bytes that an edge takes at the peak. What a region says of it are 40; agglomeration of a million edges took 100 more
-#: where basins are clear, and 188 in noise, where pairs are merged one by one.
-PER_EDGE = 256
+#: Bytes that an edge takes that is kept, with what is known of its ends, and a pair of numbers that are one basin.
+#: `benchmarks/driver_memory.py` measures both, and the next.
+PER_EDGE, PER_PAIR = 128, 128
+#: Bytes that an edge takes while it is merged: at most where one basin touches all others, which are merged one by one.
+PER_MERGED = 1024
 
 
 #: Limit and use of the control group that the process lives in, of both versions.
@@ -44,27 +47,43 @@ def free_memory() -> int:
 
 @dataclass
 class Room:
-    """What the driver has, and the edges that are in it.
+    """What the driver has, and what is in it.
 
     Attributes
     ----------
     limit : bytes
     edges : that have come in
+    pairs : of numbers that are one basin
     """
 
     limit: int
     edges: int = 0
+    pairs: int = 0
 
-    def take(self, graphs: Iterable[Graph]) -> None:
-        """Count edges that come in.
+    def take(self, graphs: Iterable[Graph], pairs: Sized = ()) -> None:
+        """Count what comes in.
 
         Raises
         ------
         DriverMemoryError
-            If they cannot be put together in this memory.
+            If it cannot be kept in this memory.
         """
         self.edges += sum(len(graph) for graph in graphs)
-        needed = self.edges * PER_EDGE
+        self.pairs += len(pairs)
+        self._require(0)
+
+    def merge(self, edges: int) -> None:
+        """Ask whether so many edges can be merged at a time.
+
+        Raises
+        ------
+        DriverMemoryError
+            If they cannot, beside all that has come in.
+        """
+        self._require(edges * PER_MERGED)
+
+    def _require(self, more: int) -> None:
+        needed = self.edges * PER_EDGE + self.pairs * PER_PAIR + more
         if needed > self.limit:
             raise DriverMemoryError(
                 f"Basins of neighbouring regions have {self.edges:,} edges and more, and putting them together takes "
