@@ -42,14 +42,19 @@ class Victim:
         """Start a run in a process group of its own."""
         settings = "--workers 2 --threads 1 --products classes,probabilities -v"
         sizes = "--region 128,128 --tile 128,128 --chunks 64,64"
-        places = [str(self.source), "-o", str(sink), "-m", str(self.model)]
-        return subprocess.Popen(
-            [SCRIPT, "segment", *places, *more, *settings.split(), *sizes.split()],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return started(self.source, sink, self.model, f"{settings} {sizes}", *more)
+
+
+def started(source: Path, sink: Path, model: Path, settings: str, *more: str) -> subprocess.Popen[str]:
+    """Start a run at the command line, in a process group of its own."""
+    places = [str(source), "-o", str(sink), "-m", str(model)]
+    return subprocess.Popen(
+        [SCRIPT, "segment", *places, *settings.split(), *more],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -61,6 +66,11 @@ def is_worker(process: psutil.Process) -> bool:
 
 def entries(sink: Path) -> set[Any]:
     return set(Ledger(str(sink / "_unet_dask")).entries()) if sink.exists() else set()
+
+
+def recorded(sink: Path, level: int) -> int:
+    """Return how many pieces of work of a level are in the ledger."""
+    return sum(each == level for each, _ in entries(sink))
 
 
 def computed(stderr: str) -> int:

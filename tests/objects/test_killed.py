@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.conftest import SCRIPT
-from tests.killing import entries, is_worker, kill
+from tests.killing import is_worker, kill, recorded, started
 from tests.run.test_run import make_source
 from tests.test_objects import ruled
 from tests.torture.bench import content
@@ -19,6 +17,7 @@ from unet_dask.objects.rule import ObjectRule
 from unet_dask.run.making import LEVEL
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 #: Regions of 64 pixels in an image of 600 x 700.
@@ -38,14 +37,7 @@ class Run:
         settings = (
             "--threads 1 --products instances --region 64,64 --tile 64,64 --chunks 64,64 --memory 1GiB -q"
         )
-        places = [str(self.source), "-o", str(sink), "-m", str(self.model)]
-        return subprocess.Popen(
-            [SCRIPT, "segment", *places, *settings.split(), *more],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return started(self.source, sink, self.model, settings, *more)
 
     def shaping(self, sink: Path, *more: str) -> subprocess.Popen[str]:
         """Start the run, and return it once the objects of some regions have their shape."""
@@ -57,7 +49,7 @@ class Run:
 
 def shaped(sink: Path) -> int:
     """Return the number of regions whose objects are recorded to have their shape."""
-    return sum(level == LEVEL for level, _ in entries(sink))
+    return recorded(sink, LEVEL)
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import SCRIPT
-from tests.killing import entries, kill
+from tests.killing import kill, recorded, started
 from tests.run.test_run import make_source
 from tests.test_objects import ruled
 from tests.torture.bench import content
@@ -18,12 +16,13 @@ from unet_dask.objects.rule import ObjectRule
 from unet_dask.run.making import LEVEL
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 RULE = ObjectRule(threshold=0.45, min_size=6, grow=3)
 #: What is segmented, and how it is cut: a picture, a stack whose planes are connected, a volume.
 KINDS: dict[str, tuple[tuple[int, ...], int, str, int]] = {
-    "picture": ((600, 700), 2, "--region 64,64 --tile 64,64 --chunks 64,64", 110),
+    "picture": ((400, 450), 2, "--region 64,64 --tile 64,64 --chunks 64,64", 56),
     "stack": (
         (6, 200, 260),
         2,
@@ -47,28 +46,20 @@ class Run:
 
     def start(self, sink: Path, *more: str) -> subprocess.Popen[str]:
         """Start the run in a process group of its own."""
-        places = [str(self.source), "-o", str(sink), "-m", str(self.model)]
         settings = f"--threads 1 --products probabilities,instances --memory 1GiB -q {self.settings}"
-        return subprocess.Popen(
-            [SCRIPT, "segment", *places, *settings.split(), *more],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return started(self.source, sink, self.model, settings, *more)
 
     def until(self, process: subprocess.Popen[str], sink: Path, level: int, count: int) -> float:
         """Wait until the ledger has so many entries of a level, or the run has ended; return the time then."""
-        while process.poll() is None and done(sink, level) < count:
+        while process.poll() is None and recorded(sink, level) < count:
             time.sleep(0.01)
         return time.monotonic()
 
 
-def done(sink: Path, level: int) -> int:
-    return sum(each == level for each, _ in entries(sink))
-
-
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=["picture", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("stack", "volume"))],
+)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     shape, dims, settings, regions = KINDS[request.param]
     folder = tmp_path_factory.mktemp("neurites")
@@ -80,16 +71,15 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     made.seconds = made.until(process, folder / "s.zarr", LEVEL, 1) - began
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    assert done(folder / "s.zarr", LEVEL) == regions
+    assert recorded(folder / "s.zarr", LEVEL) == regions
     made.files = content(folder / "s.zarr")
     return made
 
 
 #: When to kill: at a share of the time between the last region and the first numbers that are written; or after those.
-MOMENTS = (0.0, 0.3, 0.6, 0.9, "written")
+MOMENTS = (0.3, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (0.0, 0.6, 0.9, "written")))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_neurites_are_resumed_to_the_same_bytes(run: Run, tmp_path: Path, moment: float | str) -> None:
@@ -102,8 +92,8 @@ def test_killed_neurites_are_resumed_to_the_same_bytes(run: Run, tmp_path: Path,
         time.sleep(moment * run.seconds)
     assert process.poll() is None, process.communicate()
     kill(process)
-    assert done(sink, 0) == run.regions
-    assert done(sink, LEVEL) < run.regions
+    assert recorded(sink, 0) == run.regions
+    assert recorded(sink, LEVEL) < run.regions
     _, said = (resumed := run.start(sink, "--workers", "1", "--resume")).communicate(timeout=300)
     assert resumed.returncode == 0, said
     assert content(sink) == run.files
@@ -119,7 +109,7 @@ def test_killed_twice(run: Run, tmp_path: Path) -> None:
         time.sleep(share * run.seconds)
         assert process.poll() is None, process.communicate()
         kill(process)
-        assert done(sink, LEVEL) < run.regions
+        assert recorded(sink, LEVEL) < run.regions
     _, said = (resumed := run.start(sink, "--workers", "2", "--resume")).communicate(timeout=300)
     assert resumed.returncode == 0, said
     assert content(sink) == run.files
