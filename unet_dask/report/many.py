@@ -6,7 +6,6 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unet_dask.durable import write
 from unet_dask.io import remote
 from unet_dask.io.source.received import Consent
 from unet_dask.many.events import Surveyed
@@ -16,8 +15,7 @@ from unet_dask.model.file import inspect_model
 from unet_dask.picture.preview import drawn
 from unet_dask.report.facts import about_model, png, versions
 from unet_dask.report.page import rendered
-from unet_dask.report.place import require_place
-from unet_dask.run.events import Remark
+from unet_dask.report.place import require_place, write_page
 from unet_dask.setting import for_people
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from unet_dask.many.asked import Asked
     from unet_dask.many.events import ManyListener, Segmented
     from unet_dask.many.outcome import ManyRun, Row
+    from unet_dask.run.events import Remark
 
 #: Images that are drawn, from all over.
 _DRAWN = 4
@@ -92,12 +91,7 @@ def _place(report: str, asked: Asked) -> Path:
 
 
 def _write(place: _Report, run: ManyRun, told: list[Surveyed], on_event: ManyListener) -> None:
-    """Write the report; if it cannot be, say so in one line and nothing more: the run is over."""
-    try:
-        write(place.path, [_page(place, run, told).encode()])
-    except Exception as error:  # whatever it is, the run is worth more
-        why = remote.one_line(error)
-        on_event(Remark(f"the report {place.path} could not be written: {why}; the results are as they are"))
+    write_page(place.path, lambda: _page(place, run, told), on_event, "the results are as they are")
 
 
 def _page(place: _Report, run: ManyRun, told: list[Surveyed]) -> str:

@@ -1,15 +1,18 @@
-"""Where a report goes: known to be a place for one before the run begins."""
+"""Where a report goes: known to be a place for one before the run begins, and written when it is over."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+from unet_dask.durable import write
 from unet_dask.errors import OptionError
 from unet_dask.io import remote
 from unet_dask.report.page import MARK
+from unet_dask.run.events import Remark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -36,6 +39,22 @@ def require_place(report: str, source: str, sink: str) -> Path:
     if reason:
         raise OptionError(f"The report {path} cannot be written: {reason}. Name another file with --report.")
     return path
+
+
+def write_page(path: Path, page: Callable[[], str], on_event: Callable[[Remark], object], kept: str) -> None:
+    """Write a report; if it cannot be, say so in one line and nothing more: the run is over, and is worth more.
+
+    Parameters
+    ----------
+    path : of the file
+    page : makes it
+    on_event : called with a remark
+    kept : what is as it was all the same
+    """
+    try:
+        write(path, [page().encode()])
+    except Exception as error:  # whatever it is
+        on_event(Remark(f"the report {path} could not be written: {remote.one_line(error)}; {kept}"))
 
 
 def _reason(path: Path) -> str:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unet_dask.durable import write
 from unet_dask.errors import UnetDaskError
-from unet_dask.io import remote
 from unet_dask.pipeline import segment_store
 from unet_dask.report.facts import Asked, Outcome, gathered
 from unet_dask.report.journal import Journal
 from unet_dask.report.page import page
-from unet_dask.report.place import require_place
-from unet_dask.run.events import Remark
+from unet_dask.report.place import require_place, write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,12 +68,6 @@ def _segment(asked: Asked, on_event: Listener) -> Run:
 
 
 def _write(path: Path, asked: Asked, journal: Journal, outcome: Outcome, on_event: Listener) -> None:
-    """Write the report; if it cannot be, say so in one line and nothing more: the run is over."""
-    try:
-        write(path, [page(gathered(asked, journal, outcome), journal).encode()])
-    except Exception as error:  # whatever it is, the run is worth more
-        on_event(
-            Remark(
-                f"the report {path} could not be written: {remote.one_line(error)}; the result is as it is"
-            )
-        )
+    write_page(
+        path, lambda: page(gathered(asked, journal, outcome), journal), on_event, "the result is as it is"
+    )
