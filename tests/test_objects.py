@@ -15,6 +15,7 @@ from scipy import ndimage
 from skimage.morphology import h_maxima
 
 from tests.objects.slow import slowly
+from tests.objects.test_planes import slowly as slowly_linked
 from tests.run.test_run import make_source, tree
 from tests.test_instances import CUTS, cut_volumes, interrupted_and_resumed, speckled
 from unet_dask.errors import ModelError, OptionError
@@ -22,7 +23,7 @@ from unet_dask.evaluation.evaluate import EvaluateConfig, evaluate
 from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
 from unet_dask.objects.pieces import merged, numbered, touching
 from unet_dask.objects.region import Window, reshaped
-from unet_dask.objects.rule import REACH, ObjectRule
+from unet_dask.objects.rule import LINKED, REACH, ObjectRule
 from unet_dask.objects.shape import peaks_of, rising
 from unet_dask.pipeline import plan_store, segment_store
 from unet_dask.products.instances import number_type
@@ -158,6 +159,25 @@ def test_objects_in_three_dimensions(
     )  # fmt: skip
     found, made = (finest(tmp_path / "s.zarr", name) for name in ("instances", "classes"))
     assert np.array_equal(found, slowly(made, rule, 3, REACH[3]))
+
+
+@pytest.mark.parametrize("numbers", ["places", "dense"])
+def test_cells_of_a_stack_are_connected_along_z_however_it_is_cut(
+    cluster: Cluster, tmp_path: Path, numbers: str
+) -> None:
+    model, source = ruled(tmp_path, CORES, classes=3), make_source(tmp_path, (5, 96, 130))
+    wanted = {"products": "classes,instances", "memory": "1GiB", "connect": "z", "numbers": numbers}
+    cuts = {"region": (48, 64), "chunks": (2, 48, 64), "workers": 1, "threads": 1}
+    segment_store(source, tmp_path / "cut.zarr", model, **cuts, **wanted)
+    segment_store(source, tmp_path / "w.zarr", model, client=cluster.client, **wanted)
+    classes, found = (finest(tmp_path / "cut.zarr", name) for name in ("classes", "instances"))
+    assert np.array_equal(found, finest(tmp_path / "w.zarr", "instances"))
+    flat = slowly(classes, CORES, 2, REACH[2])
+    linked = slowly_linked(flat, LINKED)
+    if numbers == "dense":
+        linked = np.unique(linked, return_inverse=True)[1].reshape(linked.shape)
+    assert np.array_equal(found, linked)
+    assert len(np.unique(found)) < len(np.unique(flat))
 
 
 @pytest.mark.parametrize(

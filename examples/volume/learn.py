@@ -55,9 +55,11 @@ def learn(out: Path, images: NDArray[Any], targets: NDArray[Any], config: TrainC
     return train(*places, out / "model.safetensors", config, resume=again, on_event=report).model
 
 
-def segmented(out: Path, volume: NDArray[Any], model: Path, product: str) -> NDArray[Any]:
-    """Segment a volume, and return a product of it."""
+def segmented(out: Path, volume: NDArray[Any], model: Path, product: str, **settings: object) -> NDArray[Any]:
+    """Segment a volume with some settings of `segment`, and return a product of it."""
     sink = out / "rest.seg.zarr"
     source = write(out / "rest.zarr", volume)
-    unet_dask.segment_store(source, sink, model, products=f"classes,{product}", workers=1, overwrite=True)
+    unet_dask.segment_store(
+        source, sink, model, products=f"classes,{product}", workers=1, overwrite=True, **settings
+    )
     return np.asarray(zarr.open_array(sink, path=f"{product}/0", mode="r")[...])

@@ -15,6 +15,7 @@ import unet_dask
 from unet_dask.config import SegmentConfig
 from unet_dask.dispatch import Failure
 from unet_dask.errors import IncompleteError, OptionError
+from unet_dask.report import place
 from unet_dask.report import segment as reports
 from unet_dask.report.chart import region_chart
 from unet_dask.report.facts import Asked, Outcome, gathered
@@ -200,7 +201,7 @@ def test_report_that_fails_leaves_the_run_and_one_line(
     def full(path: Path, pieces: list[bytes]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reports, "write", full)
+    monkeypatch.setattr(place, "write", full)
     events: list[Event] = []
     run = segment_and_report(str(tmp_path / "r.html"), asked, events.append)
     (remark,) = [event for event in events if isinstance(event, Remark)]
