@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
 import unet_dask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -129,6 +133,23 @@ def test_every_decision_is_in_the_index_under_its_title() -> None:
         number, title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(". ", 1)
         assert f"| {number} | [{title}]({page.name}) |" in index
         assert page.name.startswith(f"{int(number):04}-")
+
+
+def _messages(path: Path) -> Iterator[str]:
+    """Yield the texts of a module, with dots for what differs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_what_the_page_of_troubles_quotes_is_said() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    said = "\0".join(text for path in (ROOT / "unet_dask").rglob("*.py") for text in _messages(path))
+    assert len(quoted) > 20
+    assert [phrase for phrase in quoted if phrase.removesuffix(" …") not in said] == []
 
 
 def test_every_public_name_is_in_the_reference() -> None:
