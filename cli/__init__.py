@@ -35,6 +35,7 @@ _COMMANDS = {
     "evaluate": "Score a prediction against its truth.",
     "verify": "Check that a result is whole and right.",
     "info": "Say what a store, a model file or a result is.",
+    "convert": "Write an image of any format as OME-Zarr.",
     "preview": "Draw a result over its source as a PNG.",
     "objects": "Make the objects of a result again, by another rule.",
     "measure": "Write a table of the objects of a result.",

@@ -166,14 +166,19 @@ def test_cells_of_a_stack_are_connected_along_z_however_it_is_cut(
     cluster: Cluster, tmp_path: Path, numbers: str
 ) -> None:
     model, source = ruled(tmp_path, CORES, classes=3), make_source(tmp_path, (5, 96, 130))
-    wanted = {"products": "classes,instances", "memory": "1GiB", "connect": "z", "numbers": numbers}
-    cuts = {"region": (48, 64), "chunks": (2, 48, 64), "workers": 1, "threads": 1}
+    wanted: dict[str, Any] = {
+        "products": "classes,instances",
+        "memory": "1GiB",
+        "connect": "z",
+        "numbers": numbers,
+    }
+    cuts: dict[str, Any] = {"region": (48, 64), "chunks": (2, 48, 64), "workers": 1, "threads": 1}
     segment_store(source, tmp_path / "cut.zarr", model, **cuts, **wanted)
     segment_store(source, tmp_path / "w.zarr", model, client=cluster.client, **wanted)
     classes, found = (finest(tmp_path / "cut.zarr", name) for name in ("classes", "instances"))
     assert np.array_equal(found, finest(tmp_path / "w.zarr", "instances"))
     flat = slowly(classes, CORES, 2, REACH[2])
-    linked = slowly_linked(flat, LINKED)
+    linked: NDArray[Any] = slowly_linked(flat.astype(np.uint32), LINKED)
     if numbers == "dense":
         linked = np.unique(linked, return_inverse=True)[1].reshape(linked.shape)
     assert np.array_equal(found, linked)
