@@ -24,6 +24,7 @@ from unet_dask.convert.convert import convert
 from unet_dask.convert.journal import NAME
 from unet_dask.convert.place import partial_of
 from unet_dask.errors import DataError, MismatchError, OptionError, SinkError
+from unet_dask.info import describe, lines
 from unet_dask.io.source.volume import open_source
 from unet_dask.io.source.window import read_window
 from unet_dask.pipeline import segment_store
@@ -83,6 +84,13 @@ def test_a_converted_image_is_segmented_as_the_one_it_was(
         segment_store(source, tmp_path / sink, tiny_model, client=cluster.client, memory="1GiB")
     one, other = (level(tmp_path / sink / "classes", 0) for sink in ("a.zarr", "b.zarr"))
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_converted_image_is_said_to_be_an_image(written: dict[str, Path], tmp_path: Path) -> None:
+    made = convert(written["ome.ome.tif"], tmp_path / "c.ome.zarr")
+    said = dict(lines(describe(str(made.path))))
+    assert "150 x 190" in " ".join(said.values())
+    assert "result" not in said
 
 
 def test_a_volume_of_channels_keeps_axes_names_and_depth(tmp_path: Path) -> None:

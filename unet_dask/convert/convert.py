@@ -217,7 +217,7 @@ class _Copy:
         coarsest = np.asarray(self.arrays[-1][...])
         group = zarr.open_group(self.folder, mode="r+")
         group.update_attributes(
-            {"ome": described(self.source, self.layout, coarsest), MARK: {"converted": self.source.name}}
+            {"ome": described(self.source, self.layout, coarsest), MARK: self.source.name}
         )
         durable.sync_file(self.folder / "zarr.json")
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-#: Of what we say in the attributes of an image.
-MARK = "unet_dask"
+#: Attribute of an image that a conversion wrote: not that of a result, which is taken for one.
+MARK = "unet_dask_converted"
 
 
 def required(output: str | os.PathLike[str], source: str, *, resume: bool, overwrite: bool) -> Path:
@@ -98,8 +98,8 @@ def _require_ours(target: Path) -> None:
     if not target.exists():
         return
     try:
-        said = json.loads((target / "zarr.json").read_text("utf-8"))["attributes"][MARK]["converted"]
-    except (OSError, ValueError, KeyError, TypeError):
+        said = json.loads((target / "zarr.json").read_text("utf-8"))["attributes"][MARK]
+    except (OSError, ValueError, LookupError, TypeError):
         said = None
     if said is None:
         raise SinkError(
