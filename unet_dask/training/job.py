@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch.amp import GradScaler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unet_dask.choices import AUTO, Device
 from unet_dask.engine.device import require_precision
@@ -17,6 +16,7 @@ from unet_dask.errors import OptionError
 from unet_dask.model.file import Model, new_model, tensor_checksum
 from unet_dask.model.header import ModelHeader, NetworkSpec
 from unet_dask.objects.rule import ObjectRule
+from unet_dask.training.average import averaged
 from unet_dask.training.checkpoint import Progress
 from unet_dask.training.config import TrainConfig
 from unet_dask.training.parallel import own_gpu
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch.nn import Module
     from torch.optim import Optimizer
+    from torch.optim.swa_utils import AveragedModel
 
     from unet_dask.model.network import Network
     from unet_dask.training.curves import CurvePoint
@@ -179,10 +180,7 @@ def initial(job: Job) -> State:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name
             module.momentum = _STATISTICS_MOMENTUM
     optimiser = _optimiser(config, network)
-    average = None
-    if config.averaging:
-        moving = get_ema_multi_avg_fn(config.averaging)  # type: ignore[no-untyped-call]  # torch's own
-        average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
+    average = averaged(network, config.averaging) if config.averaging else None
     scaler = GradScaler(job.device.type, enabled=config.precision == "float16")
     return State(network, optimiser, scaler, average)
 
