@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import re
 import signal
@@ -40,8 +39,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "slurm"))
 from one_node import one_node
 
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
-SETTINGS = "--products classes,instances --workers 1 --threads 1 --memory 1GiB --region 64,64 --tile 64,64 --chunks 64,64"
-_SIDE = 576
+SETTINGS = "--products classes,instances --workers 1 --threads 1 --memory 1GiB"
+SETTINGS += " --region 64,64 --tile 64,64 --chunks 64,64"
+_SIDE = 448
 #: Times an array is submitted at most, and seconds that all of it may take.
 _ROUNDS, _PATIENCE = 8, 1800.0
 
@@ -185,7 +185,7 @@ def prepared(folder: Path) -> dict[str, str]:
 
 def written(folder: Path, number: int, chance: random.Random, kills: int) -> Array:
     """Write the script of an array."""
-    place, parts = folder / f"array {number}", chance.choice((2, 3, 4))
+    place, parts = folder / f"array {number}", chance.choice((2, 3))
     place.mkdir()
     limit = ["--time", "1"] if number % 2 else []
     command = [
@@ -300,10 +300,8 @@ def keep(array: Array) -> None:
     """Print what a job of an array that is not right has said."""
     for log in sorted(array.folder.glob("*.log")):
         print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
-    print(
-        subprocess.run(["find", str(array.sink / "_unet_dask"), "-ls"], capture_output=True, text=True).stdout
-    )
-    os.sync()
+    for file in sorted((array.sink / "_unet_dask").rglob("*")):
+        print(file.relative_to(array.sink))
 
 
 if __name__ == "__main__":

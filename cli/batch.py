@@ -152,7 +152,7 @@ def _planned(
         output = sink or default_sink(source)
         needs = needs_of_image(source, model, config, parts, seconds)
     arguments = [["-o", output], *_arguments(context, needs), *([["--resume"]] if asked else [])]
-    array = Array(_program(), sources, arguments, output, parts, os.getcwd(), remote=not is_local(output))
+    array = Array(_program(), sources, arguments, output, parts, str(Path.cwd()), remote=not is_local(output))
     return array, needs
 
 

@@ -3,10 +3,10 @@
     python examples/slurm/one_node.py sbatch --wait job.sh
     python examples/slurm/one_node.py --cpus 8 bash
 
-The command, and what it starts, find this Slurm by the variable SLURM_CONF; when the command ends, Slurm is stopped and
-the folder removed. On Debian: apt-get install slurm-wlm munge. Daemons listen on the loopback interface only and run as
-whoever calls this, whose jobs alone they run. Memory is held to `--mem` without control groups: slurmd looks every second,
-and kills what holds more.
+The command, and what it starts, find this Slurm by the variable SLURM_CONF; when it ends, jobs are cancelled, Slurm is
+stopped and the folder removed. On Debian: apt-get install slurm-wlm munge. Daemons listen on the loopback interface
+only, and run as whoever calls this. Memory is held to `--mem` without control groups: slurmd looks every second, and
+kills what holds more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 #: Where Debian keeps them, which need not be on the path of a user.
@@ -122,7 +122,10 @@ def one_node(*, cpus: int, memory: int) -> Iterator[dict[str, str]]:
         for command in _commands(folder):
             opened.enter_context(_running(command, environment, folder))
         _wait_until_idle(environment, folder)
-        yield environment
+        try:
+            yield environment
+        finally:
+            _cancel_all(environment, folder)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -159,10 +162,9 @@ def _commands(folder: Path) -> list[list[str]]:
 @contextmanager
 def _running(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[None]:
     """Run a daemon; in the end it is asked to end, and then made to."""
-    program = str(shutil.which(command[0], path=_PLACES))
     with (folder / f"{command[0]}.out").open("wb") as output:
         process = subprocess.Popen(
-            [program, *command[1:]],
+            [_program(command[0]), *command[1:]],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -171,7 +173,7 @@ def _running(command: list[str], environment: dict[str, str], folder: Path) -> I
         )
     try:
         if command[0] == "munged":
-            _wait_for(lambda: (folder / "munge.socket").exists(), "munged", folder)
+            _wait_for((folder / "munge.socket").exists, "munged", folder)
         yield
     finally:
         process.terminate()
@@ -184,16 +186,31 @@ def _running(command: list[str], environment: dict[str, str], folder: Path) -> I
 
 def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
     def idle() -> bool:
-        asked = [str(shutil.which("sinfo", path=_PLACES)), "--noheader", "--format=%T"]
+        asked = [_program("sinfo"), "--noheader", "--format=%T"]
         answer = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
         return answer.stdout.strip() == "idle"
 
     _wait_for(idle, "slurmctld", folder)
 
 
-def _wait_for(ready: object, name: str, folder: Path) -> None:
-    """Wait until a daemon is ready, but not for ever."""
-    assert callable(ready)
+def _cancel_all(environment: dict[str, str], folder: Path) -> None:
+    """End all jobs: what slurmd has started goes on without it."""
+
+    def over() -> bool:
+        cancel = [_program("scancel"), "--full", f"--user={getpass.getuser()}"]
+        subprocess.run(cancel, env=environment, capture_output=True, check=False)
+        asked = [_program("squeue"), "--noheader"]
+        return not subprocess.run(asked, env=environment, capture_output=True, check=False).stdout.strip()
+
+    _wait_for(over, "the end of all jobs", folder)
+
+
+def _program(name: str) -> str:
+    return str(shutil.which(name, path=_PLACES))
+
+
+def _wait_for(ready: Callable[[], bool], name: str, folder: Path) -> None:
+    """Wait until something is ready, but not for ever."""
     patience = time.monotonic() + _PATIENCE
     while not ready():
         if time.monotonic() > patience:

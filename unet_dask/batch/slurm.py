@@ -73,11 +73,9 @@ while true; do
     run=$$!
     [ -z "$$asked" ] || kill -TERM "$$run" # it was asked for in between
     wait "$$run"
+    while kill -0 "$$run" 2>/dev/null; do wait "$$run"; done # a signal ends waiting, not the run
+    wait "$$run"
     code=$$?
-    while kill -0 "$$run" 2>/dev/null; do # a signal ends waiting, not the run
-        wait "$$run"
-        code=$$?
-    done
     kill -KILL -- "-$$run" 2>/dev/null # what a driver leaves behind that was killed
 
     case "$$asked/$$code" in
@@ -102,7 +100,8 @@ done
 )
 #: Sizes of ledgers, without a look at the chunks of arrays; of an object store, what the result says of itself.
 _FINISHED = """\
-    find "$output" -name c -prune -o -path '*/_unet_dask/ledger*' -type f -printf '%p %s\\n' 2>/dev/null | sort | cksum"""
+    find "$output" -name c -prune -o -path '*/_unet_dask/ledger*' -type f -printf '%p %s\\n' 2>/dev/null |
+        sort | cksum"""
 _FINISHED_REMOTELY = """\
     "${program[@]}" info "$output" --json 2>/dev/null | cksum"""
 #: Starts of a job after which it is not put back into the queue if a run until the time limit finished nothing; runs
