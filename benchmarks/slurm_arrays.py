@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ from one_node import one_node
 SCRIPT = str(Path(sys.executable).with_name("unet-dask"))
 SETTINGS = "--products classes,instances --workers 1 --threads 1 --memory 1GiB"
 SETTINGS += " --region 64,64 --tile 64,64 --chunks 64,64"
-_SIDE = 448
+_SIDE = 384
 #: Times an array is submitted at most, and seconds that all of it may take.
 _ROUNDS, _PATIENCE = 8, 1800.0
 
@@ -237,11 +238,17 @@ def tried(folder: Path, slurm: Slurm, asked: argparse.Namespace) -> int:
     """Run all arrays, print what became of each, and return how many are not right."""
     chance, expected, watch = random.Random(asked.seed), prepared(folder), Watch()
     watch.start()
-    waiting, running, wrong, suffered = list(range(asked.arrays)), [], [], Counter[str]()
+    running, wrong, suffered = [], [], Counter[str]()
     rounds, of_array, most = 0, {}, 0
+    writers = ThreadPoolExecutor(3)
+    seeds = [random.Random(f"{asked.seed}/{number}") for number in range(asked.arrays)]
+    waiting = [
+        writers.submit(written, folder, number, each, asked.kills) for number, each in enumerate(seeds)
+    ]
     while waiting or running:
-        while waiting and len(running) < asked.at_once:
-            array = written(folder, waiting.pop(0), chance, asked.kills)
+        while waiting and waiting[0].done() and len(running) < asked.at_once:
+            array = waiting.pop(0).result()
+            array.began = time.monotonic()
             submit(slurm, array)
             running.append(array)
         time.sleep(chance.uniform(0.5, 2.5))

@@ -1,4 +1,4 @@
-"""Arrays on a real Slurm: undisturbed, requeued, at their time limit, killed, cancelled; the bytes are those of one run."""
+"""Arrays on a real Slurm: requeued, at their time limit, killed, cancelled; the bytes are those of one run."""
 
 from __future__ import annotations
 
