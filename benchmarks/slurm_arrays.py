@@ -45,6 +45,8 @@ SETTINGS += " --region 64,64 --tile 64,64 --chunks 64,64"
 _SIDE = 384
 #: Times an array is submitted at most, and seconds that all of it may take.
 _ROUNDS, _PATIENCE = 8, 1800.0
+#: Seconds that a command of Slurm may take.
+_ANSWER = 10.0
 
 
 @dataclass
@@ -66,6 +68,21 @@ class Array:
         return self.folder / "out.zarr"
 
 
+@dataclass(frozen=True)
+class Job:
+    """One job of an array, as Slurm lists it."""
+
+    array: str
+    task: str
+    number: str
+    state: str
+
+    @property
+    def name(self) -> str:
+        """What it is told by: one job of an array has the number of the array, which means all of them."""
+        return f"{self.array}_{self.task}"
+
+
 class Slurm:
     """What Slurm is asked and told."""
 
@@ -74,13 +91,20 @@ class Slurm:
         self.log = Path(environment["SLURM_CONF"]).with_name("jobs.txt")
 
     def __call__(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
+        """Return what a command prints; scancel tries again for minutes what cannot be done now, and may not."""
+        with suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(
+                command, env=self.environment, capture_output=True, text=True, check=False, timeout=_ANSWER
+            )
+            return done.stdout.strip()
+        return ""
 
-    def jobs(self) -> list[tuple[str, str, str]]:
-        """Return array, own number and state of every job that is not over."""
-        answer = self("squeue", "--noheader", "--array", "--format=%F %A %T").splitlines()
-        return [(words[0], words[1], words[2]) for words in map(str.split, answer) if len(words) == 3]
+    def jobs(self) -> list[Job]:
+        """Return every job that is not over."""
+        answer = ""
+        while not answer.startswith("ARRAY"):  # else an answer that is late would read as the end of all
+            answer = self("squeue", "--array", "--format=%F %K %A %T")
+        return [Job(*line.split()) for line in answer.splitlines()[1:]]
 
     def states(self) -> Counter[str]:
         """Return how often jobs ended in each state; a requeued one ends once more each time."""
@@ -117,17 +141,17 @@ class Watch(threading.Thread):
                 self.peaks[number] = max(self.peaks[number], resident)
 
 
-def kill(slurm: Slurm, number: str, how: str) -> bool:
+def kill(slurm: Slurm, job: Job, how: str) -> bool:
     """Do something to a job; return whether there was something to do it to."""
-    members = processes().get(number, [])
+    members = processes().get(job.number, [])
     runs = [each for each in members if "unet-dask" in " ".join(each.cmdline()[:2])]
     workers = [each for each in members if "fork_server" in " ".join(each.cmdline())]
     if how == "requeue":
-        slurm("scontrol", "requeue", number)
+        slurm("scontrol", "requeue", job.name)
     elif how == "cancel":
-        slurm("scancel", "--signal=KILL", number)
+        slurm("scancel", "--signal=KILL", job.name)
     elif how == "time is up":
-        slurm("scancel", "--signal=USR1", "--batch", number)
+        slurm("scancel", "--signal=USR1", "--batch", job.name)
     else:
         chosen = {"driver": runs[:1], "worker": workers[-1:], "all": runs + workers}[how]
         for each in chosen:
@@ -253,9 +277,9 @@ def tried(folder: Path, slurm: Slurm, asked: argparse.Namespace) -> int:
             running.append(array)
         time.sleep(chance.uniform(0.5, 2.5))
         jobs = slurm.jobs()
-        of_array |= {number: array for array in running for job, number, _ in jobs if job == array.job}
+        of_array |= {job.number: array for array in running for job in jobs if job.array == array.job}
         befall(slurm, jobs, running, chance)
-        for array in [each for each in running if each.job not in {job for job, _, _ in jobs}]:
+        for array in [each for each in running if each.job not in {job.array for job in jobs}]:
             same = content(array.sink) == expected if array.sink.exists() else False
             late = time.monotonic() - array.began > _PATIENCE
             if not same and array.rounds < _ROUNDS and not late:
@@ -286,20 +310,18 @@ def tried(folder: Path, slurm: Slurm, asked: argparse.Namespace) -> int:
     return len(wrong) + states["OUT_OF_MEMORY"] + states["TIMEOUT"] + (most > 1)
 
 
-def befall(
-    slurm: Slurm, jobs: list[tuple[str, str, str]], running: list[Array], chance: random.Random
-) -> None:
+def befall(slurm: Slurm, jobs: list[Job], running: list[Array], chance: random.Random) -> None:
     """Let something befall a job of an array that has not had its share, if any runs."""
     victims = [
-        (array, number)
+        (array, job)
         for array in running
-        for job, number, state in jobs
-        if job == array.job and state == "RUNNING" and len(array.suffered) < array.kills
+        for job in jobs
+        if job.array == array.job and job.state == "RUNNING" and len(array.suffered) < array.kills
     ]
     if victims and chance.random() < 0.6:
-        array, number = chance.choice(victims)
+        array, job = chance.choice(victims)
         how = chance.choice(WAYS)
-        if kill(slurm, number, how):
+        if kill(slurm, job, how):
             array.suffered.append(how)
 
 

@@ -34,6 +34,7 @@ _NOT_LENT = {
     "dry_run",
     "scheduler",
     "scheduler_file",
+    "cluster",
     "as_json",
     "quiet",
     "debug",

@@ -65,7 +65,7 @@ def plan_store(
     chosen = configured(config, settings)
     with model_file(model) as file:
         prepared = prepare(open_inputs(source, file, chosen), this_machine(chosen), None)
-    if not (chosen.scheduler or chosen.scheduler_file):
+    if not chosen.elsewhere:
         require_here(prepared.plan, manifest=None)
     return prepared.plan
 
@@ -151,7 +151,7 @@ def segment_store(
             remote.location(source, "source"), url, part, resume=resume, overwrite=overwrite
         )
     with places.refusals_told(url), model_file(model) as file:
-        elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
+        elsewhere = client is not None or chosen.elsewhere
         # What a running cluster has is asked once it answers; until then the plan is for what was wished, so that
         # what no machine could do is refused first.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None

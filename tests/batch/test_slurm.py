@@ -82,7 +82,12 @@ class Job:
         script = script.replace("\n    sleep 5 ", "\n    sleep 0 ")
         (folder / "job.sh").write_text(f'echo $$ > "{folder}/shell"\n{script}', encoding="utf-8")
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        about = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": str(restarts)}
+        about = {
+            "SLURM_ARRAY_TASK_ID": "3",
+            "SLURM_JOB_ID": "70",
+            "SLURM_ARRAY_JOB_ID": "70",
+            "SLURM_RESTART_COUNT": str(restarts),
+        }
         self.done = subprocess.run(
             ["bash", str(folder / "job.sh")],
             cwd=folder,
@@ -125,7 +130,7 @@ def test_a_run_that_is_lost_again_and_again_is_given_up(accident: str, code: int
 @pytest.mark.parametrize("restarts", [0, 1, 500])
 def test_at_the_time_limit_a_job_goes_back_into_the_queue(restarts: int, tmp_path: Path) -> None:
     job = Job(tmp_path, "wait-SIGUSR1+", restarts=restarts)
-    assert (job.done.returncode, len(job.calls), job.requeued) == (143, 1, ["requeue 77"])
+    assert (job.done.returncode, len(job.calls), job.requeued) == (143, 1, ["requeue 70_3"])
 
 
 def test_a_job_whose_time_is_too_short_for_anything_does_not_go_round_for_ever(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ while true; do
             exit "$$code"
         fi
         echo "The time limit is near. What is done is kept, and the job goes back into the queue." >&2
-        scontrol requeue "$$SLURM_JOB_ID"
+        # By this name: the number of one job of an array is that of the whole array too.
+        scontrol requeue "$${SLURM_ARRAY_JOB_ID}_$$SLURM_ARRAY_TASK_ID"
         exit "$$code"
     fi
     [ "$$idle" -lt ${tries} ] || exit "$$code"
