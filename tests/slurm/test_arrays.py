@@ -46,13 +46,16 @@ def script(tell: Tell, whole: tuple[Path, dict[str, bytes]], tiny_model: Path, t
     return tmp_path / "job.sh"
 
 
-def running(tell: Tell, array: str) -> str:
-    """Return the number of a job of an array that has begun to compute, once there is one."""
+def running(tell: Tell, array: str) -> tuple[str, str]:
+    """Return the name and the number of a job of an array that has begun to compute, once there is one.
+
+    The number of one of them is that of the array, and means all of them to most commands.
+    """
     while True:
-        answer = tell("squeue", "--noheader", "--array", "--format=%F %A %T").splitlines()
-        for number in [words[1] for words in map(str.split, answer) if words[::2] == [array, "RUNNING"]]:
-            if of_job(number, "fork_server"):
-                return number
+        answer = tell("squeue", "--noheader", "--array", "--format=%F %K %A %T").splitlines()
+        for of, task, number, state in map(str.split, answer):
+            if (of, state) == (array, "RUNNING") and of_job(number, "fork_server"):
+                return f"{array}_{task}", number
         assert answer, "the array is over before anything could befall it"
         time.sleep(0.2)
 
@@ -101,11 +104,11 @@ def test_an_array_goes_on_by_itself(
     accident: str, script: Path, tell: Tell, whole: tuple[Path, dict[str, bytes]]
 ) -> None:
     array = tell("sbatch", "--parsable", "--time=10", script)
-    number = running(tell, array)
+    name, number = running(tell, array)
     if accident == "requeue":
-        tell("scontrol", "requeue", number)
+        tell("scontrol", "requeue", name)
     elif accident == "time is up":
-        tell("scancel", "--signal=USR1", "--batch", number)
+        tell("scancel", "--signal=USR1", "--batch", name)
     else:
         server, driver = of_job(number, "fork_server"), of_job(number, "--part")
         for process in {"driver": driver, "workers": server}.get(accident, driver + server):
@@ -113,6 +116,9 @@ def test_an_array_goes_on_by_itself(
     over(tell)
     assert content(script.parent / "out.zarr") == whole[1], logs(script.parent)
     assert set(states(tell, array)) == {"COMPLETED"}, logs(script.parent)
+    starts = re.findall(r"Restarts=(\d+)", tell("scontrol", "-o", "show", "job", array))
+    again = ["0", "1"] if accident in ("requeue", "time is up") else ["0", "0"]
+    assert sorted(starts) == again, "its sibling is left alone"
 
 
 def test_a_time_limit_that_is_too_short_is_gone_on_after(
@@ -136,7 +142,7 @@ def test_what_is_cancelled_stays_so_and_the_array_behind_it_goes_on(
     array = tell("sbatch", "--parsable", "--time=10", script)
     after = ["--dependency", f"afternotok:{array}", "--kill-on-invalid-dep=yes"]
     behind = tell("sbatch", "--parsable", "--time=10", *after, script)
-    tell("scancel", "--signal=KILL", running(tell, array))
+    tell("scancel", "--signal=KILL", running(tell, array)[0])
     over(tell)
     assert "CANCELLED" in states(tell, array)
     assert states(tell, behind) == ["COMPLETED"] * 2, logs(script.parent)
