@@ -3,7 +3,7 @@
     python benchmarks/slurm_arrays.py [--arrays 50] [--at-once 4] [--seed 0] [--kills 3]
 
 Slurm is started on this machine by examples/slurm/one_node.py. Each array is written by `unet-dask batch` for a small
-image, half of them with a time limit of a minute, which is shorter than some jobs take. While they run, jobs are
+image, half of them with a time limit of two minutes, of which Slurm takes up to one off. While they run, jobs are
 requeued, cancelled with SIGKILL, and driver, worker or both are killed by number; one is told that its time is up.
 An array whose jobs were cancelled is submitted once more, as anybody would. In the end each result must be that of
 one run, byte for byte. Memory is the resident memory of all processes of a job, looked at twice a second, and held to
@@ -212,7 +212,7 @@ def written(folder: Path, number: int, chance: random.Random, kills: int) -> Arr
     """Write the script of an array."""
     place, parts = folder / f"array {number}", chance.choice((2, 3))
     place.mkdir()
-    limit = ["--time", "1"] if number % 2 else []
+    limit = ["--time", "2"] if number % 2 else []
     command = [
         SCRIPT,
         "batch",

@@ -61,8 +61,10 @@ ${finished}
 }
 
 # The time limit is near (USR1), or somebody wants the job to end (TERM): the run ends in order, and keeps what is done.
+# One that takes too long to end is killed, which loses no more than what is in flight.
 asked=
-trap 'asked=time; kill -TERM "$$run" 2>/dev/null' USR1
+guard=
+trap 'asked=time; kill -TERM "$$run" 2>/dev/null; (sleep ${patience}; kill -KILL -- "-$$run") & guard=$$!' USR1
 trap 'asked=end; kill -TERM "$$run" 2>/dev/null' TERM
 
 set -m # a process group for each run, which is ended with it
@@ -77,6 +79,7 @@ while true; do
     wait "$$run"
     code=$$?
     kill -KILL -- "-$$run" 2>/dev/null # what a driver leaves behind that was killed
+    [ -z "$$guard" ] || kill -KILL -- "-$$guard" 2>/dev/null
 
     case "$$asked/$$code" in
         */0 | */1 | */2 | */4) exit "$$code" ;; # done, or nothing that another try would change
@@ -141,6 +144,7 @@ class Array:
         OptionError
             If a name has a letter that ends a line, which no script can say to Slurm.
         """
+        warned = min(max(needs.seconds // _WARNED_SHARE, _WARNED[0]), _WARNED[1])
         stem = re.sub(r"[^\w.-]+", "-", self.output.rstrip("/").rpartition("/")[2].removesuffix(".zarr"))
         return _SCRIPT.substitute(
             title=visible(
@@ -152,7 +156,8 @@ class Array:
             gpus=f"#SBATCH --gres=gpu:{needs.gpus}\n" if needs.gpus else "",
             memory=-(-needs.memory >> 20),
             time=as_time(needs.seconds),
-            warned=min(max(needs.seconds // _WARNED_SHARE, _WARNED[0]), _WARNED[1]),
+            warned=warned,
+            patience=warned // 2,
             folder=_for_slurm(self.folder),
             log=stem,
             program=shlex.join(self.program),
