@@ -44,8 +44,8 @@ if word.endswith("+"):
     ledger = here / "out.zarr" / "_unet_dask" / "ledger"
     ledger.mkdir(parents=True, exist_ok=True)
     (ledger / str(len(plan))).write_text("something")
-if word.startswith("wait"):
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+if word.startswith(("wait", "deaf")):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if word.startswith("deaf") else lambda *_: os._exit(143))
     os.kill(int((here / "shell").read_text()), getattr(signal, word.rstrip("+").partition("-")[2]))
     while True:
         time.sleep(0.05)
@@ -79,7 +79,8 @@ class Job:
         control.chmod(0o755)
         script = array(folder, **changed).script(NEEDS)
         assert script.count("\n    sleep 5 ") == 1
-        script = script.replace("\n    sleep 5 ", "\n    sleep 0 ")
+        assert script.count("(sleep 150; ") == 1
+        script = script.replace("\n    sleep 5 ", "\n    sleep 0 ").replace("(sleep 150; ", "(sleep 1; ")
         (folder / "job.sh").write_text(f'echo $$ > "{folder}/shell"\n{script}', encoding="utf-8")
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
         about = {
@@ -131,6 +132,11 @@ def test_a_run_that_is_lost_again_and_again_is_given_up(accident: str, code: int
 def test_at_the_time_limit_a_job_goes_back_into_the_queue(restarts: int, tmp_path: Path) -> None:
     job = Job(tmp_path, "wait-SIGUSR1+", restarts=restarts)
     assert (job.done.returncode, len(job.calls), job.requeued) == (143, 1, ["requeue 70_3"])
+
+
+def test_a_run_that_does_not_end_is_killed_before_the_wall(tmp_path: Path) -> None:
+    job = Job(tmp_path, "deaf-SIGUSR1+")
+    assert (job.done.returncode, len(job.calls), job.requeued) == (137, 1, ["requeue 70_3"])
 
 
 def test_a_job_whose_time_is_too_short_for_anything_does_not_go_round_for_ever(tmp_path: Path) -> None:
