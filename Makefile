@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # GPU another build may be wanted: see benchmarks/gpu/README.md.
 TORCH ?= $(shell grep '^torch==' constraints.txt)
 
-.PHONY: install demo test test-slow test-avx2 test-python check lint types contracts format docs torture audit cuda gpu bench \
+.PHONY: install demo test test-slow test-avx2 test-python check lint types contracts format docs torture audit slurm cuda gpu bench \
     bench-gpu dist release clean
 
 install: $(STAMP)
@@ -27,7 +27,7 @@ demo: install
 # Two processes, a file each: most of a test's time is spent waiting for workers to start. The longest files come first,
 # as tests/conftest.py puts them.
 test: install
-	$(BIN)/python -m pytest -m "not gpu and not torture and not slow" --numprocesses 2 --dist loadfile \
+	$(BIN)/python -m pytest -m "not gpu and not slurm and not torture and not slow" --numprocesses 2 --dist loadfile \
 	    --no-loadscope-reorder
 
 # What takes a quarter of an hour more and has shorter relatives in `make test`.
@@ -76,6 +76,13 @@ torture: install
 audit: install
 	$(PIP) pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+# Without Slurm all tests of it are skipped, and nothing would be red: so it is looked for first, by the example.
+slurm: export PATH := $(CURDIR)/$(BIN):$(PATH)
+slurm: install
+	rm -rf build/slurm
+	$(BIN)/python examples/slurm/one_node.py bash examples/slurm/demo.sh build/slurm
+	$(BIN)/python -m pytest -m slurm
 
 # Without a GPU all tests of it are skipped, and nothing would be red: so it is looked for first.
 cuda: install

@@ -30,6 +30,7 @@ _COMPLETE = "_UNET_DASK_COMPLETE"
 #: Command -> module of this package that defines it. A module is imported when its command is used.
 _COMMANDS = {
     "segment": "Segment a Zarr volume into a Zarr group.",
+    "batch": "Write the script of an array of batch jobs.",
     "train": "Train a U-Net from a few annotated images.",
     "init": "Make an untrained network.",
     "evaluate": "Score a prediction against its truth.",

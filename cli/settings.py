@@ -37,9 +37,12 @@ def _names(option: click.Parameter) -> list[str]:
 
 
 def name_variables(command: click.Command, name: str) -> None:
-    """Give every option of a command the variable that it can be set by, and those that it had before."""
+    """Give every option of a command the variable that it can be set by, and those that it had before.
+
+    Options that another command has lent keep theirs.
+    """
     for option in command.params:
-        if isinstance(option, click.Option):
+        if isinstance(option, click.Option) and not option.envvar:
             option.envvar = [f"{_PREFIX}{name}_{each}".upper() for each in _names(option)]
 
 

@@ -117,6 +117,12 @@ class SegmentConfig:
     scheduler_file: str | None = setting(
         None, values="", path=True, metavar="FILE", help="The same, from the scheduler's file."
     )
+    cluster: str | None = setting(
+        None,
+        values="",
+        help="Run on workers that are jobs, as your jobqueue.yaml describes them.",
+        **_one_of("kind of cluster", "slurm"),
+    )
     device: str = setting("auto", values="plan.device", choices=(AUTO, *words(Device)), help="[auto]")
     precision: str = setting(
         "auto",
@@ -307,8 +313,13 @@ class SegmentConfig:
             value = getattr(self, each.name)
             if each.check is not None and value is not None:
                 each.check(each.name, value)
-        if self.scheduler and self.scheduler_file:
-            raise OptionError("A cluster is named by --scheduler or by --scheduler-file, not by both.")
+        if len(list(filter(None, (self.scheduler, self.scheduler_file, self.cluster)))) > 1:
+            raise OptionError("A cluster is named by one of --scheduler, --scheduler-file and --cluster.")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the run is on a cluster of others, and not on workers of this machine."""
+        return bool(self.scheduler or self.scheduler_file or self.cluster)
 
 
 def configured(config: SegmentConfig | None, settings: Mapping[str, Any]) -> SegmentConfig:

@@ -65,7 +65,7 @@ def plan_store(
     chosen = configured(config, settings)
     with model_file(model) as file:
         prepared = prepare(open_inputs(source, file, chosen), this_machine(chosen), None)
-    if not (chosen.scheduler or chosen.scheduler_file):
+    if not chosen.elsewhere:
         require_here(prepared.plan, manifest=None)
     return prepared.plan
 
@@ -74,20 +74,33 @@ def estimated_seconds(
     plan: Plan, model: Model | str | os.PathLike[str], config: SegmentConfig | None = None
 ) -> float:
     """Return the time a plan would take on this machine's own workers, from one tile run here and now."""
-    from unet_dask.engine.speed import flop_per_second
-
     config = config or SegmentConfig()
     workers = config.workers or clusters.default_workers(plan.device)
+    rate = worker_rate(plan, model, config, threads=available_cores())
+    # Workers share the cores that this tile had for itself; more of them than there are regions cannot help.
+    return plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
+
+
+def worker_rate(
+    plan: Plan, model: Model | str | os.PathLike[str], config: SegmentConfig, *, threads: int
+) -> float:
+    """Return the operations of a plan that a worker does in a second, from one tile run here and now.
+
+    Parameters
+    ----------
+    plan, model, config : of the run
+    threads : of the worker; of those only the cores count that this machine has
+    """
+    from unet_dask.engine.speed import flop_per_second
+
     with model_file(model) as file:
         key = Prepared(plan.source, file, config, plan).key()
         if not multiplies(
             plan.precision, plan.device
         ):  # the cluster that is named may, and is not slower than this
             key = key.in_float32()
-        rate = flop_per_second(key, plan.header.network, threads=available_cores())
-    # Workers share the cores that this tile had for itself; more of them than there are regions cannot help.
-    passes = len(symmetries(config.tta, plan.header.network.dims))
-    return passes * plan.flop / rate / (min(workers, max(len(plan.grid), 1)) if plan.device == "cuda" else 1)
+        rate = flop_per_second(key, plan.header.network, threads=min(threads, available_cores()))
+    return rate / len(symmetries(config.tta, plan.header.network.dims))
 
 
 def segment_store(
@@ -138,7 +151,7 @@ def segment_store(
             remote.location(source, "source"), url, part, resume=resume, overwrite=overwrite
         )
     with places.refusals_told(url), model_file(model) as file:
-        elsewhere = client is not None or chosen.scheduler or chosen.scheduler_file
+        elsewhere = client is not None or chosen.elsewhere
         # What a running cluster has is asked once it answers; until then the plan is for what was wished, so that
         # what no machine could do is refused first.
         wish = chosen.device if elsewhere and chosen.device != "auto" else None

@@ -52,7 +52,7 @@ def staffed(
     on_event : is told what is waited for
     """
     config = asked.config
-    elsewhere = client is not None or config.scheduler or config.scheduler_file
+    elsewhere = client is not None or config.elsewhere
     machine = this_machine(config, config.device if elsewhere and config.device != "auto" else None)
     if not elsewhere:  # what no worker could do is refused before one is started
         found = survey(orders, machine)

@@ -11,7 +11,7 @@ from unet_dask.planning.grant import require
 from unet_dask.run.events import Remark
 from unet_dask.run.through import begun_in
 from unet_dask.workers import cluster as clusters
-from unet_dask.workers import running
+from unet_dask.workers import jobqueue, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +61,12 @@ def open_workers(
         return running.running_cluster(
             address=config.scheduler, scheduler_file=config.scheduler_file, threads=config.threads, say=say
         )
-    limit, workers = (
-        config.memory or machine.limit,
-        config.workers or clusters.default_workers(machine.device),
-    )
+    limit = config.memory or machine.limit
+    if config.cluster:
+        return jobqueue.slurm_cluster(
+            workers=config.workers or 1, threads=config.threads, limit=limit, say=say
+        )
+    workers = config.workers or clusters.default_workers(machine.device)
     require(workers=workers, limit=limit, memory=clusters.machine_memory())
     threads = config.threads or max(available_cores() // workers, 1)
     return clusters.local_cluster(workers=workers, threads=threads, limit=limit, device=machine.device)
