@@ -58,7 +58,7 @@ def _require_logits(values: NDArray[np.float64], within: NDArray[np.bool_]) -> N
         what = f"probabilities in {int(within.sum())} of {len(within)} channels, and something else in the others"
     elif values.min() >= 0:
         what = "never less than 0, and more than 1: distances, or intensities"
-    elif np.abs(values).max() <= 1 and np.abs(values).max() > _SATURATED:
+    elif _SATURATED < np.abs(values).max() <= 1 + _ROUNDING:
         what = "between -1 and 1"
     if what:
         raise ModelError(

@@ -70,7 +70,7 @@ class Preprocessing:
             return Normalisation("volume")
         gain, offset = (each * channels if len(each) == 1 else each for each in (self.gain, self.offset))
         pairs = list(zip(gain, offset, strict=True))
-        return Normalisation("constant", tuple(-b / a for a, b in pairs), tuple(1 / a for a, _ in pairs))
+        return Normalisation("constant", tuple(0.0 - b / a for a, b in pairs), tuple(1 / a for a, _ in pairs))
 
     def of(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's input for one image of (c, *space), by its own statistics if by any."""

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unet_dask.errors import ModelError
 from unet_dask.model.foreign.graph import Session, parsed, sized
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, tuple[int, ...]]
 
+#: How many times larger than an image its arrays may be along an axis; pixels in a row are more.
+_ENLARGED = 4
 #: Operations whose work is in filters, and whether their work is per pixel of what they read instead of what they make.
 _WITH_FILTERS = {"Conv": False, "ConvTranspose": True}
 
@@ -52,15 +55,8 @@ def prices(data: bytes, channels: int, small: Sequence[int], large: Sequence[int
     model = parsed(data)
     graph = model.graph
     found = [_shapes(data, channels, sides) for sides in (small, large)]
-    grown = [math.prod(sides) for sides in (small, large)]
-    per_pixel: dict[str, float] = {}
-    for name, shape in found[1].items():
-        before = found[0][name]
-        if len(shape) == len(large) + 2:
-            steps = zip(shape[2:], before[2:], large, small, strict=True)
-            per_pixel[name] = math.prod(shape[:2]) * math.prod((b - a) / (d - c) for b, a, d, c in steps)
-        else:
-            per_pixel[name] = max(math.prod(shape) - math.prod(before), 0) / (grown[1] - grown[0])
+    _require_linear(found[0], found[1], max(b - a for a, b in zip(small, large, strict=True)))
+    per_pixel = {name: _per_pixel(found[0][name], shape, small, large) for name, shape in found[1].items()}
     source = next(each.name for each in graph.input if each.name in per_pixel)
     return Prices(
         flop=max(_flop(graph, per_pixel, found[1]), 1.0),
@@ -71,6 +67,37 @@ def prices(data: bytes, channels: int, small: Sequence[int], large: Sequence[int
             name for name, shape in found[1].items() if len(shape) == len(large) + 2 and name != source
         ),
     )
+
+
+def _require_linear(before: Shapes, after: Shapes, more: int) -> None:
+    """Raise if an array has a number for every two pixels: it would fill any memory, and tells what makes it.
+
+    Parameters
+    ----------
+    before, after : shapes at two sizes of image
+    more : pixels that the second is longer along an axis, at most
+    """
+    for name, shape in after.items():
+        grown = (b - a for a, b in zip(before[name], shape, strict=True))
+        if sum(each > _ENLARGED * more for each in grown) > 1:
+            raise ModelError(
+                "What the network makes of a pixel depends on the whole image: it compares every pixel with every "
+                f"other (attention, in an array of {' x '.join(map(str, shape))} numbers). Use a network without."
+            )
+
+
+def _per_pixel(
+    before: tuple[int, ...], after: tuple[int, ...], small: Sequence[int], large: Sequence[int]
+) -> float:
+    """Return the numbers of an array per pixel of a large image, given its shape at two sizes."""
+    if len(after) == len(large) + 2:
+        grown = [b - a for a, b in zip(before[2:], after[2:], strict=True)]
+        if min(grown) > 0:
+            more = (d - c for c, d in zip(small, large, strict=True))
+            return math.prod(after[:2]) * math.prod(
+                each / step for each, step in zip(grown, more, strict=True)
+            )
+    return max(math.prod(after) - math.prod(before), 0) / (math.prod(large) - math.prod(small))
 
 
 def _shapes(data: bytes, channels: int, sides: Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unet_dask.model.foreign.sizes import Sizes
 
 #: Pixels along an axis in which what one of them changes must end.
-_LONGEST = 2048
+_LONGEST = 1024
 #: The longest period that is looked for.
 _LONGEST_PERIOD = 64
 #: Value of the pixel: paths of twenty means over 27 taps leave something of it in 32 bits.
