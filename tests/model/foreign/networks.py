@@ -306,6 +306,8 @@ def made(name: str) -> nn.Module:
     torch.manual_seed(len(name))
     network = CASES[name].make().eval()
     for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight)  # nothing fades on the way, as in a trained network
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)  # type: ignore[arg-type] # it has one
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -58,8 +58,11 @@ class Package:
     @property
     def said(self) -> str:
         """SHA-256 of what was said, which changes what is made of the same graph."""
-        said = [self.head, self.declared, self.preprocessing.record, self.names, self.test is not None]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        said = [self.head, self.declared, self.preprocessing.record, self.names]
+        digest = hashlib.sha256(json.dumps(said).encode())
+        for tensor in self.test or ():
+            digest.update(tensor.tobytes())
+        return digest.hexdigest()
 
 
 def read(path: Path) -> Package:

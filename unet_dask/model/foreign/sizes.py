@@ -9,7 +9,7 @@ from unet_dask.errors import ModelError
 from unet_dask.model.foreign.graph import sized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from unet_dask.model.foreign.graph import Session
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _TRIED, _MORE = (32, 64, 96, 128, 192, 256, 384, 512), range(1, 32)
 #: The same of volumes, whose cost is cubic.
 _TRIED_3D = (16, 32, 48, 64, 96, 128)
+#: Sizes in a row among which one leaves no rest.
+_LONGEST_LATTICE = 64
+#: How much longer an image is that shows whether its output grows as it does.
+_FAR = 32
 #: The largest period of sizes that pass.
 _LARGEST_PERIOD = 128
 
@@ -115,11 +119,21 @@ def sizes_along(trial: Trial, first: tuple[int, ...], axis: int) -> Sizes:
     least = size
     while least > period and out(least - period):
         least -= period
-    far = size + 4 * _LARGEST_PERIOD // period * period
+    far = size + max(-(-_FAR // period), 4) * period
     if abs((out(far) - out(size)) - (far - size)) > period:
         raise ModelError(
             f"The network makes {out(far)} pixels of {far}, and {out(size)} of {size}: its output does not lie on the "
             "pixels of the image. Let it end at the size that it began with."
         )
-    lost = min(near - out(near) for near in range(size, size + 64, period) if out(near))
-    return Sizes(period, size % period, least, lost)
+    return Sizes(period, size % period, least, _lost(size, period, out))
+
+
+def _lost(size: int, period: int, out: Callable[[int], int]) -> int:
+    """Return the pixels that do not come out, at least: of some sizes poolings leave a rest, which is not meant."""
+    least = size - out(size)
+    for near in range(size, size + _LONGEST_LATTICE, period):
+        if least <= 0:
+            break
+        if out(near):
+            least = min(least, near - out(near))
+    return least
