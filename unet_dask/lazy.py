@@ -13,8 +13,9 @@ import numpy as np
 
 from unet_dask import axes as axes_
 from unet_dask import graph, private
+from unet_dask.choices import BackendName
 from unet_dask.engine.cache import NetworkKey
-from unet_dask.engine.device import choose_device, choose_precision
+from unet_dask.engine.device import choose_device, choose_precision, require_backend
 from unet_dask.errors import InputError, ModelError, OptionError
 from unet_dask.model.cost import pass_bytes
 from unet_dask.model.file import Model, load_model, save_model
@@ -170,10 +171,11 @@ def _segment_canonical(
     grid = _grid(array, axes, network)
     wave = Wave(grid, (0,) * array.ndim, grid.counts)
     chosen = choose_device(device)
+    chosen_precision = _lazy_precision(precision, chosen, network)
     task = graph.RegionTask(
         grid=grid,
         outputs=(product,),
-        network=_key(model, chosen, _lazy_precision(precision, chosen)),
+        network=_key(model, chosen, chosen_precision),
         normalisation=constants,
         spec=network,
         threads=0,
@@ -244,9 +246,10 @@ def _core(length: int, sides: list[int], network: Spec, context: Context) -> int
     return core
 
 
-def _lazy_precision(precision: str, device: str) -> str:
+def _lazy_precision(precision: str, device: str, network: Spec) -> str:
     """Return the precision of a network that is run with nothing measured before."""
-    chosen = choose_precision(precision, device)
+    chosen = choose_precision("float32" if network.foreign and precision == "auto" else precision, device)
+    require_backend(BackendName.TORCH, device=device, precision=chosen, network=network)
     if chosen == "int8":
         raise OptionError(
             "int8 measures the data before it starts, which an array that is computed later does not allow. Use "

@@ -94,13 +94,7 @@ class Model:
 
     @property
     def ours(self) -> Network:
-        """The torch module.
-
-        Raises
-        ------
-        ModelError
-            If it is a network of others, which can be run, and nothing else.
-        """
+        """The torch module; a `ModelError` of a network of others, which can be run, and nothing else."""
         if isinstance(self.network, Graph):
             raise ModelError(
                 "A network of others (ONNX) can be run, but neither trained nor saved. Use a model of unet-dask."

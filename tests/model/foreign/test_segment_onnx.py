@@ -24,6 +24,7 @@ from unet_dask.io.sink.place import read_manifest
 from unet_dask.model.file import inspect_model
 from unet_dask.model.foreign import graph
 from unet_dask.model.header import Normalisation
+from unet_dask.training.config import network_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +101,19 @@ def test_it_says_what_it_is(net: Path) -> None:
 def test_it_is_run_in_float32_by_its_own_runtime(settings: dict[str, str], net: Path, source: Path) -> None:
     with pytest.raises(OptionError, match="ONNX Runtime, in float32 on a CPU"):
         unet_dask.plan_store(source, net, axes="yx", **settings)
+
+
+def test_an_array_is_segmented_in_no_other_numbers(net: Path) -> None:
+    image = np.zeros((64, 64), np.float32)
+    with pytest.raises(OptionError, match="ONNX Runtime, in float32 on a CPU"):
+        unet_dask.segment(image, net, precision="bfloat16")
+
+
+def test_it_is_not_trained_further(net: Path) -> None:
+    with pytest.raises(ModelError, match="not trained further"):
+        network_of(inspect_model(net).header)
+    with pytest.raises(ModelError, match="neither trained nor saved"):
+        unet_dask.load_model(net).ours  # noqa: B018
 
 
 def test_its_memory_is_planned(net: Path, source: Path) -> None:
