@@ -41,6 +41,7 @@ _COMMANDS = {
     "objects": "Make the objects of a result again, by another rule.",
     "measure": "Write a table of the objects of a result.",
     "export": "Write outlines or pictures of objects for other programs.",
+    "export-model": "Write a model as a graph of ONNX for other programs.",
     "view": "Look at a result in the browser.",
     "demo": "Make a large image, segment it, show the result.",
 }
@@ -57,7 +58,8 @@ class LazyGroup(click.Group):
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f".{name}", __package__), name)
         name_variables(command, cmd_name)
         return command
 

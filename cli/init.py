@@ -48,10 +48,9 @@ def init(
     from unet_dask.model.file import new_model, save_model
     from unet_dask.model.header import NetworkSpec, Normalisation
 
-    wanted = NetworkSpec(**network)  # type: ignore[arg-type] # click checked the types
-    constants = Normalisation("constant", (offset,) * wanted.channels, (scale,) * wanted.channels)
-    file = save_model(new_model(wanted, seed=seed, normalisation=constants), output)
-    spec = file.header.network
+    spec = NetworkSpec(**network)  # type: ignore[arg-type] # click checked the types
+    constants = Normalisation("constant", (offset,) * spec.channels, (scale,) * spec.channels)
+    file = save_model(new_model(spec, seed=seed, normalisation=constants), output)
     if as_json:
         made = {"model": str(file.path), "checksum": file.checksum, "halo": list(spec.halo)}
         show(json.dumps(made | {name: getattr(spec, name) for name in network}))

@@ -31,7 +31,11 @@ _BEGUN = ("resume", "overwrite")
     help="Zarr group to write [<source>.seg.zarr]; of many images a folder for theirs.",
 )
 @click.option(
-    "-m", "--model", type=MODEL, metavar="FILE|NAME", help="Model file, or name of a model [nuclei]."
+    "-m",
+    "--model",
+    type=MODEL,
+    metavar="FILE|NAME",
+    help="Model file, network in ONNX, or name of a model [nuclei].",
 )
 @of_settings(but=("source_fixed", "part"))
 @click.option("--series", type=click.IntRange(min=0), help="Series of a file that holds several [all].")

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from unet_dask.io.sink.store import Sink
     from unet_dask.io.source.lazy_window import LazyWindow
     from unet_dask.io.source.mask import Mask
-    from unet_dask.model.header import NetworkSpec, Normalisation
+    from unet_dask.model.header import Normalisation
+    from unet_dask.model.spec import Spec
     from unet_dask.products import Product
     from unet_dask.tiling.region import RegionGrid, Wave
 
@@ -99,7 +100,7 @@ class RegionTask:
     outputs: tuple[Product, ...]
     network: NetworkKey
     normalisation: Normalisation
-    spec: NetworkSpec
+    spec: Spec
     threads: int
     nan: str
     tta: str = "none"

@@ -19,7 +19,7 @@ from unet_dask.io.source.window import opened
 from unet_dask.kinds import SAFETENSORS, ZIP, kind_of
 from unet_dask.ledger import Ledger
 from unet_dask.model.file import inspect_model
-from unet_dask.model.layers import parameter_count
+from unet_dask.model.foreign.brought import brought
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Arrays of a group that are listed.
 _LISTED = 40
+#: Fields of a network's record that are told, where it has them.
+_OF_NETWORK = ("width", "depth", "channels", "batch_norm", "head")
 #: Fields of a training record that fit a screen, in order.
 _TRAINING = ("iterations", "images", "seed", "torch", "target_kind", "licence")
 
@@ -61,7 +63,7 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
                 raise ModelError(f"{text} is neither a path nor the name of a model. {error}") from error
         if not formats.reads_zarr(text):
             return _image(open_source(text, key=key))
-        if path.is_file() and kind_of(path) is not ZIP:
+        if brought(path) or (path.is_file() and kind_of(path) is not ZIP):
             return _file(path)
     if key is None and (manifest := result_manifest(text)) is not None:
         return _result(text, manifest)
@@ -73,6 +75,8 @@ def describe(place: str | os.PathLike[str], *, key: str | None = None) -> Descri
 
 def _file(path: Path) -> Description:
     """Describe a model file; any other file is called what it is."""
+    if brought(path):
+        return _model(inspect_model(path))
     kind = kind_of(path)
     if kind is SAFETENSORS or kind.pickled or path.suffix == ".safetensors":
         return _model(inspect_model(path))
@@ -83,14 +87,12 @@ def _model(file: ModelFile) -> Description:
     network, normalisation = file.header.network, file.header.normalisation
     return {
         "kind": "model",
-        "path": str(file.path),
+        "path": str(file.origin or file.path),
         "bytes": file.path.stat().st_size,
         "dims": network.dims,
-        "width": network.width,
-        "depth": network.depth,
-        "channels": network.channels,
-        "batch_norm": network.batch_norm,
-        "parameters": parameter_count(network),
+        "network": network.text,
+        **{name: value for name, value in network.record().items() if name in _OF_NETWORK},
+        "parameters": network.parameters,
         "halo": list(network.halo),
         "lattice": list(network.stride),
         "axes": file.header.axes,
@@ -104,6 +106,7 @@ def _model(file: ModelFile) -> Description:
         "unit": file.header.unit,
         "training": dict(file.header.training),
         "checksum": file.checksum,
+        "notes": list(network.notes),
     }
 
 
@@ -210,9 +213,7 @@ def lines(description: Description) -> Iterator[tuple[str, str]]:
 
 def _model_lines(found: Description) -> Iterator[tuple[str, str]]:
     yield "model", f"{found['path']} ({format_bytes(found['bytes'])})"
-    size = f"{found['dims']}-D U-Net, {found['width']} channels, depth {found['depth']}"
-    kind = ", batch normalisation" if found["batch_norm"] else ""
-    yield "network", f"{size}, {found['channels']} in, {len(found['classes'])} classes{kind}"
+    yield "network", found["network"] + (", batch normalisation" if found.get("batch_norm") else "")
     yield "parameters", f"{found['parameters']:,}"
     halo, lattice = one_or_all(found["halo"]), one_or_all(found["lattice"])
     yield "geometry", f"axes {found['axes']}; halo {halo}, lattice {lattice} voxels"
@@ -233,6 +234,7 @@ def _model_lines(found: Description) -> Iterator[tuple[str, str]]:
     if isinstance(scores, dict) and scores:
         yield "validation", ", ".join(f"{name} {_short(value)}" for name, value in scores.items())
     yield "checksum", found["checksum"]
+    yield from (("note", note) for note in found["notes"])
 
 
 def _short(value: Any) -> str:  # any JSON

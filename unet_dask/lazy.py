@@ -13,11 +13,12 @@ import numpy as np
 
 from unet_dask import axes as axes_
 from unet_dask import graph, private
+from unet_dask.choices import BackendName
 from unet_dask.engine.cache import NetworkKey
-from unet_dask.engine.device import choose_device, choose_precision
+from unet_dask.engine.device import choose_device, choose_precision, require_backend
 from unet_dask.errors import InputError, ModelError, OptionError
 from unet_dask.model.cost import pass_bytes
-from unet_dask.model.file import Model, load_model, save_model, tensor_checksum
+from unet_dask.model.file import Model, load_model, save_model
 from unet_dask.model.header import Normalisation
 from unet_dask.products import PRODUCTS
 from unet_dask.tiling.region import AxisGrid, RegionGrid, Wave
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import xarray
     from numpy.typing import NDArray
 
-    from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
     from unet_dask.products import Product
 
 Image = TypeVar("Image", "da.Array", "xarray.DataArray", "NDArray[np.generic]")
@@ -170,10 +171,11 @@ def _segment_canonical(
     grid = _grid(array, axes, network)
     wave = Wave(grid, (0,) * array.ndim, grid.counts)
     chosen = choose_device(device)
+    chosen_precision = _lazy_precision(precision, chosen, network)
     task = graph.RegionTask(
         grid=grid,
         outputs=(product,),
-        network=_key(model, chosen, _lazy_precision(precision, chosen)),
+        network=_key(model, chosen, chosen_precision),
         normalisation=constants,
         spec=network,
         threads=0,
@@ -213,7 +215,7 @@ def _normalised(array: Any, channel: int, constants: Normalisation) -> tuple[Any
     return scaled, Normalisation("constant", (0.0,) * count, (1.0,) * count)
 
 
-def _grid(array: Any, axes: str, network: NetworkSpec) -> RegionGrid:
+def _grid(array: Any, axes: str, network: Spec) -> RegionGrid:
     """Return regions near the chunks of an array."""
     first_spatial = len(axes) - network.dims
     sides = [max(sizes, default=1) for sizes in array.chunks]
@@ -230,7 +232,7 @@ def _grid(array: Any, axes: str, network: NetworkSpec) -> RegionGrid:
     return RegionGrid(axes, tuple(grids))
 
 
-def _core(length: int, sides: list[int], network: NetworkSpec, context: Context) -> int:
+def _core(length: int, sides: list[int], network: Spec, context: Context) -> int:
     """Return a tile for a region of this length, halved until feature maps and probabilities of a cube of it fit."""
     core = aligned(length, context.stride)
     while core > context.stride:
@@ -244,9 +246,10 @@ def _core(length: int, sides: list[int], network: NetworkSpec, context: Context)
     return core
 
 
-def _lazy_precision(precision: str, device: str) -> str:
+def _lazy_precision(precision: str, device: str, network: Spec) -> str:
     """Return the precision of a network that is run with nothing measured before."""
-    chosen = choose_precision(precision, device)
+    chosen = choose_precision("float32" if network.foreign and precision == "auto" else precision, device)
+    require_backend(BackendName.TORCH, device=device, precision=chosen, network=network)
     if chosen == "int8":
         raise OptionError(
             "int8 measures the data before it starts, which an array that is computed later does not allow. Use "
@@ -262,7 +265,7 @@ def _key(model: Model, device: str, precision: str) -> NetworkKey:
     computed at any time, by any process of this user.
     """
     path, checksum = model.path, model.checksum
-    now = tensor_checksum(model.network.state_dict())
+    now = model.state_now()
     if path is None or now != model.state:
         path, checksum = private.lasting() / f"{now}.safetensors", now
         if not path.exists():
@@ -271,7 +274,7 @@ def _key(model: Model, device: str, precision: str) -> NetworkKey:
     return NetworkKey(str(path.resolve()), checksum, device, precision)
 
 
-def _default_axes(ndim: int, network: NetworkSpec) -> str:
+def _default_axes(ndim: int, network: Spec) -> str:
     """Return the axes of an image that names none."""
     spatial = "zyx"[-network.dims :]
     if network.channels > 1:

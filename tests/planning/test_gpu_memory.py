@@ -22,7 +22,6 @@ from unet_dask.io.sink.manifest import Manifest
 from unet_dask.model.cost import largest_map, pass_bytes, tile_flop
 from unet_dask.model.file import model_file
 from unet_dask.model.header import NetworkSpec
-from unet_dask.model.layers import parameter_count
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted
@@ -73,7 +72,7 @@ def test_nothing_is_planned_that_machine_or_gpu_cannot_hold_or_count(
     network = plan.header.network
     assert plan.memory.total <= plan.limit
     assert pass_bytes(network, plan.tile, item=2) < plan.memory.gpu <= plan.gpu_limit == gpu_limit * GIB
-    assert largest_map(network, plan.tile) < 1 << 31
+    assert network.largest(plan.tile) < 1 << 31
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_what_is_compared_with_float32_fits_the_gpu_beside_it() -> None:
     plan = on_gpu((20_000, 20_000), gpu_limit=64 * GIB, width=64)
     network = plan.header.network
     half_tile = pass_bytes(network, [grid.half_tile for grid in plan.spatial], item=4)
-    assert plan.memory.gpu >= half_tile + (2 + 4) * parameter_count(network)
+    assert plan.memory.gpu >= half_tile + (2 + 4) * network.parameters
 
 
 def test_a_gpu_that_is_too_small_is_said_and_so_is_a_machine() -> None:

@@ -14,8 +14,7 @@ from unet_dask.axes import by_axis
 from unet_dask.errors import GeometryError, MemoryPlanError
 from unet_dask.io.source.pieces import WITHOUT, Decoding
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
-from unet_dask.model.layers import parameter_count
-from unet_dask.model.strips import strip_bytes
+from unet_dask.model.strips import streams, strip_bytes
 from unet_dask.planning.arithmetic import Arithmetic
 from unet_dask.planning.demand import Demand, Memory, predicted
 from unet_dask.planning.grant import default_limit
@@ -140,7 +139,7 @@ def test_the_prediction_for_candidates_is_that_of_the_plan() -> None:
 
 def test_what_a_network_is_compared_with_fits_beside_it() -> None:
     plan = plan_of("cyx", (1, 3000, 4000), width=16)
-    network, weights = plan.header.network, 4 * parameter_count(plan.header.network)
+    network, weights = plan.header.network, 4 * plan.header.network.parameters
 
     def memory(**how: Any) -> Memory[int]:
         demand = Demand(
@@ -149,6 +148,7 @@ def test_what_a_network_is_compared_with_fits_beside_it() -> None:
         return predicted(demand, plan.grid)
 
     exact, half = memory(), memory(precision="bfloat16")
+    assert streams(network)
     half_tile = sum(strip_bytes(network, [grid.half_tile for grid in plan.spatial], item=4))
     assert all(grid.core / 2 <= grid.half_tile - grid.tile + grid.core < grid.core for grid in plan.spatial)
     assert half.activations >= max(0.49 * exact.activations, half_tile)

@@ -92,7 +92,7 @@ def test_the_model_to_start_from_says_what_the_network_is(toy: tuple[Path, Path]
     short = ["--tile=32", "--iterations=2", "--threads=1", "--device=cpu", "-q"]
     result = CliRunner().invoke(train, [*map(str, toy), "-o", str(second), "--start", str(first), *short])
     assert result.exit_code == 0, result.output
-    assert inspect_model(second).header.network.width == inspect_model(first).header.network.width
+    assert inspect_model(second).header.network == inspect_model(first).header.network
     assert inspect_model(second).header.class_names == ("rest", "disc")
 
 

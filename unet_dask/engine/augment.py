@@ -19,7 +19,7 @@ from unet_dask.errors import OptionError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Symmetry:
         return tuple(axis + 1 for axis, reverse in enumerate(self.reverse) if reverse)
 
 
-def require_turnable(name: str, spec: NetworkSpec) -> None:
+def require_turnable(name: str, spec: Spec) -> None:
     """Raise if a tile that is turned would leave the network's lattice: y and x change places.
 
     Raises

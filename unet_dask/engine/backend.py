@@ -1,6 +1,7 @@
 """What runs a network: one small protocol, and the backend that is always there.
 
-GPUs have one of their own (`engine.gpu`), and so have int8 networks (`engine.integer`).
+GPUs have one of their own (`engine.gpu`), and so have int8 networks (`engine.integer`) and those of others
+(`engine.foreign`).
 
 A backend is loaded once per process and called with one tile at a time. Without a mask these have one shape, so every
 tile of a run passes the same kernels, and equal tiles give equal bytes.
@@ -19,6 +20,7 @@ from unet_dask.engine.packed import packed
 from unet_dask.engine.ranges import feature_ranges
 from unet_dask.engine.stream import streamed
 from unet_dask.model.folding import for_inference
+from unet_dask.model.foreign.graph import Graph
 from unet_dask.model.network import layout
 from unet_dask.model.strips import streams
 
@@ -60,7 +62,7 @@ class TorchBackend:
         precision: str,
         convolutions: Callable[[Network], Network] | None = None,
     ) -> None:
-        network = for_inference(model.network)
+        network = for_inference(model.ours)
         self._layout = layout(model.header.network.dims)
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
@@ -101,8 +103,12 @@ def load_backend(name: str, model: Model, *, device: str, precision: str, ranges
     OptionError
         If there is no such backend, or not for this network, device or precision.
     """
-    require_backend(name, device=device, precision=precision, dims=model.header.network.dims)
+    require_backend(name, device=device, precision=precision, network=model.header.network)
     require_precision(precision, device)
+    if isinstance(model.network, Graph):
+        from unet_dask.engine.foreign import OnnxBackend
+
+        return OnnxBackend(model.network)
     if precision == Precision.INT8:
         from unet_dask.engine.integer import IntegerBackend
 

@@ -14,6 +14,8 @@ from unet_dask.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
+    from unet_dask.model.spec import Spec
+
 #: Instruction sets that multiply bfloat16 natively. Without one of them torch emulates it, hundreds of
 #: times slower than float32, or oneDNN refuses it.
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -91,7 +93,7 @@ def choose_precision(precision: str, device: str, backend: str = BackendName.TOR
     return Precision(precision)
 
 
-def require_backend(name: str, *, device: str, precision: str, dims: int) -> None:
+def require_backend(name: str, *, device: str, precision: str, network: Spec) -> None:
     """Refuse a backend that does not exist or cannot run the network like this.
 
     Raises
@@ -101,10 +103,31 @@ def require_backend(name: str, *, device: str, precision: str, dims: int) -> Non
     """
     if name not in list(BackendName):
         raise OptionError(f"There is no backend {name!r}. Use one of: {', '.join(BackendName)}.")
+    if network.foreign:
+        _require_plain(name, device=device, precision=precision)
+    dims = network.dims
     if name == BackendName.NNPACK and (device, precision, dims) != (Device.CPU, Precision.FLOAT32, 2):
         raise OptionError(
             f"The backend nnpack runs 2-D networks in float32 on a CPU, not {dims}-D ones in {precision} on {device}. "
             "Use --backend torch, or --device cpu --precision float32."
+        )
+
+
+def _require_plain(name: str, *, device: str, precision: str) -> None:
+    """Refuse anything for a network of others but what it is run by."""
+    wrong = [
+        flag
+        for flag, is_wrong in (
+            (f"--backend {name}", name != BackendName.TORCH),
+            (f"--device {device}", device != Device.CPU),
+            (f"--precision {precision}", precision != Precision.FLOAT32),
+        )
+        if is_wrong
+    ]
+    if wrong:
+        raise OptionError(
+            f"A network of others (ONNX) is run by ONNX Runtime, in float32 on a CPU, and not with {' '.join(wrong)}. "
+            "Use --device cpu --precision float32, and leave --backend out."
         )
 
 

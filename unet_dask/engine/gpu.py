@@ -49,7 +49,7 @@ class GpuBackend:
         self._layout, self._head = layout(model.header.network.dims), model.header.network.head
         self._dtype = torch_dtype(precision)
         self._device = torch.device(device)
-        self._network = for_inference(model.network).to(device=self._device, dtype=self._dtype)
+        self._network = for_inference(model.ours).to(device=self._device, dtype=self._dtype)
         self._sent, self._returned = Room(self._device), Room(self._device)
 
     def logits(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from unet_dask.engine.augment import Symmetry
     from unet_dask.engine.backend import Backend
     from unet_dask.engine.cache import NetworkKey
-    from unet_dask.model.header import NetworkSpec, Normalisation
+    from unet_dask.model.header import Normalisation
+    from unet_dask.model.spec import Spec
     from unet_dask.products import Product
     from unet_dask.tiling.box import Interval
     from unet_dask.tiling.cover import Spans
@@ -52,8 +53,36 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return logits
 
 
-#: What makes probabilities of logits, by the head of the network.
-ACTIVATIONS = {"softmax": softmax}
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities of classes that do not exclude each other, and of background, which is none of them."""
+    np.negative(logits, out=logits)
+    with np.errstate(over="ignore"):  # of -100 the exponential is infinite, and its probability 0
+        np.exp(logits, out=logits)
+    logits += 1
+    return with_background(np.reciprocal(logits, out=logits))
+
+
+def as_they_are(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities that the network has made itself, within rounding."""
+    return np.clip(shares, 0, 1, out=shares)
+
+
+def with_background(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities of classes that do not exclude each other, and first of background.
+
+    It is as probable as the most probable of them is not: so it is the class of a pixel where all are below a half.
+    """
+    probabilities = as_they_are(probabilities)
+    return np.concatenate([1 - probabilities.max(axis=0, keepdims=True), probabilities])
+
+
+#: What makes probabilities of what the network makes, by its head.
+ACTIVATIONS = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "shares": as_they_are,
+    "independent": with_background,
+}
 
 
 @runtime_checkable
@@ -100,7 +129,7 @@ class Pass:
 
     backend: Backend
     normalisation: Normalisation
-    spec: NetworkSpec
+    spec: Spec
     tta: str = "none"
     fallback: NetworkKey | None = None
     counter: Counter = field(default_factory=Counter)
@@ -238,7 +267,7 @@ def _pieces(core: Spans, grids: tuple[AxisGrid, ...], lengths: tuple[int, ...]) 
     yield from product(*cuts)
 
 
-def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: NetworkSpec) -> list[Spans]:
+def _around(wanted: NDArray[np.bool_], grids: tuple[AxisGrid, ...], spec: Spec) -> list[Spans]:
     """Return the cores of tiles around what is wanted of a plane, or a volume.
 
     The largest come first: each finds room in the heap where one before it lay.

@@ -246,7 +246,7 @@ class IntegerBackend:
     """
 
     def __init__(self, model: Model, ranges: Ranges) -> None:
-        spec = model.header.network
+        spec = model.ours.spec
         require_streamed(spec)
         _require_exact_sums(spec)
         if len(ranges) != count(spec):
@@ -254,7 +254,7 @@ class IntegerBackend:
                 f"This network has {count(spec)} feature maps whose range int8 needs, and {len(ranges)} were measured. "
                 "Use --precision float32."
             )
-        network = for_inference(model.network)
+        network = for_inference(model.ours)
         with torch.inference_mode():
             self._layers = integers(network, ranges)
 

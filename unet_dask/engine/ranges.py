@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_dask.model.layers import steps
 from unet_dask.model.step import Kind
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unet_dask.engine.stream import Convolution, Layers
-    from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
 
 #: Share of the values at each end that are left out: the steps between bytes are finer without them. It is a tenth of
 #: what makes a tile one for float32, see `engine.integer`. On three networks of our own 8 to 20 % fewer voxels change
@@ -75,13 +74,13 @@ def widest(several: Iterable[Ranges]) -> Ranges:
     return tuple((min(low for low, _ in each), max(high for _, high in each)) for each in spans)
 
 
-def count(spec: NetworkSpec) -> int:
+def count(spec: Spec) -> int:
     """Return the feature maps whose range is measured: one of each convolution and up-convolution.
 
     Examples
     --------
-    >>> from unet_dask.model.header import NetworkSpec
+    >>> from unet_dask.model.spec import Spec
     >>> count(NetworkSpec(depth=4))
     22
     """
-    return sum(step.has_filters and step.kind is not Kind.HEAD for step in steps(spec))
+    return sum(step.has_filters and step.kind is not Kind.HEAD for step in spec.steps)

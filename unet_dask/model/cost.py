@@ -1,8 +1,9 @@
 """What one pass over a whole tile costs: multiplications and memory, by arithmetic alone.
 
-Each figure is a fold over the steps of the network (`model.layers`). The plan chooses tiles by them, thousands of
-candidates at a time, so every function takes arrays of sizes as well as numbers. The memory of a tile that goes through
-in strips is in `model.strips`.
+Of a network of ours each figure is a fold over its steps (`model.layers`): operations, numbers that are alive, the
+largest map. What a pass takes beside these holds for those of others as well, whose figures were measured. The plan
+chooses tiles by them, thousands of candidates at a time, so every function takes arrays of sizes as well as numbers.
+The memory of a tile that goes through in strips is in `model.strips`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
     from unet_dask.model.step import Sides
 
 Candidates = TypeVar("Candidates", "NDArray[np.int64]", "NDArray[np.float64]")
@@ -52,7 +54,7 @@ def tile_flop(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
     return sum(flop, start=0 * sides[0])
 
 
-def pass_price(spec: NetworkSpec, sides: Sequence[Candidates]) -> NDArray[np.float64]:
+def pass_price(spec: Spec, sides: Sequence[Candidates]) -> NDArray[np.float64]:
     """Return what one pass costs by the clock, in FLOP: its own, and a fixed price.
 
     Parameters
@@ -60,10 +62,10 @@ def pass_price(spec: NetworkSpec, sides: Sequence[Candidates]) -> NDArray[np.flo
     spec : of the network
     sides : input sizes per spatial axis
     """
-    return np.add(tile_flop(spec, sides), _PASS)
+    return np.add(spec.flop(sides), _PASS)
 
 
-def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged: bool = False) -> Sides:
+def pass_bytes(spec: Spec, sides: Sequence[Sides], *, item: int, averaged: bool = False) -> Sides:
     """Return the most bytes that are alive at once while a tile becomes probabilities.
 
     With few classes that is within the network. With many it is after it: the logits, in float32 too, where they are
@@ -81,7 +83,7 @@ def pass_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int, averaged
     if spec.channels > 1:  # the tile, and as the kernels want it, meanwhile; of one channel they are the same
         earlier = earlier + (4 + item) * spec.channels * product(sides)
     in_float32 = (4 + (item if item != 4 else 1)) * spec.classes + 8
-    most: Sides = np.maximum(activation_bytes(spec, sides, item=item), core * in_float32) + earlier
+    most: Sides = np.maximum(spec.alive(sides) * item, core * in_float32) + earlier
     return most
 
 
@@ -94,8 +96,13 @@ def activation_bytes(spec: NetworkSpec, sides: Sequence[Sides], *, item: int) ->
     sides : input size per spatial axis
     item : bytes of a number, 4 for float32
     """
+    return numbers_alive(spec, sides) * item
+
+
+def numbers_alive(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
+    """Return the most numbers of feature maps that are alive at once during one pass."""
     most: Sides = reduce(np.maximum, _alive(spec, sides))
-    return most * item
+    return most
 
 
 def _alive(spec: NetworkSpec, sides: Sequence[Sides]) -> Iterator[Sides]:
@@ -138,15 +145,15 @@ def largest_map(spec: NetworkSpec, sides: Sequence[Sides]) -> Sides:
     return reduce(np.maximum, maps, spec.channels * product(sides))
 
 
-def core_sides(spec: NetworkSpec, sides: Sequence[Sides]) -> list[Sides]:
+def core_sides(spec: Spec, sides: Sequence[Sides]) -> list[Sides]:
     """Return the size of the output per spatial axis."""
     return [side - 2 * halo for side, halo in zip(sides, spec.halo, strict=True)]
 
 
-def nnpack_bytes(spec: NetworkSpec) -> int:
+def nnpack_bytes(spec: Spec) -> int:
     """Return the bytes that NNPACK needs beside feature maps: two copies of a strip, and its largest filters.
 
     It transforms each 3x3 filter to 8x8 numbers, all of a layer at once.
     """
-    largest = max(step.incoming * step.outgoing for step in steps(spec) if step.kind is Kind.CONVOLVE)
+    largest = max(step.incoming * step.outgoing for step in spec.steps if step.kind is Kind.CONVOLVE)
     return 2 * NNPACK_STRIP + 8 * 8 * 4 * largest

@@ -13,7 +13,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,8 +22,12 @@ from unet_dask import private
 from unet_dask.durable import write
 from unet_dask.errors import ModelError
 from unet_dask.kinds import BINARY, SAFETENSORS, kind_of
+from unet_dask.model.foreign.brought import brought
+from unet_dask.model.foreign.graph import GRAPH, Graph
+from unet_dask.model.foreign.spec import MeasuredSpec
 from unet_dask.model.header import ModelHeader, NetworkSpec, Normalisation
 from unet_dask.model.named import FOLDERS, named_models
+from unet_dask.model.sealed import KEY, SEAL, seal_of, sealed
 from unet_dask.paths import local_path
 from unet_dask.regular import IrregularError, open_regular
 
@@ -40,8 +44,6 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "nuclei"
 #: A header larger than this is an attack or an accident.
 _MAX_HEADER_BYTES = 16 << 20
-#: Field of the header that holds the checksum of all others.
-_SEAL = "header_checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,20 @@ class ModelFile:
     ----------
     path : of the file
     header : what it says about itself
-    checksum : SHA-256 of its tensors, as the header states it; `load_model` verifies it
+    checksum : SHA-256 of its tensors, or of the ONNX file of a network of others, as the header states it;
+        `load_model` verifies it
+    origin : what somebody named, if that is another file
     """
 
     path: Path
     header: ModelHeader
     checksum: str
+    origin: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which its user knows it."""
+        return (self.origin or self.path).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +76,37 @@ class Model:
 
     Attributes
     ----------
-    network : torch module in evaluation mode, (b, c, *spatial) float32 -> logits (b, classes, *spatial)
+    network : torch module in evaluation mode, (b, c, *spatial) float32 -> logits (b, classes, *spatial); of a network
+        of others its `Graph`
     header : what the file says about itself
     checksum : SHA-256 of the tensors
     path : of the file, or None for a model that was never saved
     state : SHA-256 of the network's state when it was loaded, to notice weights that were changed since
+    origin : what somebody named, if that is another file
     """
 
-    network: Network
+    network: Any  # whoever named the file knows which of the two it is; `ours` asks
     header: ModelHeader
     checksum: str
     path: Path | None = None
     state: str = ""
+    origin: Path | None = None
+
+    @property
+    def ours(self) -> Network:
+        """The torch module; a `ModelError` of a network of others, which can be run, and nothing else."""
+        if isinstance(self.network, Graph):
+            raise ModelError(
+                "A network of others (ONNX) can be run, but neither trained nor saved. Use a model of unet-dask."
+            )
+        ours: Network = self.network
+        return ours
+
+    def state_now(self) -> str:
+        """Return the SHA-256 of the network's state as it is now."""
+        if isinstance(self.network, Graph):
+            return self.network.checksum
+        return tensor_checksum(self.network.state_dict())
 
     def normalise(self, array: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return network input for grey values of (c, *spatial): float32, the same for every tile.
@@ -125,7 +154,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
         If there is neither; the message lists the names.
     """
     path = local_path(name)
-    if path.is_file():
+    if path.is_file() or brought(path):
         return path
     named = named_models()
     if str(name) in named:
@@ -141,12 +170,22 @@ def find_model(name: str | os.PathLike[str]) -> Path:
 def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
     """Read the header of a model file, without torch and without the weights.
 
+    A network of others is measured when it is seen for the first time; see `model.foreign`.
+
     Raises
     ------
     ModelError
-        If it is not one of our model files.
+        If it is not one of our model files, nor a network that can be used.
     """
     path = find_model(name)
+    if brought(path):
+        from unet_dask.model.foreign.kept import measured_file
+
+        return replace(_inspected(measured_file(path)), origin=path)
+    return _inspected(path)
+
+
+def _inspected(path: Path) -> ModelFile:
     try:
         with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
@@ -158,11 +197,11 @@ def inspect_model(name: str | os.PathLike[str]) -> ModelFile:
         raise ModelError(f"{path} is {error}, not a model file.") from error
     except (SafetensorError, OSError) as error:
         raise _no_model(path, f" ({error})") from error
-    if "unet_dask" not in metadata:
+    if KEY not in metadata:
         raise ModelError(f"{path} is a safetensors file of another program: it has no unet_dask header.")
-    header = ModelHeader.from_json(metadata["unet_dask"])
-    record = json.loads(metadata["unet_dask"])
-    if record.pop(_SEAL, None) != _record_checksum(record):
+    header = ModelHeader.from_json(metadata[KEY])
+    record = json.loads(metadata[KEY])
+    if record.pop(SEAL, None) != seal_of(record):
         raise ModelError(
             f"{path} is damaged or was edited: its header does not match its checksum. Copy the file again, or save "
             "the model again with unet-dask."
@@ -232,6 +271,9 @@ def load_model(name: str | os.PathLike[str]) -> Model:
     from unet_dask.model.network import Network
 
     found = inspect_model(name)
+    if isinstance(found.header.network, MeasuredSpec):
+        return _foreign(found, found.header.network)
+    assert isinstance(found.header.network, NetworkSpec)
     try:
         tensors = load_file(found.path)
     except (SafetensorError, OSError) as error:
@@ -248,6 +290,15 @@ def load_model(name: str | os.PathLike[str]) -> Model:
     return Model(
         network.eval(), found.header, found.checksum, found.path, tensor_checksum(network.state_dict())
     )
+
+
+def _foreign(file: ModelFile, spec: MeasuredSpec) -> Model:
+    """Load a network of others."""
+    from safetensors.numpy import load_file
+
+    verify_model(file)
+    graph = Graph(load_file(file.path)[GRAPH].tobytes(), spec)
+    return Model(graph, file.header, file.checksum, file.path, file.checksum, file.origin)
 
 
 def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False) -> ModelFile:
@@ -267,14 +318,11 @@ def save_model(model: Model, path: str | os.PathLike[str], *, half: bool = False
 
     path = local_path(path)
     tensors: dict[str, Tensor] = {}
-    for key, tensor in model.network.state_dict().items():
+    for key, tensor in model.ours.state_dict().items():
         kept = tensor.detach().cpu().contiguous()
         tensors[key] = kept.half() if half and kept.is_floating_point() else kept
     checksum = tensor_checksum(tensors)
-    # One key only: safetensors orders the keys of its metadata at random, and equal models are equal bytes.
-    record = json.loads(model.header.to_json(checksum=checksum))
-    text = json.dumps(record | {_SEAL: _record_checksum(record)}, sort_keys=True)
-    data = save(tensors, metadata={"unet_dask": text})
+    data = save(tensors, metadata=sealed(model.header, checksum))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, [data])
@@ -292,8 +340,8 @@ def model_file(model: Model | str | os.PathLike[str]) -> Iterator[ModelFile]:
     """
     if not isinstance(model, Model):
         yield inspect_model(model)
-    elif model.path is not None and tensor_checksum(model.network.state_dict()) == model.state:
-        yield ModelFile(model.path, model.header, model.checksum)
+    elif model.path is not None and model.state_now() == model.state:
+        yield ModelFile(model.path, model.header, model.checksum, model.origin)
     else:
         with private.folder() as folder:
             saved = save_model(model, folder / "model.safetensors")
@@ -338,12 +386,10 @@ def tensor_checksum(tensors: Mapping[str, Tensor]) -> str:
     return _checksum({key: tensor.detach().cpu().numpy() for key, tensor in tensors.items()})
 
 
-def _record_checksum(record: Mapping[str, object]) -> str:
-    """Return the SHA-256 of a header's JSON, its own checksum left out."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
 def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """Return the SHA-256 of names, types, shapes and values; of a graph that of its file, by which others know it."""
+    if set(arrays) == {GRAPH}:
+        return hashlib.sha256(arrays[GRAPH].tobytes()).hexdigest()
     digest = hashlib.sha256()
     for key in sorted(arrays):
         values = arrays[key]

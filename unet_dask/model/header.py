@@ -13,12 +13,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from unet_dask.errors import ModelError, OptionError
-from unet_dask.model import layers
+from unet_dask.model import cost, layers
+from unet_dask.model.foreign.spec import ARCHITECTURE, MeasuredSpec
 from unet_dask.objects.rule import AS_PIECES, ObjectRule
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
+    from unet_dask.model.spec import Spec
+    from unet_dask.model.step import Sides, Step
     from unet_dask.tiling.valid import Context
 
 #: Version of the header; a reader refuses what it does not know.
@@ -150,6 +153,51 @@ class NetworkSpec:
         """Pixels computed beyond a core on the lattice, per spatial axis."""
         return tuple(context.slack for context in self.contexts)
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What it does, in the order of a pass."""
+        return layers.steps(self)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return layers.parameter_count(self)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a network of others."""
+        return False
+
+    @property
+    def tells_lattice(self) -> bool:
+        """Whether its halo tells its lattice: where all poolings are by 2."""
+        return not self.factors
+
+    @property
+    def text(self) -> str:
+        """What it is, for people."""
+        return (
+            f"{self.dims}-D U-Net, {self.width} channels, depth {self.depth}, {self.channels} in, "
+            f"{self.classes} classes"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know before she trusts a result: nothing, it does what it says."""
+        return ()
+
+    def flop(self, sides: Sequence[Sides]) -> Sides:
+        """Return the floating-point operations of one pass over a tile."""
+        return cost.tile_flop(self, sides)
+
+    def alive(self, sides: Sequence[Sides]) -> Sides:
+        """Return the most numbers that are alive at once during a pass."""
+        return cost.numbers_alive(self, sides)
+
+    def largest(self, sides: Sequence[Sides]) -> Sides:
+        """Return the numbers of the largest array of a pass."""
+        return cost.largest_map(self, sides)
+
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
@@ -198,7 +246,7 @@ class ModelHeader:
     objects : how objects are made of what the network says, unless a run is told otherwise
     """
 
-    network: NetworkSpec
+    network: Spec
     normalisation: Normalisation
     class_names: tuple[str, ...]
     spacing: tuple[float, ...] | None = None
@@ -273,7 +321,7 @@ class ModelHeader:
 
     @classmethod
     def _from_record(cls, record: dict[str, Any]) -> ModelHeader:
-        network = NetworkSpec(**_known(record["network"], NetworkSpec))
+        network = _network(record["network"])
         constants = _known(record["normalisation"], Normalisation)
         spacing = record.get("spacing")
         unit = record.get("unit")
@@ -307,6 +355,13 @@ def _require_known(field: str, name: str, known: Collection[str]) -> None:
         raise ModelError(
             f"A network's {field} must be {' or '.join(known)}, not {name!r}, which this version does not know."
         )
+
+
+def _network(record: dict[str, Any]) -> Spec:
+    """Return the network of a header: ours, by its parameters, or one of others, by what was measured."""
+    if record.get("architecture") == ARCHITECTURE:
+        return MeasuredSpec.from_record(record)
+    return NetworkSpec(**_known(record, NetworkSpec))
 
 
 def _known(record: dict[str, Any], kind: type) -> dict[str, Any]:

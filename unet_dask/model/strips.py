@@ -5,7 +5,7 @@ The strip engine knows U-Nets. Every other architecture is run in whole tiles.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, TypeGuard
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
     from unet_dask.model.step import Step
 
 #: Bytes of the largest feature map of a strip, and the least and most periods of the lattice that it has: with fewer
@@ -30,7 +31,7 @@ _DOWN = (*_BOTTOM, Kind.KEEP, Kind.POOL)
 _UP = (Kind.UP, Kind.JOIN, *_BOTTOM)
 
 
-def streams(spec: NetworkSpec) -> bool:
+def streams(spec: Spec) -> TypeGuard[NetworkSpec]:
     """Return whether the strip engine knows the network: a U-Net whose poolings along the first axis are of 2 or 1.
 
     Examples
@@ -39,14 +40,14 @@ def streams(spec: NetworkSpec) -> bool:
     >>> streams(NetworkSpec()), streams(NetworkSpec(depth=1, factors=((3, 3),)))
     (True, False)
     """
-    of = [step for step in steps(spec) if step.kind is not Kind.DROP]
+    of = [step for step in spec.steps if step.kind is not Kind.DROP]
     poolings = [step.size[0] for step in of if step.kind is Kind.POOL]
     known = (*_DOWN * len(poolings), *_BOTTOM, *_UP * len(poolings), Kind.HEAD)
     widths = {size for step in of if step.kind is Kind.CONVOLVE for size in step.size}
     return tuple(step.kind for step in of) == known and widths == {3} and max(poolings, default=0) <= 2
 
 
-def require_streamed(spec: NetworkSpec) -> None:
+def require_streamed(spec: Spec) -> None:
     """Raise unless the strip engine knows the network: int8 networks have no other.
 
     Raises

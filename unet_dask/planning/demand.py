@@ -13,8 +13,7 @@ from unet_dask.choices import BackendName
 from unet_dask.engine.heap import GPU_SHARE, HEAP_SHARE, MANY_SHAPES_SHARE, STRIP_SHARES
 from unet_dask.io.source import chunk_cache
 from unet_dask.io.source.pieces import WITHOUT, Decoding
-from unet_dask.model.cost import core_sides, largest_map, nnpack_bytes, pass_bytes
-from unet_dask.model.layers import parameter_count
+from unet_dask.model.cost import core_sides, nnpack_bytes, pass_bytes
 from unet_dask.model.step import product
 from unet_dask.model.strips import streams, strip_bytes, tile_bytes
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from unet_dask.io.source.volume import Source
     from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
     from unet_dask.planning.arithmetic import Arithmetic
     from unet_dask.products import Product
     from unet_dask.tiling.region import AxisGrid, RegionGrid
@@ -99,7 +99,7 @@ class Demand:
     """
 
     source: Source
-    network: NetworkSpec
+    network: Spec
     outputs: tuple[Product, ...]
     arithmetic: Arithmetic
     roi: tuple[tuple[int, int], ...]
@@ -166,7 +166,7 @@ class Demand:
 
     def countable(self, tile: Sequence[Candidates]) -> NDArray[np.bool_]:
         """Return whether kernels can count the numbers of each feature map of a tile; on a CPU they always can."""
-        few: NDArray[np.bool_] = largest_map(self.network, tile) < _COUNTED
+        few: NDArray[np.bool_] = self.network.largest(tile) < _COUNTED
         return few if self.arithmetic.on_gpu else np.ones_like(few)
 
     def _without_gpu(
@@ -175,11 +175,11 @@ class Demand:
         """Return the memory where the network is run in that of the machine."""
         how = self.arithmetic
         activations = self._activations(tile)
-        weights = 2 * parameter_count(self.network) * how.item
+        weights = 2 * self.network.parameters * how.item
         if how.backend == BackendName.NNPACK:
             weights += nnpack_bytes(self.network)
         if how.compared:
-            weights += 2 * parameter_count(self.network) * 4
+            weights += 2 * self.network.parameters * 4
             activations = np.maximum(activations, self._comparison(half_tile))
         return Memory(PROCESS_BYTES, weights, activations, regions, np.zeros_like(activations))
 
@@ -202,7 +202,7 @@ class Demand:
         self, tile: Sequence[Candidates], half_tile: Sequence[Candidates], regions: Candidates
     ) -> Memory[Candidates]:
         """Return the memory where the network is run in that of a GPU."""
-        how, network, weights = self.arithmetic, self.network, parameter_count(self.network)
+        how, network, weights = self.arithmetic, self.network, self.network.parameters
         of_logits = 4 * network.classes
         kept = of_logits if how.averaged or not all(output.of_classes for output in self.outputs) else 1
         here, maps = self._beside_gpu(tile, kept), pass_bytes(network, tile, item=how.item)

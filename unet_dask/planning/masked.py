@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_dask.axes import is_channel
-from unet_dask.model.cost import pass_price, tile_flop
+from unet_dask.model.cost import pass_price
 from unet_dask.tiling.cover import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from unet_dask.io.source.occupancy import Occupancy
-    from unet_dask.model.header import NetworkSpec
+    from unet_dask.model.spec import Spec
     from unet_dask.tiling.box import Interval
     from unet_dask.tiling.region import RegionGrid
 
@@ -44,7 +44,7 @@ class Left:
     flop: float
 
 
-def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
+def left(occupancy: Occupancy, grid: RegionGrid, network: Spec) -> Left:
     """Return what a mask leaves of a layout.
 
     Parameters
@@ -69,7 +69,7 @@ def left(occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec) -> Left:
     return Left(
         regions=int(np.count_nonzero(occupancy.regions(grid))),
         tiles=stride * len(sides),
-        flop=stride * sum(float(tile_flop(network, tile)) for tile in sides),
+        flop=stride * sum(float(network.flop(tile)) for tile in sides),
     )
 
 
@@ -82,7 +82,7 @@ def _planes(grid: RegionGrid, dims: int) -> Iterator[list[Interval]]:
 
 
 def _tiles(
-    occupancy: Occupancy, grid: RegionGrid, network: NetworkSpec, box: Sequence[Interval]
+    occupancy: Occupancy, grid: RegionGrid, network: Spec, box: Sequence[Interval]
 ) -> Iterator[tuple[int, ...]]:
     """Yield the input size of every tile that is fitted to an image, which is a plane or volume of a region."""
     planes, spans = box[: -network.dims], box[-network.dims :]

@@ -21,7 +21,6 @@ from unet_dask.io.sink.multiscale import pyramid
 from unet_dask.io.sink.store import ArraySpec, shards_for
 from unet_dask.io.source import statistics
 from unet_dask.io.source.pieces import WITHOUT
-from unet_dask.model.cost import tile_flop
 from unet_dask.model.strips import require_streamed
 from unet_dask.objects.rule import AS_PIECES, OBJECTS, ObjectRule
 from unet_dask.planning.arithmetic import Arithmetic
@@ -133,7 +132,7 @@ class Plan:
     @property
     def flop(self) -> float:
         """Floating-point operations of the run."""
-        return self.left.flop if self.left else float(self.tiles) * tile_flop(self.header.network, self.tile)
+        return self.left.flop if self.left else float(self.tiles) * self.header.network.flop(self.tile)
 
     @property
     def redundancy(self) -> float:
@@ -143,7 +142,7 @@ class Plan:
             aligned(grid.stop - grid.start + grid.phase, context.stride) + context.slack + 2 * context.halo
             for grid, context in zip(self.spatial, network.contexts, strict=True)
         )
-        one_pass = float(self.planes) * tile_flop(network, [np.array(side, np.float64) for side in whole])
+        one_pass = float(self.planes) * network.flop([np.array(side, np.float64) for side in whole])
         return self.flop / float(one_pass) if one_pass else 1.0
 
     @property
@@ -184,10 +183,10 @@ class Plan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know: that pixels are not of the size of those of the training."""
+        """What the user should know: that pixels are of another size than in training, and what is odd of a network."""
         axes = "zyx"[-self.header.network.dims :]
         found = known_spacing(self.source.spacing, self.source.unit, axes)
-        return other_pixels((self.header.spacing, self.header.unit), found)
+        return (*other_pixels((self.header.spacing, self.header.unit), found), *self.header.network.notes)
 
     def fingerprint(self) -> dict[str, str]:
         """Return the part of the run's fingerprint that the plan decides."""
@@ -213,10 +212,7 @@ class Plan:
             yield "region of interest", self.grid.whole.text
         yield (
             "network",
-            (
-                f"{network.dims}-D U-Net, {network.width} channels, depth {network.depth}, {network.channels} in, "
-                f"{network.classes} classes; halo {one_or_all(network.halo)}, lattice {one_or_all(network.stride)}"
-            ),
+            f"{network.text}; halo {one_or_all(network.halo)}, lattice {one_or_all(network.stride)}",
         )
         yield "regions", f"{len(self.grid)} of {times(self.region)} ({self.grid.axes})"
         if self.left:
@@ -259,7 +255,9 @@ class Plan:
             "core": list(self.core),
             "halo": list(self.header.network.halo),
             # Where all poolings are by 2 the halo tells the lattice, and results of before are not told apart.
-            **({"lattice": list(self.header.network.stride)} if self.header.network.factors else {}),
+            **(
+                {"lattice": list(self.header.network.stride)} if not self.header.network.tells_lattice else {}
+            ),
             "flop": self.flop,
             "redundancy": self.redundancy,
             "worker_bytes": self.memory.total,

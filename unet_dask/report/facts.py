@@ -126,7 +126,7 @@ def gathered(asked: Asked, journal: Journal, outcome: Outcome) -> Facts:
 
 def about_model(file: ModelFile) -> dict[str, str]:
     """Return what a report says of a model."""
-    return {"name": file.path.name, "SHA-256 of its tensors": file.checksum}
+    return {"name": file.name, "SHA-256 of its tensors": file.checksum}
 
 
 def versions() -> dict[str, str]:

@@ -23,7 +23,6 @@ from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.source.lazy_window import LazyWindow
 from unet_dask.measuring.kept import remove_table
-from unet_dask.model.cost import tile_flop
 from unet_dask.part import WHOLE
 from unet_dask.run import seal
 from unet_dask.run.events import Listener, Started
@@ -189,7 +188,7 @@ def _patience(prepared: Prepared) -> float:
     names = plan.grid.axes[: -network.dims]
     planes = math.prod(each.longest for name, each in zip(names, before, strict=True) if name != "c")
     tiles = math.prod(len(each.tiles(each.longest)) for each in space)
-    flop = planes * tiles * float(tile_flop(network, plan.tile))
+    flop = planes * tiles * float(network.flop(plan.tile))
     window = math.prod(grid.longest + grid.before + grid.after for grid in plan.grid.grids)
     read = window * prepared.source.dtype.itemsize
     return watchdog.patience(passes * flop, read, gpu=plan.device == "cuda")

@@ -7,6 +7,7 @@ the normalisation's constants. How many drivers there were is not in it.
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from unet_dask.errors import SinkError
@@ -17,6 +18,7 @@ from unet_dask.io.sink import session as sessions
 from unet_dask.io.sink import store as sinks
 from unet_dask.io.sink.manifest import ArrayRecord, Manifest, ModelRecord, PlanRecord
 from unet_dask.ledger import Ledger
+from unet_dask.model.foreign.graph import RUNTIME
 from unet_dask.run.fingerprint import compare
 from unet_dask.run.making import joined_array
 from unet_dask.run.written import total_work
@@ -63,7 +65,7 @@ def open_sink(prepared: Prepared, url: str, begun: Manifest | None, constants: N
         memory=plan.limit,
         card=plan.gpu_limit,
         precision=plan.precision,
-        model=ModelRecord(prepared.model.path.name, prepared.model.checksum),
+        model=ModelRecord(prepared.model.name, prepared.model.checksum),
         classes=header.class_names,
         plan=PlanRecord.from_json(plan.to_json()),
         arrays=tuple(ArrayRecord(each.name, each.axes, len(each.levels)) for each in plan.arrays),
@@ -113,4 +115,5 @@ def fingerprint(prepared: Prepared, constants: Normalisation) -> dict[str, str]:
         **identity(prepared.config),
         "software.unet-dask": versions["unet-dask"],
         "software.torch": versions["torch"],
+        **({f"software.{RUNTIME}": version(RUNTIME)} if prepared.model.header.network.foreign else {}),
     }

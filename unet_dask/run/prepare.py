@@ -30,6 +30,7 @@ from unet_dask.planning.fit import wanted_products
 from unet_dask.planning.grant import default_limit
 from unet_dask.planning.plan import Wanted, make_plan
 from unet_dask.run.prepared import Prepared
+from unet_dask.run.proof import probe_of, proven
 from unet_dask.run.table import require_table
 from unet_dask.setting import gone_on_with
 from unet_dask.spacing import TOLERANCE, contradiction, known_spacing, metres, pixels_of, shown
@@ -37,7 +38,6 @@ from unet_dask.texts import FIT, Extent, parse_roi
 from unet_dask.workers import cluster as clusters
 from unet_dask.workers.agreement import (
     MEASURED,
-    ProbeInput,
     measured_agreement,
     measured_ranges,
     sites_by_contrast,
@@ -174,9 +174,10 @@ def prepare(inputs: Inputs, machine: Machine, manifest: Manifest | None) -> Prep
     config = in_pixels(config, source, header.network.dims)
     require_table(config)
     device, backend = machine.device, config.backend
-    wished = machine.precision if config.precision == "auto" else config.precision
+    own = Precision.FLOAT32 if header.network.foreign else machine.precision
+    wished = own if config.precision == "auto" else config.precision
     precision = choose_precision(wished, device, backend)
-    require_backend(backend, device=device, precision=precision, dims=header.network.dims)
+    require_backend(backend, device=device, precision=precision, network=header.network)
     require_turnable(config.tta, header.network)
     gpu_limit = machine.gpu_limit if manifest is None or manifest.card is None else manifest.card
     rule = rule_for(config, header.objects)
@@ -245,13 +246,14 @@ def checked_arithmetic(
     plan, backend = prepared.plan, prepared.config.backend
     chosen = plan.precision != "float32" and prepared.config.precision == "auto" and not compared
     integers = plan.precision == "int8"
+    if prepared.model.header.network.foreign:
+        return prepared, () if manifest else proven(prepared, workers, constants)
     if manifest and integers:
         prepared = _with_ranges(prepared, manifest.ranges)
     if manifest or len(plan.skipped) == len(plan.grid) or not (chosen or integers or backend != "torch"):
         return prepared, ()
     name = plan.precision if chosen or integers else backend
-    dims, nan = prepared.model.header.network.dims, prepared.config.nan
-    probe = ProbeInput(prepared.source.spec, plan.grid, dims, constants, nan, prepared.mask)
+    probe = probe_of(prepared, constants)
     sites = sites_by_contrast(workers, probe, plan.skipped)
     if integers:
         ranges = measured_ranges(workers, prepared.reference(), probe, sites[:MEASURED])

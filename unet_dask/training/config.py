@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from unet_dask.errors import OptionError
+from unet_dask.errors import ModelError, OptionError
 from unet_dask.model.header import NetworkSpec
 from unet_dask.paths import local_path
 from unet_dask.setting import by_present_names, nearest
@@ -277,7 +277,17 @@ def load_config(path: str | os.PathLike[str], base: TrainConfig | None = None) -
 
 
 def network_of(header: ModelHeader) -> dict[str, Any]:
-    """Return the settings that describe the network of a model, and what its classes are, to train it further."""
+    """Return the settings that describe the network of a model, and what its classes are, to train it further.
+
+    Raises
+    ------
+    ModelError
+        If it is a network of others, of which nothing but its output is known.
+    """
+    if header.network.foreign:
+        raise ModelError(
+            "A network of others (ONNX) can be run, but not trained further. Start from a model of unet-dask."
+        )
     of_network = {name: getattr(header.network, name) for name in _OF_NETWORK}
     recipe = header.training.get("recipe")
     core = recipe.get("core") if header.objects.core and isinstance(recipe, dict) else None

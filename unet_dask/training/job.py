@@ -174,7 +174,7 @@ def initial(job: Job) -> State:
             f"{config.classes} classes need as many names, not {len(config.class_names)}: "
             f"{', '.join(config.class_names)}."
         )
-    network = (job.start or new_model(spec, seed=config.seed)).network.to(job.device)
+    network = (job.start or new_model(spec, seed=config.seed)).ours.to(job.device)
     _require_same(spec, network.spec)
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 the common base has no other name

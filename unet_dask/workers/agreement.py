@@ -42,6 +42,8 @@ MEASURED = 8
 _LOOKED_AT, _COMPARED = 32, 4
 #: Side of the core of tiles that are looked at or measured, by the network's dimensions: seconds, and little memory.
 _SIDE = {2: 384, 3: 64}
+#: The same of tiles on which the halo of a network of others is proven: they are run with more around them.
+_SMALL = 32
 #: Side of the patches whose contrast is looked at.
 _PATCH = {2: 64, 3: 32}
 #: The golden ratio less 1.
@@ -148,6 +150,34 @@ def measured_ranges(
     return widest(_asked(cluster, _ranges, sites, reference, probe))
 
 
+def measured_dependence(
+    cluster: Cluster, key: NetworkKey, probe: ProbeInput, sites: Sequence[ProbeSite]
+) -> float | None:
+    """Return how far values of a network of others change with what lies beyond their halo, at most.
+
+    Parameters
+    ----------
+    cluster : whose workers are asked
+    key : of the network
+    probe : where tiles are taken from
+    sites : the places, a few of which are looked at; others if these cannot be
+
+    Returns
+    -------
+    relative to the largest value; None if no tile that was tried can be read
+
+    Raises
+    ------
+    UnetDaskError
+        If the source cannot be reached, or the network cannot be run at all.
+    """
+    for first in range(0, len(sites), _COMPARED):
+        found = list(_asked(cluster, _dependence, sites[first : first + _COMPARED], key, probe))
+        if found:
+            return float(max(found))
+    return None
+
+
 def _asked(
     cluster: Cluster, question: Callable[..., Any], sites: Sequence[ProbeSite], *others: Any
 ) -> Iterator[Any]:
@@ -222,6 +252,14 @@ def _ranges(site: ProbeSite, reference: NetworkKey, probe: ProbeInput) -> Ranges
 
     found = _tile(site, probe, _SIDE[probe.dims])
     return None if found is None else ranges(reference, found[0], probe.constants)
+
+
+def _dependence(site: ProbeSite, key: NetworkKey, probe: ProbeInput) -> float | None:
+    """Return how far a tile changes with what lies beyond it; None if the mask holds nothing of its region."""
+    from unet_dask.engine.foreign import dependence
+
+    found = _tile(site, probe, _SMALL)
+    return None if found is None else dependence(key, found[0], probe.constants)
 
 
 def _tile(
