@@ -62,7 +62,10 @@ def test_an_exported_model_comes_in_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_command_exports_a_named_model(tmp_path: Path) -> None:
     path = tmp_path / "nuclei.onnx"
     done = subprocess.run(
-        [SCRIPT, "export-model", "nuclei", "-o", str(path)], capture_output=True, text=True, check=True
+        [SCRIPT, "export-model", "nuclei", "--mean", "310", "--std", "190", "-o", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "multiples of" in done.stderr
     session = runtime.InferenceSession(str(path))

@@ -90,7 +90,7 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> Path:
     if header.normalisation.of_volume:
         raise ModelError(
             "The model is normalised by mean and standard deviation of the whole volume, which a graph cannot know. "
-            "Bind those of a volume first: model.with_statistics(mean=[...], std=[...])."
+            "Give those of a volume: --mean and --std, or model.with_statistics(mean=[...], std=[...])."
         )
     spec = network.spec
     wrapped = SameSize(_plain(for_inference(network)), header.normalisation).eval()
