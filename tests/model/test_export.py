@@ -55,7 +55,10 @@ def test_an_exported_model_comes_in_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert min(again.header.network.halo) >= max(spec.halo)
     assert again.header.network.head == "shares"
     image = np.random.default_rng(0).standard_normal((131, 90)).astype(np.float32)
-    first, second = (unet_dask.segment(image, each, output="probabilities") for each in (model, again))
+    first, second = (
+        np.asarray(unet_dask.segment(image, each, output="probabilities"), np.float32)
+        for each in (model, again)
+    )
     assert np.abs(first - second).max() <= 1e-5
 
 
