@@ -127,5 +127,5 @@ def _plain(network: Network) -> Network:
     """Let convolutions in 3-D be those that ONNX knows, in place."""
     for module in network.modules():
         if isinstance(module, Conv3d):
-            module.__class__ = nn.Conv3d  # the same weights; only `forward` is another
+            module.__class__ = nn.Conv3d  # type: ignore[assignment] # the same weights; only `forward` is another
     return network

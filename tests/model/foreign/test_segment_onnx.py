@@ -42,7 +42,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "image.zarr"
-    zarr.save_array(path, np.random.default_rng(2).standard_normal((210, 330)).astype(np.float32))
+    image = zarr.create_array(path, shape=(210, 330), chunks=(64, 64), dtype="float32")
+    image[:] = np.random.default_rng(2).standard_normal((210, 330))
     return path
 
 
