@@ -13,12 +13,19 @@ from .terminal import say, show
 @click.command(short_help="Write a model as a graph of ONNX for other programs.")
 @click.argument("model", type=MODEL, metavar="MODEL")
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE", help="File to write, .onnx.")
+@click.option(
+    "--mean", type=float, help="Grey value that becomes 0, of a model that takes it from the whole volume."
+)
+@click.option("--std", type=float, help="Grey values per unit, of the same.")
 @common(quiet="Say nothing.", printed="what was written")
-def export_model(model: str, output: str, *, quiet: bool, as_json: bool) -> None:
+def export_model(
+    model: str, output: str, *, mean: float | None, std: float | None, quiet: bool, as_json: bool
+) -> None:
     """Write MODEL as an ONNX file, for programs such as Fiji, QuPath and ilastik.
 
     \b
-    unet-dask export-model nuclei -o nuclei.onnx
+    unet-dask export-model membranes.safetensors -o net.onnx
+    unet-dask export-model nuclei --mean 310 --std 190 -o nuclei.onnx
 
     The graph takes grey values as they are stored, (1, channels, y, x) or (1, channels, z, y, x), and gives
     probabilities of the same size: constants of the normalisation, mirror image beyond the border and soft-max are
@@ -29,6 +36,9 @@ def export_model(model: str, output: str, *, quiet: bool, as_json: bool) -> None
     from unet_dask.model.file import load_model
 
     loaded = load_model(model)
+    if mean is not None and std is not None:
+        channels = loaded.header.network.channels
+        loaded = loaded.with_statistics(mean=[mean] * channels, std=[std] * channels)
     path, spec = export_onnx(loaded, output), loaded.header.network
     if as_json:
         made = {"file": str(path), "model": loaded.checksum, "halo": list(spec.halo)}

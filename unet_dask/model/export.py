@@ -8,7 +8,6 @@ the model, it gives what we give.
 
 from __future__ import annotations
 
-import io
 import warnings
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unet_dask import private
 from unet_dask.durable import write
 from unet_dask.errors import ModelError, OptionError
 from unet_dask.model.convolution import Conv3d
@@ -90,7 +90,7 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> Path:
     if header.normalisation.of_volume:
         raise ModelError(
             "The model is normalised by mean and standard deviation of the whole volume, which a graph cannot know. "
-            "Bind those of a volume first: model.with_statistics(mean=[...], std=[...])."
+            "Give those of a volume: --mean and --std, or model.with_statistics(mean=[...], std=[...])."
         )
     spec = network.spec
     wrapped = SameSize(_plain(for_inference(network)), header.normalisation).eval()
@@ -99,8 +99,8 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> Path:
         for halo, slack, stride in zip(spec.halo, spec.slack, spec.stride, strict=True)
     ]
     axes = dict(enumerate(header.axes[1:], 2))
-    made = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), private.folder() as folder:
+        made = folder / "net.onnx"
         warnings.simplefilter(
             "ignore"
         )  # of torch on its own exporter, and on sizes that are constants by intention
@@ -114,9 +114,10 @@ def export_onnx(model: Model, path: str | os.PathLike[str]) -> Path:
             dynamic_axes={"image": axes, "probabilities": axes},
             opset_version=_OPSET,
         )
+        content = made.read_bytes()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, [made.getvalue()])
+        write(path, [content])
     except OSError as error:
         raise ModelError(f"The graph cannot be written to {path}: {error.strerror or error}.") from error
     return path
@@ -126,5 +127,5 @@ def _plain(network: Network) -> Network:
     """Let convolutions in 3-D be those that ONNX knows, in place."""
     for module in network.modules():
         if isinstance(module, Conv3d):
-            module.__class__ = nn.Conv3d  # the same weights; only `forward` is another
+            module.__class__ = nn.Conv3d  # type: ignore[assignment] # the same weights; only `forward` is another
     return network

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -319,8 +320,8 @@ def exported(name: str) -> bytes:
     case = CASES[name]
     axes = {number + 2: axis for number, axis in enumerate("zyx"[-case.dims :])}
     image = torch.zeros(1, case.channels, *(48 if case.dims == 2 else 24,) * case.dims)
-    file = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.onnx"
         warnings.simplefilter("ignore")  # torch's, on its own exporters
         torch.onnx.export(
             made(name),
@@ -332,4 +333,4 @@ def exported(name: str) -> bytes:
             dynamic_axes=None if case.fixed else dict.fromkeys(("x", *case.names), axes),
             opset_version=17,
         )
-    return file.getvalue()
+        return file.read_bytes()

@@ -48,8 +48,8 @@ def in_one_piece(name: str, image: NDArray[np.float32]) -> NDArray[np.float32]:
         shares = np.exp(kept - kept.max(axis=0))
         return np.asarray(shares / shares.sum(axis=0), np.float32)
     if len(kept) > 1 and np.allclose(kept.sum(axis=0), 1, atol=1e-5):
-        return kept.astype(np.float32)
-    return np.concatenate([1 - kept.max(axis=0, keepdims=True), kept]).astype(np.float32)
+        return np.asarray(kept, np.float32)
+    return np.asarray(np.concatenate([1 - kept.max(axis=0, keepdims=True), kept]), np.float32)
 
 
 @pytest.mark.parametrize("name", TILED)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -42,7 +42,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "image.zarr"
-    zarr.save_array(path, np.random.default_rng(2).standard_normal((210, 330)).astype(np.float32))
+    image = zarr.create_array(path, shape=(210, 330), chunks=(64, 64), dtype="float32")
+    image[:] = np.random.default_rng(2).standard_normal((210, 330))
     return path
 
 
@@ -61,8 +62,8 @@ def test_a_store_is_segmented_and_verified(net: Path, source: Path, tmp_path: Pa
     )
     assert any("measured halo" in note for note in run.notes)
     assert any("mirror images" in note for note in run.notes)
-    expected = in_one_piece(NAME, np.asarray(zarr.open_array(source)[:])[None])
-    found = np.asarray(zarr.open_group(sink)["probabilities/0"][:]).reshape(expected.shape)
+    expected = in_one_piece(NAME, np.asarray(zarr.open_array(source)[:], np.float32)[None])
+    found = np.asarray(zarr.open_array(sink / "probabilities" / "0")[:]).reshape(expected.shape)
     assert np.abs(found - expected).max() <= 1e-5
     manifest = read_manifest(str(sink))
     assert manifest is not None
@@ -96,9 +97,10 @@ def test_it_says_what_it_is(net: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"precision": "bfloat16"}, {"backend": "nnpack"}, {"precision": "int8"}]
+    "settings",
+    [{"precision": "bfloat16"}, {"backend": "nnpack"}, {"precision": "int8"}],
 )
-def test_it_is_run_in_float32_by_its_own_runtime(settings: dict[str, str], net: Path, source: Path) -> None:
+def test_it_is_run_in_float32_by_its_own_runtime(settings: dict[str, Any], net: Path, source: Path) -> None:
     with pytest.raises(OptionError, match="ONNX Runtime, in float32 on a CPU"):
         unet_dask.plan_store(source, net, axes="yx", **settings)
 
