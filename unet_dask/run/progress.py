@@ -141,7 +141,7 @@ class Display(Board):
             return
         for label, text in event.plan.describe():
             self._line(f"{label:>18}  {text}")
-        for note in (*self._notes, *event.notes):
+        for note in (*self._notes, *(note for note in event.notes if note not in event.plan.notes)):
             self._line(f"{'note':>18}  {note}")
         if event.done:
             self._line(f"{'resumed':>18}  {event.done} of {event.total} done before")

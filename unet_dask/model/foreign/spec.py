@@ -134,7 +134,8 @@ class MeasuredSpec:
         found = []
         if self.padded:
             found.append(
-                f"the network pads images with zeros; here it sees mirror images beyond the border instead, so up to "
+                f"the network pads images itself, most often with zeros; here it sees their mirror images beyond the "
+                f"border, so up to "
                 f"{max(self.reach)} pixels from the border of the volume values differ from those of its author's "
                 "program"
             )
