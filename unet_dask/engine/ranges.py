@@ -79,7 +79,7 @@ def count(spec: Spec) -> int:
 
     Examples
     --------
-    >>> from unet_dask.model.spec import Spec
+    >>> from unet_dask.model.header import NetworkSpec
     >>> count(NetworkSpec(depth=4))
     22
     """
