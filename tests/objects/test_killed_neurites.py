@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RULE = ObjectRule(threshold=0.45, min_size=6, grow=3)
 #: What is segmented, and how it is cut: a picture, a stack whose planes are connected, a volume.
 KINDS: dict[str, tuple[tuple[int, ...], int, str, int]] = {
-    "picture": ((400, 450), 2, "--region 64,64 --tile 64,64 --chunks 64,64", 56),
+    "picture": ((400, 450), 2, "--region 64,64 --tile 64,64 --chunks 64,64", 49),
     "stack": (
         (6, 200, 260),
         2,
