@@ -35,7 +35,7 @@ def convert(image: str, output: str, *, quiet: bool, as_json: bool, **settings: 
 
     For images that are opened again and again: a compressed page is decoded as a whole for every region of it.
     """  # noqa: D301 # click takes the escaped b for "keep these lines"
-    from unet_dask.convert.convert import convert as write
+    from unet_dask.conversion.convert import convert as write
 
     found = write(image, output, on_shard=progress("shards", quiet=quiet), **settings)
     if as_json:

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -56,6 +57,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_public_names_are_there() -> None:
     assert all(getattr(unet_dask, name) is not None for name in unet_dask.__all__)
+    # Asked again: importing a package of that name would have put itself in its place.
+    assert [name for name in unet_dask.__all__ if isinstance(getattr(unet_dask, name), ModuleType)] == []
 
 
 def test_the_packages_of_the_project_are_its_folders() -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unet_dask.config import SegmentConfig as SegmentConfig
-    from unet_dask.convert.convert import Converted as Converted
-    from unet_dask.convert.convert import convert as convert
+    from unet_dask.conversion.convert import Converted as Converted
+    from unet_dask.conversion.convert import convert as convert
     from unet_dask.errors import UnetDaskError as UnetDaskError
     from unet_dask.evaluation.evaluate import EvaluateConfig as EvaluateConfig
     from unet_dask.evaluation.evaluate import evaluate as evaluate
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from unet_dask.verify.store import verify_store as verify_store
 
 _HOME = {
-    "Converted": "unet_dask.convert.convert",
+    "Converted": "unet_dask.conversion.convert",
     "EvaluateConfig": "unet_dask.evaluation.evaluate",
     "Exported": "unet_dask.outlines.export",
     "ManyRun": "unet_dask.many.outcome",
@@ -57,7 +57,7 @@ _HOME = {
     "TrainConfig": "unet_dask.training.config",
     "UnetDaskError": "unet_dask.errors",
     "Verification": "unet_dask.verify.finding",
-    "convert": "unet_dask.convert.convert",
+    "convert": "unet_dask.conversion.convert",
     "evaluate": "unet_dask.evaluation.evaluate",
     "export": "unet_dask.outlines.export",
     "export_labels": "unet_dask.outlines.labels",

@@ -19,10 +19,10 @@ from ome_zarr_models import open_ome_zarr
 from tests.conftest import SCRIPT
 from tests.torture.bench import content
 from tests.written import SIZE, SIZED, WRITERS, noise, write_all
-from unet_dask.convert import layout
-from unet_dask.convert.convert import convert
-from unet_dask.convert.journal import NAME
-from unet_dask.convert.place import partial_of
+from unet_dask.conversion import layout
+from unet_dask.conversion.convert import convert
+from unet_dask.conversion.journal import NAME
+from unet_dask.conversion.place import partial_of
 from unet_dask.errors import DataError, MismatchError, OptionError, SinkError
 from unet_dask.info import describe, lines
 from unet_dask.io.source.volume import open_source
@@ -289,6 +289,6 @@ def test_few_shards_are_in_memory_at_a_time(
         finally:
             here[0] -= 1
 
-    monkeypatch.setattr("unet_dask.convert.convert.read_window", counted)
+    monkeypatch.setattr("unet_dask.conversion.convert.read_window", counted)
     convert(written["plain.tif"], tmp_path / "c.ome.zarr", workers=2)
     assert most[0] <= 2

@@ -22,9 +22,9 @@ from zarr.codecs import ZstdCodec
 
 from unet_dask import durable
 from unet_dask.axes import times
-from unet_dask.convert import journal as journals
-from unet_dask.convert.layout import described, layout_of
-from unet_dask.convert.place import MARK, partial_of, prepared, required
+from unet_dask.conversion import journal as journals
+from unet_dask.conversion.layout import described, layout_of
+from unet_dask.conversion.place import MARK, partial_of, prepared, required
 from unet_dask.errors import DataError, InputError
 from unet_dask.io.remote import shorten
 from unet_dask.io.source.volume import open_source
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from unet_dask.convert.journal import Journal, Place
-    from unet_dask.convert.layout import Layout
+    from unet_dask.conversion.journal import Journal, Place
+    from unet_dask.conversion.layout import Layout
     from unet_dask.io.bounded import OpenedArray
     from unet_dask.io.source.volume import Source
     from unet_dask.tiling.box import Box
