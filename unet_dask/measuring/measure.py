@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from unet_dask.measuring.columns import Columns
     from unet_dask.measuring.finished import Finished
     from unet_dask.measuring.sums import Rows
-    from unet_dask.measuring.survey import Seen, Survey
-    from unet_dask.measuring.tally import Tally
+    from unet_dask.measuring.survey import Survey
+    from unet_dask.measuring.tally import Seen, Tally
     from unet_dask.tiling.box import Box
 
     #: Called with the blocks that were looked at so far, and their number.

@@ -16,7 +16,7 @@ from unet_dask.measuring.columns import columns_of
 from unet_dask.measuring.finished import Finished, open_finished, source_at_hand
 from unet_dask.measuring.frame import Frame, frame_of
 from unet_dask.measuring.sums import Layout
-from unet_dask.measuring.tally import Tally
+from unet_dask.measuring.tally import Seen, Tally
 from unet_dask.products import product_of
 from unet_dask.products.classes import Classes
 from unet_dask.products.instances import Instances
@@ -37,22 +37,6 @@ if TYPE_CHECKING:
 
 #: Bytes that a row of pixels takes beside the sums of its object, where each pixel is one: 90 were measured.
 _ROW_BYTES = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was seen in a block.
-
-    Attributes
-    ----------
-    rows : sums of its objects
-    planes : in which it lies
-    extent : voxels of each of them that were segmented: of a run with a mask those within
-    """
-
-    rows: Rows
-    planes: tuple[slice, ...]
-    extent: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

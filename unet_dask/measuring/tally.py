@@ -16,7 +16,22 @@ if TYPE_CHECKING:
 
     from unet_dask.measuring.frame import Frame
     from unet_dask.measuring.sums import Rows
-    from unet_dask.measuring.survey import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen in a block.
+
+    Attributes
+    ----------
+    rows : sums of its objects
+    planes : in which it lies
+    extent : voxels of each of them that were segmented: of a run with a mask those within
+    """
+
+    rows: Rows
+    planes: tuple[slice, ...]
+    extent: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unet_dask.config import SegmentConfig
     from unet_dask.ledger import Ledger
     from unet_dask.measuring.finished import Finished
-    from unet_dask.measuring.survey import Seen
+    from unet_dask.measuring.tally import Seen
     from unet_dask.run.prepared import Prepared
     from unet_dask.run.recorder import Recorder
     from unet_dask.tiling.box import Box

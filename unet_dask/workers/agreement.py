@@ -256,7 +256,7 @@ def _ranges(site: ProbeSite, reference: NetworkKey, probe: ProbeInput) -> Ranges
 
 def _dependence(site: ProbeSite, key: NetworkKey, probe: ProbeInput) -> float | None:
     """Return how far a tile changes with what lies beyond it; None if the mask holds nothing of its region."""
-    from unet_dask.engine.foreign import dependence
+    from unet_dask.engine.dependence import dependence
 
     found = _tile(site, probe, _SMALL)
     return None if found is None else dependence(key, found[0], probe.constants)

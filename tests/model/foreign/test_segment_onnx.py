@@ -17,7 +17,8 @@ import unet_dask
 from tests.model.foreign.networks import exported
 from tests.model.foreign.test_networks import in_one_piece
 from unet_dask.engine.cache import NetworkKey, network
-from unet_dask.engine.foreign import OnnxBackend, dependence
+from unet_dask.engine.dependence import dependence
+from unet_dask.engine.foreign import OnnxBackend
 from unet_dask.errors import MemoryPlanError, ModelError, OptionError
 from unet_dask.info import describe
 from unet_dask.io.sink.place import read_manifest

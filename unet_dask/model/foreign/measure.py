@@ -3,7 +3,7 @@
 First reach and lattice along each axis (`reach`). A margin is added, and then they are put to the test: images of
 several kinds are run long and cut short on the lattice, and where the short one has its whole context the two must be
 the same. What fails is refused. A second test, of the same kind, is made of the user's own data when a run begins
-(`engine.foreign`).
+(`engine.dependence`).
 """
 
 from __future__ import annotations
